@@ -1,0 +1,50 @@
+"""Rewindable auto-regressive inference: a frozen language model aligns itself while it decodes."""
+
+from rain_decoding.backends import load_backend
+from rain_decoding.config import PRESETS, SearchConfig
+from rain_decoding.decoder import PlainDecoder, RainDecoder, Stream
+from rain_decoding.errors import (
+    BackendError,
+    CapacityError,
+    ConfigError,
+    ContextLengthError,
+    CriterionError,
+    InputError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    NumericalError,
+    RainError,
+    UnsupportedError,
+)
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
+from rain_decoding.types import Commit, Completion, Judgement, Message, Usage
+from rain_decoding.version import __version__
+
+__all__ = [
+    "PRESETS",
+    "BackendError",
+    "CapacityError",
+    "Commit",
+    "Completion",
+    "ConfigError",
+    "ContextLengthError",
+    "Criterion",
+    "CriterionError",
+    "InputError",
+    "Judgement",
+    "Message",
+    "MissingDependencyError",
+    "ModelNotFoundError",
+    "NumericalError",
+    "PlainDecoder",
+    "RainDecoder",
+    "RainError",
+    "SearchConfig",
+    "Stream",
+    "UnsupportedError",
+    "Usage",
+    "__version__",
+    "load_backend",
+    "load_criterion",
+    "principle_criterion",
+]

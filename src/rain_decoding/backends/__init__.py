@@ -1,0 +1,49 @@
+"""Backends, and the registry that finds one by the form of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rain_decoding.backends.base import Backend, Capabilities, Counters, Handle, Reply
+from rain_decoding.errors import ModelNotFoundError
+
+
+def _scripted(path: str, **options: Any) -> Backend:
+    from rain_decoding.backends.scripted import ScriptedBackend
+
+    return ScriptedBackend.from_file(path, **options)
+
+
+def _transformers(name: str, **options: Any) -> Backend:
+    from rain_decoding.backends.transformers import load
+
+    return load(name, **options)
+
+
+def _demo(_: str, **options: Any) -> Backend:
+    from rain_decoding.backends.transformers import load
+    from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
+
+    return load(str(MODEL_DIR), display_name="demo", criteria_dirs=[CRITERIA_DIR], dialogue_header="", **options)
+
+
+BACKENDS: dict[str, Callable[..., Backend]] = {"demo": _demo, "hf": _transformers, "scripted": _scripted}
+"""From the part of a model's name before the colon to its loader."""
+
+FORMS = {"demo": "demo", "hf": "hf:NAME_OR_FOLDER", "scripted": "scripted:FILE"}
+
+
+def load_backend(model: str, **options: Any) -> Backend:
+    """Load the model called `model`: "demo", "hf:NAME_OR_FOLDER" or "scripted:FILE".
+
+    `options` go to the loader (see `backends.transformers.load`). Raises `ModelNotFoundError` for a name of no
+    known form, and what the loader raises.
+    """
+    kind, _, rest = model.partition(":")
+    if kind not in BACKENDS or (FORMS[kind] == kind) != (not rest):
+        raise ModelNotFoundError(f"unknown model {model!r}", hint=f"forms: {', '.join(FORMS.values())}")
+    return BACKENDS[kind](rest, **options)
+
+
+__all__ = ["BACKENDS", "FORMS", "Backend", "Capabilities", "Counters", "Handle", "Reply", "load_backend"]

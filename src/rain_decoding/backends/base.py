@@ -1,0 +1,166 @@
+"""What a backend is: the protocol the scheduler, the evaluator and the decoders talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rain_decoding.types import BackendRequest, Message, Tokens
+
+
+class Codec(Protocol):
+    """Text to token ids and back, as the model's tokenizer does it."""
+
+    eos: frozenset[int]
+    """Ids that end a sequence; never empty."""
+    special_texts: tuple[str, ...]
+    """Texts that the tokenizer would read as control tokens."""
+    has_chat_template: bool
+
+    def encode(self, text: str, *, start: bool = True) -> Tokens:
+        """Token ids of `text`; with `start`, preceded by what begins a sequence for this model (BOS)."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens, control tokens left out."""
+        ...
+
+    def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
+        """The chat template's text up to where the assistant's answer begins. Encode it with `start=False`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do. What it lacks raises `UnsupportedError` naming the alternative."""
+
+    hidden_states: bool = False
+    """`HiddenStates` requests (the `hidden` embedding)."""
+    shares_prefixes: bool = False
+    """A prefix that was forwarded once is not forwarded again while it is held."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals of one backend. A slot is the KV of one token."""
+
+    tokens_forwarded: int = 0
+    forward_passes: int = 0
+    kv_slots: int = 0
+    peak_kv_slots: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Handle:
+    """A submitted request. Compared by identity.
+
+    `forwarded` counts the tokens forwarded for it so far (a token wanted by several requests counts for one of
+    them). `decoded` are the tokens a `Decode` request has produced so far, for streaming.
+    """
+
+    request: BackendRequest
+    owner: int
+    forwarded: int = 0
+    decoded: Tokens = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The result of a request: `value` as its docstring says, or the error that ended it."""
+
+    handle: Handle
+    value: Any = None
+    error: Exception | None = None
+
+
+class Backend(Protocol):
+    """A frozen language model. Requests are submitted, worked on by `step`, and may be cancelled.
+
+    `owner` numbers group requests: what an owner's requests forwarded stays cached until `retain` or `finish`
+    gives it back. Owners come from `new_owner`.
+    """
+
+    name: str
+    codec: Codec
+    capabilities: Capabilities
+    context_length: int
+    counters: Counters
+    criteria_dirs: tuple[Path, ...]
+    """Folders searched before the built-in criteria: a model may bring its own short forms."""
+    dialogue_header: str | None
+    """Few-shot header for plain dialogue prompts; None: the built-in one."""
+
+    def new_owner(self) -> int: ...
+
+    def submit(self, request: BackendRequest, owner: int) -> Handle:
+        """Queue a request. Raises `UnsupportedError` or `ContextLengthError` at once where that is known."""
+        ...
+
+    def step(self) -> list[Reply]:
+        """Do one unit of work (one forward) for everything pending and return what is ready."""
+        ...
+
+    def cancel(self, handle: Handle) -> None:
+        """Forget a request; no reply will come."""
+        ...
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
+        """Keep of the owner's sequences only what is a prefix of, or extends, one of `prefixes`."""
+        ...
+
+    def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
+        """Give back all that the owner holds; the sequences `keep` move to the bounded prefix cache."""
+        ...
+
+    def pin(self, tokens: Tokens) -> None:
+        """Keep this prefix cached for good."""
+        ...
+
+    def clear(self) -> None:
+        """Drop every cached sequence but the pinned prefixes."""
+        ...
+
+
+class Engine(Protocol):
+    """The part of a local backend that runs the model: next-token logits for whole token sequences.
+
+    An engine may cache; its answers must not depend on what is cached.
+    """
+
+    vocabulary_size: int
+    context_length: int
+    hidden_states: bool
+    shares_prefixes: bool
+
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """Logits after each of the (distinct, non-empty) sequences, held for the owner beside it.
+
+        Returns float32 `[len(sequences), vocabulary_size]` and, per sequence, how many tokens were forwarded
+        for it (shared new tokens count for the first).
+        """
+        ...
+
+    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
+        """Last hidden states at `sequence[start:]`, float32 `[n, width]`, and the tokens forwarded for it."""
+        ...
+
+    def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
+        """The owner no longer needs `sequence` beyond its first `keep` tokens, where nothing else extends it."""
+        ...
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None: ...
+
+    def finish(self, owner: int, keep: Iterable[Tokens]) -> None: ...
+
+    def pin(self, tokens: Tokens) -> None: ...
+
+    def clear(self) -> None: ...
+
+    @property
+    def slots_used(self) -> int:
+        """Tokens whose state is cached now; 0 for an engine without a cache."""
+        ...

@@ -1,0 +1,146 @@
+"""`LocalBackend`: turns requests into token-level jobs and runs all of them together, one forward per step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply
+from rain_decoding.backends.jobs import Job, make_job
+from rain_decoding.errors import ContextLengthError, InputError, NumericalError, RainError, UnsupportedError
+from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
+
+
+class LocalBackend:
+    """A backend over an `Engine` (see `backends.base`) that lives in this process."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        codec: Codec,
+        *,
+        criteria_dirs: Iterable[Path] = (),
+        dialogue_header: str | None = None,
+    ):
+        self.name = name
+        self.engine = engine
+        self.codec = codec
+        self.context_length = engine.context_length
+        self.capabilities = Capabilities(engine.hidden_states, engine.shares_prefixes)
+        self.counters = Counters()
+        self.criteria_dirs = tuple(criteria_dirs)
+        self.dialogue_header = dialogue_header
+        self._owners = itertools.count(1)
+        self._jobs: dict[Handle, Job] = {}
+
+    def new_owner(self) -> int:
+        return next(self._owners)
+
+    def submit(self, request: BackendRequest, owner: int) -> Handle:
+        if not request.prefix:
+            raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
+        if len(request.prefix) > self.context_length:
+            raise ContextLengthError(
+                f"a sequence of {len(request.prefix)} tokens does not fit into the context of "
+                f"{self.context_length} tokens of {self.name}",
+                hint="shorten the prompt or ask for fewer tokens",
+            )
+        if isinstance(request, HiddenStates) and not self.capabilities.hidden_states:
+            raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        handle = Handle(request, owner)
+        self._jobs[handle] = make_job(request, self.codec, self.context_length)
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        self._jobs.pop(handle, None)
+
+    def step(self) -> list[Reply]:
+        replies = [self._finish_job(handle, job) for handle, job in list(self._jobs.items()) if job.done]
+        replies += [
+            self._hidden(handle) for handle in list(self._jobs) if isinstance(handle.request, HiddenStates)
+        ]
+        if self._jobs:
+            replies += self._forward()
+        return replies
+
+    def _forward(self) -> list[Reply]:
+        """One forward for the distinct sequences all jobs want, then advance every job."""
+        rows: dict[Tokens, int] = {}
+        wanting: list[Handle] = []
+        for handle, job in self._jobs.items():
+            for sequence in job.wants():
+                if sequence not in rows:
+                    rows[sequence] = len(rows)
+                    wanting.append(handle)
+        if not rows:
+            return []
+        logits, forwarded = self.engine.forward(list(rows), [handle.owner for handle in wanting])
+        for handle, count in zip(wanting, forwarded, strict=True):
+            handle.forwarded += count
+        self._count(sum(forwarded))
+        return [
+            reply
+            for handle, job in list(self._jobs.items())
+            if (reply := self._advance(handle, job, logits, rows)) is not None
+        ]
+
+    def _advance(self, handle: Handle, job: Job, logits: np.ndarray, rows: dict[Tokens, int]) -> Reply | None:
+        own = logits[[rows[sequence] for sequence in job.wants()]]
+        if np.isnan(own).any() or np.isneginf(own).all(axis=1).any():
+            del self._jobs[handle]
+            return Reply(handle, error=_not_a_number(self.name))
+        job.advance(own)
+        handle.decoded = job.decoded
+        return self._finish_job(handle, job) if job.done else None
+
+    def _finish_job(self, handle: Handle, job: Job) -> Reply:
+        del self._jobs[handle]
+        request = handle.request
+        if isinstance(request, LabelProbabilities):
+            self.engine.trim(handle.owner, request.prefix, request.keep)
+        return Reply(handle, value=job.value())
+
+    def _hidden(self, handle: Handle) -> Reply:
+        request: Any = handle.request
+        del self._jobs[handle]
+        try:
+            states, handle.forwarded = self.engine.hidden(request.prefix, request.start, handle.owner)
+        except RainError as error:
+            return Reply(handle, error=error)
+        if handle.forwarded:
+            self._count(handle.forwarded)
+        return Reply(handle, value=states)
+
+    def _count(self, forwarded: int) -> None:
+        counters = self.counters
+        counters.forward_passes += 1
+        counters.tokens_forwarded += forwarded
+        counters.kv_slots = self.engine.slots_used
+        counters.peak_kv_slots = max(counters.peak_kv_slots, counters.kv_slots)
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
+        self.engine.retain(owner, prefixes)
+        self.counters.kv_slots = self.engine.slots_used
+
+    def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
+        self.engine.finish(owner, keep)
+        self.counters.kv_slots = self.engine.slots_used
+
+    def pin(self, tokens: Tokens) -> None:
+        self.engine.pin(tokens)
+        self.counters.kv_slots = self.engine.slots_used
+
+    def clear(self) -> None:
+        self.engine.clear()
+        self.counters.kv_slots = self.engine.slots_used
+
+
+def _not_a_number(name: str) -> NumericalError:
+    return NumericalError(
+        f"{name} returned NaN or no possible token", hint="try dtype float32 or another attention implementation"
+    )

@@ -1,0 +1,146 @@
+"""A deterministic model that follows a script: for tests and examples.
+
+A script is a TOML file:
+
+    eos = "<end>"
+    [[next]]                      # the first rule that matches gives the next token
+    after = "Assistant:"          # the text ends in this
+    contains = "lock"             # and holds this (both optional)
+    tokens = { " Sure" = 0.7, " No" = 0.3 }
+
+The vocabulary is the end token and all tokens of the rules; any other character of a prompt is a token of
+its own that is never produced. A text that no rule matches ends.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
+from rain_decoding.types import Message, Tokens
+
+
+class ScriptedCodec:
+    """Longest-match tokenizer over a fixed vocabulary; unknown characters become ids above it."""
+
+    special_texts: tuple[str, ...] = ()
+    has_chat_template = False
+
+    def __init__(self, vocabulary: Sequence[str], eos: str):
+        self.vocabulary = list(vocabulary)
+        self.eos = frozenset({self.vocabulary.index(eos)})
+        self._by_length = sorted(
+            ((text, token) for token, text in enumerate(self.vocabulary) if text != eos),
+            key=lambda entry: -len(entry[0]),
+        )
+
+    def encode(self, text: str, *, start: bool = True) -> Tokens:
+        tokens: list[int] = []
+        position = 0
+        while position < len(text):
+            for piece, token in self._by_length:
+                if text.startswith(piece, position):
+                    break
+            else:
+                piece, token = text[position], len(self.vocabulary) + ord(text[position])
+            tokens.append(token)
+            position += len(piece)
+        return tuple(tokens)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        size = len(self.vocabulary)
+        return "".join(
+            self.vocabulary[token] if token < size else chr(token - size) for token in tokens if token not in self.eos
+        )
+
+    def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
+        raise UnsupportedError("a scripted model has no chat template", hint="use the dialogue format")
+
+
+class ScriptedEngine:
+    """Asks a function for the logits after each sequence; keeps nothing."""
+
+    hidden_states = False
+    shares_prefixes = False
+    slots_used = 0
+
+    def __init__(self, logits: Callable[[Tokens], np.ndarray], vocabulary_size: int, context_length: int = 4096):
+        self.logits = logits
+        self.vocabulary_size = vocabulary_size
+        self.context_length = context_length
+
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        rows = [np.asarray(self.logits(sequence), dtype=np.float32) for sequence in sequences]
+        return np.stack(rows), [len(sequence) for sequence in sequences]
+
+    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
+        raise UnsupportedError("a scripted model has no hidden states", hint="use the embedding 'hashing'")
+
+    def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None: ...
+
+    def finish(self, owner: int, keep: Iterable[Tokens]) -> None: ...
+
+    def pin(self, tokens: Tokens) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Next-token probabilities for texts that end in `after` and hold `contains`."""
+
+    tokens: dict[str, float]
+    after: str = ""
+    contains: str = ""
+
+    def matches(self, text: str) -> bool:
+        return text.endswith(self.after) and self.contains in text
+
+
+class ScriptedBackend(LocalBackend):
+    """A backend whose model is a function from token sequences to logits `[vocabulary]`."""
+
+    def __init__(
+        self, logits: Callable[[Tokens], np.ndarray], codec: ScriptedCodec, *, name: str = "scripted", context: int = 4096
+    ):
+        super().__init__(name, ScriptedEngine(logits, len(codec.vocabulary), context), codec, dialogue_header="")
+
+    @classmethod
+    def from_rules(cls, rules: Sequence[Rule], *, eos: str = "<end>", name: str = "scripted") -> ScriptedBackend:
+        """The model that follows `rules`: the first that matches the text so far gives the next token."""
+        vocabulary = [eos, *dict.fromkeys(token for rule in rules for token in rule.tokens if token != eos)]
+        codec = ScriptedCodec(vocabulary, eos)
+
+        def logits(tokens: Tokens) -> np.ndarray:
+            text = codec.decode(tokens)
+            chosen = next((rule.tokens for rule in rules if rule.matches(text)), {eos: 1.0})
+            probs = np.array([chosen.get(token, 0.0) for token in vocabulary])
+            with np.errstate(divide="ignore"):
+                return np.log(probs)
+
+        return cls(logits, codec, name=name)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> ScriptedBackend:
+        """Read a script. Raises `ModelNotFoundError` or `ConfigError`."""
+        try:
+            script = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ModelNotFoundError(f"no script at {path}", hint="give scripted:FILE a TOML file") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is no valid TOML: {error}") from error
+        try:
+            rules = [Rule(**rule) for rule in script["next"]]
+            if not rules or not all(rule.tokens for rule in rules):
+                raise KeyError("tokens")
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{path}: a script needs [[next]] rules with tokens: {error}") from error
+        return cls.from_rules(rules, eos=script.get("eos", "<end>"), name=f"scripted:{path}")

@@ -1,0 +1,199 @@
+"""`RowEngine`: for models whose state takes no tree mask. Copies the model's own cache object at every fork."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from rain_decoding.backends.transformers.logits_cache import LogitsCache
+from rain_decoding.backends.transformers.trie import CACHE, PIN
+from rain_decoding.errors import UnsupportedError
+from rain_decoding.types import Tokens
+
+CACHE_NAMES = ("past_key_values", "cache_params", "state")
+"""What models call the cache they return, and take back under the same name."""
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """The model's cache after one sequence. Never handed to the model itself, only copies of it."""
+
+    name: str
+    cache: Any
+    size: int
+    """Bytes of its tensors."""
+    holders: set[int] = field(default_factory=set)
+
+
+class RowEngine:
+    """Keeps the caches after recently asked sequences; a sequence starts from the longest of them it extends.
+
+    Implements `backends.base.Engine`, batch size 1. `stepwise` forwards what follows a cache token by token, for
+    recurrent models that take a cache only so. Past `max_bytes` the least recently used caches are dropped.
+    """
+
+    hidden_states = False
+    shares_prefixes = True
+
+    def __init__(
+        self,
+        model: Any,
+        context_length: int,
+        *,
+        stepwise: bool = False,
+        max_kv_slots: int | None = None,
+        keep_finished: bool = True,
+        max_bytes: int = 2 * 2**30,
+        logits_cache_bytes: int = 256 * 2**20,
+    ):
+        self.vocabulary_size: int = model.config.get_text_config(decoder=True).vocab_size
+        self.context_length = context_length
+        self.stepwise = stepwise
+        self.max_kv_slots = max_kv_slots
+        self.keep_finished = keep_finished
+        self.max_bytes = max_bytes
+        self._model = model
+        selects = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._options = {"logits_to_keep": 1} if selects else {}
+        self._rows: OrderedDict[Tokens, Row] = OrderedDict()
+        self._bytes = 0
+        self._tokens = 0
+        self._logits: LogitsCache[Tokens] = LogitsCache(logits_cache_bytes)
+
+    @property
+    def slots_used(self) -> int:
+        """Tokens of all kept sequences (a shared prefix counts in each)."""
+        return self._tokens
+
+    @torch.inference_mode()
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """See `Engine.forward`."""
+        rows, counts = [], []
+        for tokens, owner in zip(sequences, owners, strict=True):
+            logits, count = self._logits.get(tokens), 0
+            if logits is None:
+                logits, count = self._compute(tokens)
+                self._logits.put(tokens, logits)
+            self._hold(tokens, owner)
+            rows.append(logits)
+            counts.append(count)
+        self._shrink()
+        return np.stack(rows) if rows else np.empty((0, self.vocabulary_size), dtype=np.float32), counts
+
+    def _compute(self, tokens: Tokens) -> tuple[np.ndarray, int]:
+        """Logits after `tokens` `[vocabulary]` and how many tokens it took; keeps the cache."""
+        known = max((key for key in self._rows if len(key) < len(tokens) and tokens[: len(key)] == key), key=len, default=())
+        past: dict[str, Any] = {}
+        if known:
+            self._rows.move_to_end(known)
+            past = {self._rows[known].name: copy.deepcopy(self._rows[known].cache)}
+        rest = tokens[len(known) :]
+        pieces = [rest[i : i + 1] for i in range(len(rest))] if known and self.stepwise else [rest]
+        output = None
+        for piece in pieces:
+            ids = torch.tensor([piece], device=self._model.device)
+            output = self._model(input_ids=ids, use_cache=True, **past, **self._options)
+            past = _returned_cache(output)
+        assert output is not None
+        self._keep(tokens, past)
+        return output.logits[0, -1].float().cpu().numpy(), len(rest)
+
+    def _keep(self, tokens: Tokens, past: dict[str, Any]) -> None:
+        self._drop(tokens)
+        for name, cache in past.items():
+            self._rows[tokens] = row = Row(name, cache, _tensor_bytes(cache, set()))
+            self._bytes += row.size
+            self._tokens += len(tokens)
+
+    def _drop(self, tokens: Tokens) -> None:
+        if (row := self._rows.pop(tokens, None)) is not None:
+            self._bytes -= row.size
+            self._tokens -= len(tokens)
+
+    def _hold(self, tokens: Tokens, owner: int) -> None:
+        for key, row in self._rows.items():
+            if tokens[: len(key)] == key:
+                row.holders.add(owner)
+
+    def _let_go(self, owner: int, keys: Iterable[Tokens]) -> None:
+        for key in keys:
+            self._rows[key].holders.discard(owner)
+            if not self._rows[key].holders:
+                self._drop(key)
+
+    def _held(self, owner: int) -> list[Tokens]:
+        return [key for key, row in self._rows.items() if owner in row.holders]
+
+    def _shrink(self) -> None:
+        limit = self.max_kv_slots
+        for key in [key for key, row in self._rows.items() if PIN not in row.holders]:
+            if self._bytes <= self.max_bytes and (limit is None or self._tokens <= limit):
+                return
+            self._drop(key)
+
+    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
+        """Not available: raises `UnsupportedError`."""
+        raise UnsupportedError("this model gives no hidden states here", hint="use the embedding 'hashing'")
+
+    def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
+        """See `Engine.trim`."""
+        held = self._held(owner)
+        other = [key for key in held if key != sequence[: len(key)]]
+        beyond = [key for key in held if len(key) > keep and key == sequence[: len(key)]]
+        self._let_go(owner, [key for key in beyond if not any(more[: len(key)] == key for more in other)])
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
+        """Keep of the owner's caches those on, or beyond the end of, one of `prefixes`."""
+        kept = list(prefixes)
+        self._let_go(
+            owner, [key for key in self._held(owner) if not any(key[: len(p)] == p[: len(key)] for p in kept)]
+        )
+
+    def finish(self, owner: int, keep: Iterable[Tokens]) -> None:
+        """Give back all that the owner holds, except the longest cache on the way to each of `keep`."""
+        held = self._held(owner)
+        for tokens in keep if self.keep_finished else ():
+            longest = max((key for key in held if tokens[: len(key)] == key), key=len, default=None)
+            if longest is not None:
+                self._rows[longest].holders.add(CACHE)
+        self._let_go(owner, held)
+
+    def pin(self, tokens: Tokens) -> None:
+        """Forward the prefix and keep its cache for good."""
+        self.forward([tokens], [PIN])
+
+    def clear(self) -> None:
+        """Leave only pinned prefixes, and forget all logits."""
+        for key in [key for key, row in self._rows.items() if PIN not in row.holders]:
+            self._drop(key)
+        for row in self._rows.values():
+            row.holders = {PIN}
+        self._logits.clear()
+
+
+def _returned_cache(output: Any) -> dict[str, Any]:
+    for name in CACHE_NAMES:
+        if getattr(output, name, None) is not None:
+            return {name: getattr(output, name)}
+    raise UnsupportedError("the model returns no cache", hint="use engine='none'")
+
+
+def _tensor_bytes(value: Any, seen: set[int]) -> int:
+    """Bytes of all tensors within a cache object, whatever its class."""
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(_tensor_bytes(item, seen) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(_tensor_bytes(item, seen) for item in value)
+    return _tensor_bytes(vars(value), seen) if hasattr(value, "__dict__") else 0

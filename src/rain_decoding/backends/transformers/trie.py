@@ -1,0 +1,295 @@
+"""A trie of token sequences whose nodes are the tokens with KV: who holds which, and where each is stored.
+
+A node is held by owners, by the prefix cache (`CACHE`) and by pins (`PIN`). Whoever holds a node holds its
+ancestors too. A node that nobody holds any more is removed and its slot freed at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from rain_decoding.backends.transformers.slots import Branch, SlotPool
+from rain_decoding.types import Tokens
+
+CACHE = -1
+PIN = -2
+REMEMBERED = 1024
+"""How many recently sought sequences are found without a walk from the root."""
+
+
+class Node:
+    """One token after its ancestors. `slot` is -1 until it has KV and once it is removed."""
+
+    __slots__ = ("branch", "children", "depth", "holders", "parent", "slot", "token", "used")
+
+    def __init__(self, token: int, parent: Node | None):
+        self.token = token
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.children: dict[int, Node] = {}
+        self.holders: set[int] = set()
+        self.slot = -1
+        self.used = 0
+        self.branch: Branch | None = None
+
+    @property
+    def path(self) -> np.ndarray:
+        """Slots of the ancestors and of the node itself, from the first token on, int64 `[depth]`."""
+        assert self.branch is not None
+        return self.branch.slots[: self.depth]
+
+
+class Trie:
+    """Nodes by sequence and by slot. `now` is the number of the current forward."""
+
+    def __init__(self, on_remove: Callable[[Node], None] = lambda node: None):
+        self.on_remove = on_remove
+        self.root = Node(-1, None)
+        self.root.branch = Branch()
+        self.pool = SlotPool()
+        self.nodes: list[Node | None] = []
+        self.held: Counter[int] = Counter()
+        self.now = 0
+        self._recent: dict[Tokens, Node] = {}
+        self._victims: list[tuple[bool, int, int]] = []
+
+    # Finding and growing
+
+    def find(self, tokens: Tokens) -> Node:
+        """The node of the longest prefix of `tokens` that is in the trie (the root for none)."""
+        node = self._remembered(tokens) or self._remembered(tokens[:-1]) or self.root
+        for token in tokens[node.depth :]:
+            child = node.children.get(token)
+            if child is None:
+                break
+            node = child
+        if node.depth == len(tokens):
+            self._remember(tokens, node)
+        return node
+
+    def _remembered(self, tokens: Tokens) -> Node | None:
+        node = self._recent.get(tokens)
+        return node if node is not None and node.slot >= 0 else None
+
+    def _remember(self, tokens: Tokens, node: Node) -> None:
+        self._recent[tokens] = node
+        if len(self._recent) > REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+
+    def grow(self, node: Node, tokens: Tokens) -> list[Node]:
+        """Hang the missing nodes of `tokens` below `node`, which `find` returned. They have no slot yet."""
+        new = []
+        for token in tokens[node.depth :]:
+            child = Node(token, node)
+            child.used = self.now
+            node.children[token] = child
+            new.append(child)
+            node = child
+        self._remember(tokens, node)
+        return new
+
+    def seat(self, node: Node) -> None:
+        """Give a new node the lowest free slot. Parents first."""
+        assert node.parent is not None and node.parent.branch is not None
+        node.slot = self.pool.take(node.depth)
+        node.branch = node.parent.branch.extend(node.parent.depth, node.slot)
+        if node.slot == len(self.nodes):
+            self.nodes.append(node)
+        else:
+            self.nodes[node.slot] = node
+
+    def remove(self, node: Node) -> None:
+        """Cut out a node without children, whoever holds it."""
+        parent = node.parent
+        assert parent is not None and not node.children
+        del parent.children[node.token]
+        self.held.subtract(node.holders)
+        node.holders.clear()
+        if node.slot >= 0:
+            assert node.branch is not None
+            node.branch.retract(node.depth)
+            self.nodes[node.slot] = None
+            self.pool.give(node.slot)
+            node.slot = -1
+        self.on_remove(node)
+
+    def prune(self, node: Node) -> None:
+        """Cut out a node with all that is below it, whoever holds it. Nothing to do if it is gone already."""
+        if node.slot >= 0:
+            for each in reversed(list(_descendants(node))):
+                self.remove(each)
+
+    # Holding and letting go
+
+    def hold(self, node: Node, holder: int) -> None:
+        """Let `holder` hold the node and its ancestors."""
+        current: Node | None = node
+        while current is not None and current is not self.root and holder not in current.holders:
+            current.holders.add(holder)
+            self.held[holder] += 1
+            current = current.parent
+
+    def _let_go(self, node: Node, holder: int) -> None:
+        node.holders.remove(holder)
+        self.held[holder] -= 1
+        if not node.holders:
+            self.remove(node)
+
+    def _let_go_below(self, node: Node, holder: int) -> None:
+        """Let go of all that `holder` holds at and below `node`, children first."""
+        for each in reversed(list(_descendants(node, holder))):
+            self._let_go(each, holder)
+
+    def trim(self, holder: int, tokens: Tokens, keep: int) -> None:
+        """Let go of `tokens` beyond the first `keep`, as far up as nothing else that `holder` holds extends it."""
+        node = self.find(tokens)
+        while node.depth > keep and node.parent is not None:
+            parent = node.parent
+            if holder in node.holders:
+                if any(holder in child.holders for child in node.children.values()):
+                    return
+                self._let_go(node, holder)
+            node = parent
+
+    def retain(self, holder: int, prefixes: Iterable[Tokens]) -> None:
+        """Let go of all that is neither on one of `prefixes` nor extends one."""
+        ends, on_path = set(), {self.root}
+        for tokens in prefixes:
+            node: Node | None = self.find(tokens)
+            assert node is not None
+            if node.depth == len(tokens):
+                ends.add(node)
+            while node is not None and node not in on_path:
+                on_path.add(node)
+                node = node.parent
+        pending = [self.root]
+        while pending:
+            node = pending.pop()
+            if node in ends:
+                continue
+            for child in [child for child in node.children.values() if holder in child.holders]:
+                if child in on_path:
+                    pending.append(child)
+                else:
+                    self._let_go_below(child, holder)
+
+    def finish(self, holder: int, keep: Iterable[Tokens], cache_slots: int) -> None:
+        """Let go of all; the paths of `keep` move to the prefix cache of at most `cache_slots` nodes."""
+        if cache_slots:
+            for tokens in keep:
+                node = self.find(tokens)
+                node.used = self.now
+                self.hold(node, CACHE)
+        for child in [child for child in self.root.children.values() if holder in child.holders]:
+            self._let_go_below(child, holder)
+        del self.held[holder]
+        self._victims.clear()
+        self._shrink_cache(cache_slots)
+
+    def clear(self) -> None:
+        """Remove all but the pinned."""
+        for node in sorted((node for node in self.nodes if node), key=lambda node: -node.depth):
+            if PIN not in node.holders:
+                self.remove(node)
+            else:
+                self.held.subtract(node.holders - {PIN})
+                node.holders = {PIN}
+        self._recent.clear()
+        self._victims.clear()
+
+    # Evicting
+
+    def _shrink_cache(self, limit: int) -> None:
+        """Drop least recently used leaves of the prefix cache until it holds at most `limit` nodes."""
+        if self.held[CACHE] <= limit:
+            return
+
+        def is_leaf(node: Node) -> bool:
+            return CACHE in node.holders and not any(CACHE in child.holders for child in node.children.values())
+
+        leaves = [(node.used, node.slot) for node in self.nodes if node and is_leaf(node)]
+        heapify(leaves)
+        while self.held[CACHE] > limit:
+            node = self.nodes[heappop(leaves)[1]]
+            assert node is not None and node.parent is not None
+            parent = node.parent
+            parent.used = max(parent.used, node.used)
+            self._let_go(node, CACHE)
+            if is_leaf(parent):
+                heappush(leaves, (parent.used, parent.slot))
+
+    def evict(self, count: int) -> bool:
+        """Remove `count` leaves: cached ones before owned ones, least recently used first.
+
+        Spares what is pinned and what the current forward uses. Returns whether so many could be removed.
+        """
+        while count:
+            if not self._victims and not self._find_victims():
+                return False
+            victim = heappop(self._victims)
+            node = self.nodes[victim[2]]
+            if node is None or not self._evictable(node):
+                continue
+            if _rank(node) > victim:
+                heappush(self._victims, _rank(node))
+                continue
+            parent = node.parent
+            assert parent is not None
+            parent.used = max(parent.used, node.used)
+            self.remove(node)
+            count -= 1
+            if self._evictable(parent):
+                heappush(self._victims, _rank(parent))
+        return True
+
+    def _evictable(self, node: Node) -> bool:
+        return node.slot >= 0 and not node.children and PIN not in node.holders and node.used < self.now
+
+    def _find_victims(self) -> bool:
+        # Kept between calls, so that a full cache is not scanned at every forward.
+        self._victims = [_rank(node) for node in self.nodes if node and self._evictable(node)]
+        heapify(self._victims)
+        return bool(self._victims)
+
+    # Packing
+
+    def compact(self) -> np.ndarray:
+        """Renumber the slots without gaps. Returns the old slots in their new order, int64 `[live]`."""
+        old = self.pool.compact()
+        nodes = [self.nodes[slot] for slot in old]
+        moved = np.zeros(len(self.nodes), dtype=np.int64)
+        moved[old] = np.arange(len(old))
+        for branch in {id(node.branch): node.branch for node in nodes if node and node.branch}.values():
+            branch.slots[: branch.length] = moved[branch.slots[: branch.length]]
+        for slot, node in enumerate(nodes):
+            assert node is not None
+            node.slot = slot
+        self.nodes = nodes
+        self._victims.clear()
+        return old
+
+    def visible(self, nodes: Sequence[Node]) -> np.ndarray:
+        """What each node sees, itself included: bool `[len(nodes), pool.span]` over slots."""
+        mask = np.zeros((len(nodes), self.pool.span), dtype=bool)
+        for row, node in zip(mask, nodes, strict=True):
+            row[node.path] = True
+        return mask
+
+
+def _rank(node: Node) -> tuple[bool, int, int]:
+    """What goes first compares lowest: cached before owned, then the least recently used."""
+    return node.holders != {CACHE}, node.used, node.slot
+
+
+def _descendants(node: Node, holder: int | None = None) -> Iterator[Node]:
+    """The nodes at and below `node` (of those, the ones that `holder` holds), parents first."""
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        if holder is None or holder in node.holders:
+            yield node
+            pending += node.children.values()

@@ -1,0 +1,175 @@
+"""`SearchConfig`: every constant of the search, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from rain_decoding.errors import ConfigError
+
+PAPER_ENDINGS = ",.?:;\n"
+"""Where the paper's rollouts end."""
+
+UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
+"""The same, with the full-width forms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """Constants of the search (paper, section 3 and appendix; symbols in parentheses).
+
+    The defaults are those of `paper-hh`. Use `SearchConfig.preset(name, **changes)` to start from a preset.
+    Raises `ConfigError` when a value is out of its range.
+    """
+
+    # Selection, equation (1)
+    exploration: float = 2.0
+    """Weight of the prior term (c), >= 0; 0 switches exploration off."""
+    root_uniform_share: float = 0.25
+    """Share of the uniform distribution mixed into the priors of a root's children, in [0, 1]."""
+
+    # Expansion
+    candidates: int = 10
+    """Children proposed at an expansion (q), >= 1."""
+    token_set_lengths: tuple[int, ...] = (1, 2, 4, 10)
+    """Tokens per set at depth 0, 1, ... from the prompt; the last entry holds for all deeper ones."""
+    top_k: int = 15
+    """Sampled sets draw from the this many most probable tokens; 0 draws from all."""
+    candidate_temperature: float = 1.0
+    """Temperature at which candidates are drawn and their probabilities taken, > 0."""
+    redraw: bool = False
+    """Draw up to 2q - 1 times until q - 1 distinct sets are found (paper-adv), instead of q - 1 times."""
+    eager_expansion: bool = False
+    """Expand a leaf as soon as it was evaluated instead of when it is next passed. Same tree, more work."""
+
+    # Widening ("dynamic node addition")
+    widening: bool = True
+    max_children: int = 20
+    """No child is added to a node with this many, >= 1."""
+    widening_variance: float = 0.03
+    """A child is added where the norm of the embeddings' variance is below this times the set length, >= 0."""
+    widening_value: float = 0.0
+    """A child is added only where every child's value is below this, in [-1, 1]."""
+
+    # Rollout
+    rollout_endings: str = UNICODE_ENDINGS
+    """Characters a rollout ends at; empty: it runs to the end of sequence or the limit."""
+    rollout_temperature: float = 1.0
+    """Temperature of rollouts, > 0."""
+    next_turn_ends: bool = True
+    """Whether the next turn's marker finishes a text (paper-truth: not)."""
+
+    # Similarity update, equation (2)
+    similarity: bool = True
+    similarity_discount: float = 0.2
+    """Share of a visit credited to a similar sibling (gamma), >= 0."""
+    similarity_threshold: float = 0.95
+    """Cosine from which a sibling counts as similar, in [-1, 1]."""
+
+    # Stopping
+    max_simulations: int = 50
+    """Simulations per commit, counting evaluations the root carries (T), >= 1."""
+    extra_simulations: int = 15
+    """At least this many new simulations are allowed under a root that carries many, >= 1."""
+    min_evaluations: int = 6
+    """The best child must have more evaluations than this (T_m), >= 0."""
+    value_threshold: float = 0.8
+    """The best child's value must be above this (V), in [-1, 1]."""
+
+    # Self-evaluation
+    votes: Literal["hard", "soft"] = "hard"
+    """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities."""
+    min_label_mass: float = 0.0
+    """A judgement whose labels hold less probability than this together is unscored, in [0, 1]. Paper: 0."""
+    on_unscored: Literal["stop", "release"] = "stop"
+    """What happens to text that could not be judged: stop with finish_reason "unjudged", or release it."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+                raise ConfigError(f"{name} = {value!r} is out of range", hint=f"allowed: {low} to {high}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r} is unknown", hint=f"allowed: {', '.join(map(str, allowed))}"
+                )
+        for name in _WHOLE:
+            if int(getattr(self, name)) != getattr(self, name):
+                raise ConfigError(f"{name} = {getattr(self, name)!r} is not a whole number")
+        lengths = self.token_set_lengths
+        if not lengths or any(not isinstance(n, int) or n < 1 for n in lengths):
+            raise ConfigError(f"token_set_lengths = {lengths!r}", hint="one or more whole numbers >= 1")
+        if not isinstance(self.rollout_endings, str):
+            raise ConfigError(f"rollout_endings = {self.rollout_endings!r}", hint="a string of characters")
+
+    def token_set_length(self, depth: int) -> int:
+        """Tokens per set below a node at `depth` edges from the prompt."""
+        return self.token_set_lengths[min(depth, len(self.token_set_lengths) - 1)]
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether similarity update or widening asks for embeddings."""
+        return self.similarity or self.widening
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> SearchConfig:
+        """The preset called `name`, with `changes`. Raises `ConfigError` for an unknown name or option."""
+        if name not in PRESETS:
+            raise ConfigError(f"unknown preset {name!r}", hint=f"presets: {', '.join(PRESETS)}")
+        return PRESETS[name].with_changes(**changes)
+
+    def with_changes(self, **changes: Any) -> SearchConfig:
+        """A copy with other values. Raises `ConfigError` for an unknown option."""
+        known = {f.name for f in fields(self)}
+        for option in changes:
+            if option not in known:
+                raise ConfigError(f"unknown option {option!r}", hint=f"options: {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+
+_INFINITY = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    "exploration": (0, _INFINITY),
+    "root_uniform_share": (0, 1),
+    "candidates": (1, 1000),
+    "top_k": (0, 1_000_000_000),
+    "candidate_temperature": (1e-3, 100),
+    "max_children": (1, 10_000),
+    "widening_variance": (0, _INFINITY),
+    "widening_value": (-1, 1),
+    "rollout_temperature": (1e-3, 100),
+    "similarity_discount": (0, _INFINITY),
+    "similarity_threshold": (-1, 1),
+    "max_simulations": (1, 1_000_000),
+    "extra_simulations": (1, 1_000_000),
+    "min_evaluations": (0, 1_000_000),
+    "value_threshold": (-1, 1),
+    "min_label_mass": (0, 1),
+}
+_WHOLE = ("candidates", "top_k", "max_children", "max_simulations", "extra_simulations", "min_evaluations")
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "votes": ("hard", "soft"),
+    "on_unscored": ("stop", "release"),
+    **dict.fromkeys(
+        ("redraw", "eager_expansion", "widening", "next_turn_ends", "similarity"),
+        (True, False),
+    ),
+}
+
+PRESETS: dict[str, SearchConfig] = {
+    "paper-hh": SearchConfig(),
+    "paper-adv": SearchConfig(min_evaluations=5, candidate_temperature=2.0, redraw=True),
+    "paper-truth": SearchConfig(min_evaluations=16, rollout_endings="", next_turn_ends=False),
+    "paper-imdb": SearchConfig(),
+}
+"""The faithful presets; `PRESET_CRITERIA` names what each was judged by in the paper."""
+
+PRESET_CRITERIA = {
+    "paper-hh": "harmlessness",
+    "paper-adv": "harmlessness-command",
+    "paper-truth": "truthfulness",
+    "paper-imdb": "positive-sentiment",
+}
+
+DEFAULT_PRESET = "paper-hh"

@@ -1,0 +1,253 @@
+"""`RainDecoder` and `PlainDecoder`: generate, stream, and generate in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
+from rain_decoding.errors import InputError
+from rain_decoding.plain import PlainSession
+from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
+from rain_decoding.rain import RainSession, ThinkingSession
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
+from rain_decoding.self_evaluation.embedding import load_embedder
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.session import Options, Session, token_limit
+from rain_decoding.types import Commit, Completion, Judgement, Message
+
+PromptLike = str | Sequence[Message | Mapping[str, Any]]
+
+
+class Stream(Iterator[Commit]):
+    """Commits as they are made. `completion` is there once the iteration has ended; `close` stops the work early."""
+
+    def __init__(self, decoder: Decoder, session: Session):
+        self._scheduler = Scheduler(decoder.backend)
+        self._session = session
+        self._task = decoder._start(self._scheduler, session)
+        self.completion: Completion | None = None
+
+    def __next__(self) -> Commit:
+        while not self._task.events:
+            if self._task.done:
+                self._finish()
+                raise StopIteration
+            try:
+                self._scheduler.step()
+            except BaseException:
+                self.close()
+                raise
+        return self._task.events.popleft()
+
+    def _finish(self) -> None:
+        if self.completion is None:
+            self.completion = _collect(self._session, self._task)
+
+    def close(self) -> None:
+        """Stop; what was committed so far becomes the completion, with finish_reason "cancelled"."""
+        if not self._task.done:
+            self._scheduler.cancel(self._task)
+            self.completion = _collect(self._session, self._task)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Decoder:
+    """What the decoders share. Subclasses open sessions."""
+
+    backend: Backend
+    prompt_format: PromptFormat = "auto"
+    concurrency: ClassVar[int] = 16
+    """Requests of a batch that run at the same time, unless said otherwise."""
+
+    def _open(self, prompt: PromptLike, options: Options) -> Session:
+        raise NotImplementedError
+
+    def generate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer a text or a list of chat messages; `options` are those of `Options`.
+
+        Raises `InputError` for bad input and `BackendError` when the model fails.
+        """
+        stream = self.stream(prompt, **options)
+        with stream:
+            for _ in stream:
+                pass
+        assert stream.completion is not None
+        return stream.completion
+
+    def stream(self, prompt: PromptLike, **options: Any) -> Stream:
+        """As `generate`, giving each `Commit` when it is made; the completion is in `.completion` afterwards."""
+        return Stream(self, self._open(prompt, _options(options)))
+
+    def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
+        """Answer many prompts, all their pending requests in one batch; results in the order of the prompts."""
+        results = dict(self.iterate_batch(prompts, **options))
+        return [results[index] for index in range(len(prompts))]
+
+    def iterate_batch(
+        self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
+    ) -> Iterator[tuple[int, Completion]]:
+        """Answer many prompts and yield (index, completion) as each is finished."""
+        waiting = enumerate(prompts)
+        scheduler = Scheduler(self.backend)
+        running: dict[Task, tuple[int, Session]] = {}
+        parsed = _options(options)
+        width = self.concurrency if concurrency is None else concurrency
+        if width < 1:
+            raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+        try:
+            while True:
+                while len(running) < width and (entry := next(waiting, None)) is not None:
+                    index, prompt = entry
+                    session = self._open(prompt, parsed)
+                    running[self._start(scheduler, session)] = (index, session)
+                if not running:
+                    return
+                for task in [task for task in running if task.done]:
+                    index, session = running.pop(task)
+                    yield index, _collect(session, task)
+                if running and not any(task.done for task in running):
+                    scheduler.step()
+        finally:
+            for task, (_, session) in running.items():
+                scheduler.cancel(task)
+                session.backend.finish(task.owner)
+
+    def _start(self, scheduler: Scheduler, session: Session) -> Task:
+        owner = self.backend.new_owner()
+        session.owner = owner
+        task = scheduler.start(session.run(), owner)
+        session.spent = lambda: task.forwarded
+        return task
+
+
+def _collect(session: Session, task: Task) -> Completion:
+    """The result of an ended task, with what it cost; its memory goes back. Raises what ended it."""
+    session.backend.finish(task.owner, () if task.error else session.kept_sequences())
+    if task.error is not None:
+        raise task.error
+    completion: Completion = task.result or session.completion("cancelled")
+    completion.usage.search_tokens = task.forwarded
+    completion.usage.forward_passes = task.passes
+    completion.usage.peak_kv_slots = session.backend.counters.peak_kv_slots
+    return completion
+
+
+def _options(options: Mapping[str, Any]) -> Options:
+    try:
+        return Options(**options)
+    except TypeError as error:
+        names = ", ".join(Options.__dataclass_fields__)
+        raise InputError(str(error).replace("Options.__init__() ", ""), hint=f"options: {names}") from error
+
+
+@dataclass(eq=False)
+class PlainDecoder(Decoder):
+    """Ordinary decoding with a KV cache: the baseline. `temperature` 0 decodes greedily."""
+
+    backend: Backend
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    prompt_format: PromptFormat = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100:
+            raise InputError(f"temperature = {self.temperature!r}", hint="0 (greedy) to 100")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p = {self.top_p!r}", hint="above 0, at most 1")
+        if self.top_k < 0:
+            raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
+
+    def _open(self, prompt: PromptLike, options: Options) -> Session:
+        built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
+        return PlainSession(
+            self.backend,
+            built,
+            options,
+            limit,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+        )
+
+
+class RainDecoder(Decoder):
+    """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
+
+    `criterion` is a name, a TOML file or a `Criterion`; `config` a `SearchConfig` (default: the preset
+    `paper-hh`); `embedding` one of `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and
+    widening; `thinking` lets a reasoning model reason before it answers (the reasoning is not searched and is
+    kept apart from the answer).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        criterion: str | Criterion | None = None,
+        config: SearchConfig | None = None,
+        *,
+        embedding: str = "hashing",
+        prompt_format: PromptFormat = "auto",
+        thinking: bool = False,
+    ):
+        self.backend = backend
+        self.config = config or SearchConfig.preset(DEFAULT_PRESET)
+        if criterion is None:
+            criterion = PRESET_CRITERIA[DEFAULT_PRESET]
+        if not isinstance(criterion, Criterion):
+            criterion = load_criterion(criterion, search_dirs=backend.criteria_dirs)
+        self.criterion = criterion
+        self.evaluator = SelfEvaluator(
+            backend, criterion, votes=self.config.votes, min_label_mass=self.config.min_label_mass
+        )
+        self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
+        self.prompt_format, self.thinking = prompt_format, thinking
+
+    def _open(self, prompt: PromptLike, options: Options) -> Session:
+        built = self.build_prompt(prompt, options)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=max(self.config.token_set_lengths))
+        kind = ThinkingSession if self.thinking else RainSession
+        return kind(
+            self.backend,
+            built,
+            options,
+            limit,
+            config=self.config,
+            judge=self.evaluator.conversation(built),
+            embedder=self.embedder,
+        )
+
+    def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:
+        """The prompt as this decoder encodes it."""
+        return build_prompt(
+            prompt,
+            self.backend,
+            prompt_format=self.prompt_format,
+            stop=options.stop if options else (),
+            next_turn_ends=self.config.next_turn_ends,
+            thinking=self.thinking,
+        )
+
+    def judge(self, prompt: PromptLike, answer: str) -> Judgement:
+        """Self-evaluation of any answer to a prompt."""
+        scheduler = Scheduler(self.backend)
+        owner = self.backend.new_owner()
+        judging: Generator[Any, Any, Judgement] = self.evaluator.conversation(self.build_prompt(prompt)).judge(answer)
+        task = scheduler.start(judging, owner)
+        while not task.done:
+            scheduler.step()
+        self.backend.finish(owner)
+        if task.error is not None:
+            raise task.error
+        assert task.result is not None
+        return task.result

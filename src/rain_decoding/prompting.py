@@ -1,0 +1,156 @@
+"""From messages or text to the tokens that generation starts from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal, get_args
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ContextLengthError, InputError
+from rain_decoding.types import Message, Role, Tokens
+
+PromptFormat = Literal["auto", "chat", "dialogue", "text"]
+"""chat: the model's chat template; dialogue: plain `Human:` / `Assistant:` turns; text: the prompt is continued as
+it stands; auto: chat where there is a template, else dialogue."""
+
+USER_MARKER = "Human:"
+ASSISTANT_MARKER = "Assistant:"
+SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What generation starts from.
+
+    `messages` is the conversation without the generator's own preamble (for the format text: one user message
+    that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space around
+    the answer is not part of it; `text` is what was encoded.
+    """
+
+    format: Literal["chat", "dialogue", "text"]
+    messages: tuple[Message, ...]
+    text: str
+    tokens: Tokens
+    markers: tuple[str, ...]
+    strip: bool
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The messages of user and assistant."""
+        return tuple(message for message in self.messages if message.role != "system")
+
+
+def build_prompt(
+    prompt: str | Sequence[Message | Mapping[str, Any]],
+    backend: Backend,
+    *,
+    prompt_format: PromptFormat = "auto",
+    stop: Iterable[str] = (),
+    next_turn_ends: bool = True,
+    thinking: bool = False,
+) -> Prompt:
+    """Encode a text or a conversation that ends in a user message.
+
+    Raises `InputError` for an empty prompt or broken messages, `ContextLengthError` for one that fills the context.
+    """
+    codec = backend.codec
+    messages = tuple(
+        Message(message.role, neutralised(message.content, codec.special_texts))
+        for message in parse_messages(prompt)
+    )
+    chosen = prompt_format
+    if chosen == "auto":
+        chosen = "chat" if codec.has_chat_template else "dialogue"
+    if chosen not in get_args(PromptFormat):
+        raise InputError(f"unknown prompt format {chosen!r}", hint=f"formats: {', '.join(get_args(PromptFormat))}")
+    turn_markers: tuple[str, ...] = ()
+    if chosen == "chat":
+        text = codec.render_chat(messages, thinking=thinking)
+    elif chosen == "dialogue":
+        text = _dialogue(messages, backend.dialogue_header)
+        turn_markers = (f"\n{USER_MARKER}",) if next_turn_ends else ()
+    else:
+        if len(messages) > 1:
+            raise InputError("the format 'text' continues one text, not a conversation", hint="use chat or dialogue")
+        text = messages[0].content
+    tokens = codec.encode(text, start=chosen != "chat")
+    room = backend.context_length - len(tokens)
+    if room < 1:
+        raise ContextLengthError(
+            f"the prompt is {len(tokens)} tokens long, and {backend.name} has a context of {backend.context_length}",
+            hint="shorten the prompt or drop earlier turns",
+        )
+    return Prompt(chosen, messages, text, tokens, turn_markers + _stop_strings(stop), strip=chosen != "text")
+
+
+def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Check a prompt: a non-empty string, or messages with roles and texts that end in a user message."""
+    if isinstance(prompt, str):
+        if not prompt.strip():
+            raise InputError("the prompt is empty", hint="give a question or a text to continue")
+        return (Message("user", prompt),)
+    if not isinstance(prompt, Sequence) or not prompt:
+        raise InputError(f"messages = {prompt!r}", hint="give a string or a non-empty list of messages")
+    messages = tuple(_parse_message(index, message) for index, message in enumerate(prompt))
+    if messages[-1].role != "user":
+        raise InputError(f"the last message is by the {messages[-1].role}", hint="it must be by the user")
+    if any(message.role == "system" for message in messages[1:]):
+        raise InputError("a system message stands after another message", hint="it must come first")
+    return messages
+
+
+def _parse_message(index: int, message: Any) -> Message:
+    if isinstance(message, Mapping):
+        role, content = message.get("role"), message.get("content")
+    else:
+        role, content = getattr(message, "role", None), getattr(message, "content", None)
+    if role not in get_args(Role):
+        raise InputError(f"messages[{index}].role = {role!r}", hint=f"roles: {', '.join(get_args(Role))}")
+    if not isinstance(content, str) or (role != "assistant" and not content.strip()):
+        raise InputError(f"messages[{index}].content = {content!r}", hint="a non-empty string is needed")
+    return Message(role, content)
+
+
+def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(text, str) and text for text in strings):
+        raise InputError(f"stop = {strings!r}", hint="stop strings must be non-empty")
+    return strings
+
+
+def _dialogue(messages: Sequence[Message], header: str | None) -> str:
+    """Plain turns after a few-shot header (the generator's preamble, which the judge is not shown)."""
+    preamble = default_dialogue_header() if header is None else header
+    markers = {"user": f"{USER_MARKER} ", "assistant": f"{ASSISTANT_MARKER} ", "system": ""}
+    parts = [preamble.strip(), *(markers[message.role] + message.content.strip() for message in messages)]
+    return SEPARATOR.join([part for part in parts if part] + [ASSISTANT_MARKER])
+
+
+def default_dialogue_header() -> str:
+    """The built-in header for base models: a line that sets the scene and a few harmless turns."""
+    return resources.files("rain_decoding").joinpath("dialogue_header.txt").read_text(encoding="utf-8")
+
+
+def neutralised(text: str, markers: Iterable[str]) -> str:
+    """The text with every occurrence of a marker broken, so that it cannot pass for the real one.
+
+    White space before a marker becomes one space (a forged turn needs its own line), and a space is put before the
+    marker's last character. Case, spacing and full-width colons do not help to get round it.
+    """
+    for marker in markers:
+        core = marker.strip().rstrip("(（").rstrip()
+        if not core:
+            continue
+        words = [re.escape(word).replace("：", ":").replace(":", "[:：]") for word in core.split()]
+        pattern = r"\s*".join(words)
+        text = re.sub(rf"\s*({pattern})", _broken, text, flags=re.IGNORECASE)
+    return text
+
+
+def _broken(match: re.Match[str]) -> str:
+    marker = match.group(1)
+    space = " " if match.start() and match.group(0) != marker else ""
+    return f"{space}{marker[:-1]} {marker[-1]}"

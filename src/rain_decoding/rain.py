@@ -1,0 +1,164 @@
+"""RAIN as a session: joins the pure search with self-evaluation, embeddings, streaming, budgets and trace."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rain_decoding.config import SearchConfig
+from rain_decoding.randomness import derive_seed
+from rain_decoding.search.outer_loop import Committed, commit, search
+from rain_decoding.search.stopping import best_child
+from rain_decoding.search.tree import Tree
+from rain_decoding.self_evaluation.embedding import Embedder
+from rain_decoding.self_evaluation.evaluator import ConversationJudge
+from rain_decoding.session import Session
+from rain_decoding.text_stream import TextStream
+from rain_decoding.types import Completion, Decode, Decoded, Embed, FinishReason, Judge, Judgement, Stop, Tokens
+from rain_decoding.version import __version__
+
+THINKING_END = "</think>"
+
+
+@dataclass(eq=False, kw_only=True)
+class RainSession(Session):
+    """One prompt searched by RAIN."""
+
+    config: SearchConfig
+    judge: ConversationJudge
+    embedder: Embedder | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.options.trace:
+            self.trace.append(
+                {
+                    "event": "start",
+                    "version": __version__,
+                    "model": self.backend.name,
+                    "criterion": self.judge.evaluator.criterion.name,
+                    "config": asdict(self.config),
+                    "seed": self.options.seed,
+                    "messages": [asdict(message) for message in self.prompt.messages],
+                }
+            )
+
+    def completion(self, reason: FinishReason) -> Completion:
+        completion = super().completion(reason)
+        if self.options.trace:
+            self.trace.append(
+                {
+                    "event": "end",
+                    "text": completion.text,
+                    "finish_reason": reason,
+                    "score": completion.score,
+                    "usage": asdict(completion.usage),
+                }
+            )
+        return completion
+
+    def steps(self) -> Generator[Any, Any, FinishReason]:
+        tree = self._tree()
+        reason = yield from self._search(tree)
+        if reason == "budget":
+            yield from self._commit_best_path(tree)
+        self.usage.simulations, self.usage.rewinds = tree.simulations, tree.rewinds
+        if self.answer and reason not in ("cancelled", "unjudged"):
+            final = yield from self._judge(self.prompt.tokens + self.answer)
+            self.score = final.score
+        return reason
+
+    def _tree(self) -> Tree:
+        return Tree(
+            self.prompt.tokens,
+            self.config,
+            seed=self.options.seed,
+            max_tokens=self.limit,
+            stop=Stop(self.prompt.markers, len(self.prompt.tokens)),
+            record=self._record if self.options.trace else None,
+        )
+
+    def _search(self, tree: Tree) -> Generator[Any, Any, FinishReason]:
+        """Drive the search: answer its requests, pass on its commits, heed budgets."""
+        running = search(tree)
+        reply: Any = None
+        while True:
+            if reason := self.interruption():
+                running.close()
+                return reason
+            try:
+                request = running.send(reply)
+            except StopIteration as stop:
+                return stop.value
+            match request:
+                case Committed():
+                    reply = None
+                    yield self._commit(tree)
+                case Judge():
+                    reply = yield from self._judge(request.tokens)
+                case Embed():
+                    assert self.embedder is not None
+                    reply = yield from self.embedder.embed(request, len(self.prompt.tokens))
+                case _:
+                    (reply,) = yield [request]
+
+    def _judge(self, tokens: Tokens) -> Generator[Any, Any, Judgement]:
+        answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
+        judgement = yield from self.judge.judge(answer, tokens)
+        self.warnings[:] = self.judge.warnings
+        if not judgement.remembered:
+            self.usage.self_evaluations += 1
+            self.usage.unscored += judgement.score is None
+        return judgement
+
+    def _commit(self, tree: Tree) -> Any:
+        """Release the committed text and give back the memory of what it leaves behind."""
+        node = tree.root
+        step = self.commit(
+            node.token_set.tokens, value=node.value, visits=node.visits, simulations=tree.simulations
+        )
+        self.backend.retain(self.owner, [node.tokens, *self.judge.held(self.backend.codec.decode(self.answer))])
+        return step
+
+    def _commit_best_path(self, tree: Tree) -> Generator[Any, Any, None]:
+        """Where a budget ends the search, go on along the best judged children, as long as they are not bad."""
+        while (best := best_child(tree.root)) is not None and best.value >= 0 and not tree.finished(tree.root):
+            commit(tree, best)
+            yield self._commit(tree)
+
+    def _record(self, event: dict[str, Any]) -> None:
+        """Add an event to the trace, with the text of its tokens."""
+        decode = self.backend.codec.decode
+        for part in (event, *event.get("children", ()), event.get("child", {})):
+            if "tokens" in part:
+                part["text"] = decode(part["tokens"])
+        self.trace.append(event)
+
+
+@dataclass(eq=False, kw_only=True)
+class ThinkingSession(RainSession):
+    """Lets a reasoning model reason by plain sampling first; the answer after the closing tag is searched."""
+
+    def steps(self) -> Generator[Any, Any, FinishReason]:
+        prompt = self.prompt
+        decoded: Decoded
+        (decoded,) = yield [
+            Decode(
+                prompt.tokens,
+                self.limit,
+                seed=derive_seed(self.options.seed, prompt.tokens, "reasoning"),
+                stop=Stop((THINKING_END,), len(prompt.tokens)),
+            )
+        ]
+        codec = self.backend.codec
+        self.reasoning = codec.decode(decoded.tokens).split(THINKING_END, 1)[0].removeprefix("<think>").strip()
+        if decoded.reason != "stop" or decoded.tokens[-1] in codec.eos:
+            return "length"
+        self.prompt = replace(
+            prompt, tokens=prompt.tokens + decoded.tokens, text=prompt.text + codec.decode(decoded.tokens)
+        )
+        self.limit -= len(decoded.tokens)
+        self.judge.prompt = self.prompt
+        self.stream = TextStream(codec, self.prompt)
+        return (yield from super().steps())

@@ -1,0 +1,110 @@
+"""The search tree: what is known of every token set tried so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rain_decoding.config import SearchConfig
+from rain_decoding.randomness import derive_seed
+from rain_decoding.types import Candidate, Stop, Tokens, TokenSet
+
+Recorder = Callable[[dict[str, Any]], None]
+"""Receives trace events (see `rain_decoding.trace`)."""
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A text reached by a path of token sets. Compared by identity.
+
+    Paper symbols: `prior` p, `visits` n, `value` v in [-1, 1], `embedding` e `[dim]`; `evaluations` is the
+    released code's `fn`. `tokens` is the whole sequence, prompt included; `depth` counts edges from the prompt.
+    """
+
+    id: int
+    token_set: TokenSet
+    tokens: Tokens
+    depth: int
+    parent: Node | None = None
+    prior: float = 1.0
+    visits: float = 0.0
+    evaluations: int = 0
+    value: float = 0.0
+    embedding: np.ndarray | None = None
+    children: list[Node] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    """Everything proposed here so far, newest proposals first (for widening)."""
+    draws: int = 0
+    """Token sets drawn here so far: the index of the next draw's seed."""
+    passable: bool = False
+    """It was a leaf of a simulation once, so the next one goes through it."""
+    expanded: bool = False
+    closed: bool = False
+    """Nothing below it can be judged, so selection avoids it."""
+
+    @property
+    def siblings(self) -> Iterator[Node]:
+        """The other children of its parent."""
+        return (node for node in (self.parent.children if self.parent else ()) if node is not self)
+
+
+class Tree:
+    """A search tree for one prompt, with what its rules need to know.
+
+    `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished.
+    """
+
+    def __init__(
+        self,
+        prompt: Tokens,
+        config: SearchConfig,
+        *,
+        seed: int,
+        max_tokens: int,
+        stop: Stop,
+        record: Recorder | None = None,
+    ):
+        self.config = config
+        self.seed = seed
+        self.limit = len(prompt) + max_tokens
+        self.stop = stop
+        self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
+        self.simulations = 0
+        self.rewinds = 0
+        self._record = record
+        self._next_id = 1
+
+    def finished(self, node: Node) -> bool:
+        """Whether the text ends at this node: end of sequence, marker or token limit."""
+        return node.token_set.finished or len(node.tokens) >= self.limit
+
+    def add_child(self, parent: Node, token_set: TokenSet, prior: float) -> Node:
+        """Append a child, which stands after its siblings."""
+        child = Node(
+            self._next_id,
+            token_set,
+            parent.tokens + token_set.tokens,
+            parent.depth + 1,
+            parent=parent,
+            prior=prior,
+        )
+        self._next_id += 1
+        parent.children.append(child)
+        return child
+
+    def seed_for(self, node: Node, purpose: str, index: int = 0) -> int:
+        """The seed of one draw at a node; it does not depend on when the draw happens."""
+        return derive_seed(self.seed, node.tokens, purpose, index)
+
+    def commit(self, child: Node) -> None:
+        """Make a child of the root the new root; it keeps its subtree and statistics, the siblings go."""
+        self.root = child
+        child.parent = None
+
+    def record(self, event: str, **details: Any) -> None:
+        """Hand one event to the recorder, if there is one."""
+        if self._record:
+            self._record({"event": event, **details})

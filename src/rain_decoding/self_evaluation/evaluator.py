@@ -1,0 +1,204 @@
+"""From a conversation to a score in [-1, 1]."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from rain_decoding.backends.base import Backend, Codec
+from rain_decoding.errors import CriterionError
+from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
+from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Message, Tokens
+
+Judging = Generator[list[BackendRequest], list[Any], Judgement]
+"""A judgement in progress: it yields requests that may run at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTokens:
+    """Where the labels stand in the vocabulary.
+
+    `forms` has, per option, the token ids of its surface forms; `dropped` is how many tokens at the end of an encoded
+    prompt merge with the label and are left out of it.
+    """
+
+    forms: tuple[tuple[int, ...], ...]
+    dropped: int
+
+
+def find_label_tokens(codec: Codec, rendered: tuple[str, bool], labels: Sequence[Sequence[str]]) -> LabelTokens:
+    """The first token of each label in the context where it stands.
+
+    Raises `CriterionError` when two options start with the same token.
+    """
+    text, start = rendered
+    prompt = codec.encode(text, start=start)
+    encoded = [[codec.encode(text + form, start=start) for form in forms] for forms in labels]
+    boundary = min(common_prefix(prompt, tokens) for forms in encoded for tokens in forms)
+    ids = [tuple(dict.fromkeys(tokens[boundary] for tokens in forms)) for forms in encoded]
+    for one, first in enumerate(ids):
+        for other, second in enumerate(ids[:one]):
+            if set(first) & set(second):
+                raise CriterionError(
+                    f"the labels {labels[other]} and {labels[one]} start with the same token in this vocabulary",
+                    hint="choose labels that differ in their first token, such as A and B",
+                )
+    return LabelTokens(tuple(ids), len(prompt) - boundary)
+
+
+class SelfEvaluator:
+    """Judges answers by one criterion with one model.
+
+    `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities.
+    Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        criterion: Criterion,
+        *,
+        votes: Literal["hard", "soft"] = "hard",
+        min_label_mass: float = 0.0,
+    ):
+        self.backend, self.criterion = backend, criterion
+        self.votes, self.min_label_mass = votes, min_label_mass
+        self.renderer = Renderer(criterion, backend.codec)
+        sample = self.renderer.judge_prompt("", criterion.orders[0])
+        self.labels = find_label_tokens(backend.codec, sample, criterion.labels)
+        if criterion.placement == "prefix":
+            self._pin_prefix()
+
+    def _pin_prefix(self) -> None:
+        order = self.criterion.orders[0]
+        one, other = (self.renderer.encode(self.renderer.judge_prompt(text, order)) for text in ("a", "Z"))
+        shared = one[: common_prefix(one, other)]
+        if shared and len(shared) < self.backend.context_length:
+            self.backend.pin(shared)
+
+    def conversation(self, prompt: Prompt) -> ConversationJudge:
+        """A judge for answers to one prompt. It remembers what it judged."""
+        return ConversationJudge(self, prompt)
+
+    def score(self, probabilities: np.ndarray, order: Sequence[int]) -> tuple[float | None, tuple[float, ...]]:
+        """Score of one order, None below the label mass, and the probability of each statement.
+
+        `probabilities` are those of all surface forms, option by option; of several forms the most probable counts.
+        """
+        options, position = [], 0
+        for forms in self.labels.forms:
+            options.append(float(max(probabilities[position : position + len(forms)])))
+            position += len(forms)
+        by_statement = [0.0] * len(order)
+        for place, statement in enumerate(order):
+            by_statement[statement] = options[place]
+        if float(np.sum(probabilities)) < self.min_label_mass:
+            return None, tuple(by_statement)
+        return _vote(by_statement, self.votes), tuple(by_statement)
+
+
+def _vote(probabilities: Sequence[float], votes: Literal["hard", "soft"]) -> float:
+    """Score from the probabilities of the positive, the negative and perhaps the neutral statement."""
+    positive, negative = probabilities[:2]
+    total = sum(probabilities)
+    if votes == "soft":
+        return (positive - negative) / total if total else -1.0
+    if len(probabilities) == 3 and probabilities[2] > max(positive, negative):
+        return 0.0
+    return 1.0 if positive > negative else -1.0
+
+
+class ConversationJudge:
+    """Judges answers to one prompt; a text that was already judged, as the judge sees it, is not judged again."""
+
+    def __init__(self, evaluator: SelfEvaluator, prompt: Prompt):
+        self.evaluator, self.prompt = evaluator, prompt
+        self.warnings: list[str] = []
+        self._memo: dict[str, Judgement] = {}
+
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
+        """Judge an answer. `tokens` are those of prompt and answer, where generation has them (suffix placement)."""
+        renderer = self.evaluator.renderer
+        seen = judged_answer(self.evaluator.criterion, self.prompt, answer)
+        text = renderer.conversation(self.prompt, seen)
+        if text in self._memo:
+            return replace(self._memo[text], remembered=True)
+        prompts = self._prompts(seen, answer, tokens)
+        if prompts is None:
+            judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
+        else:
+            judgement = yield from self._ask(text, prompts)
+        self._memo[text] = judgement
+        return judgement
+
+    def held(self, answer: str) -> list[Tokens]:
+        """What judge prompts for answers that begin with `answer` have in common, as token sequences."""
+        renderer, criterion = self.evaluator.renderer, self.evaluator.criterion
+        if criterion.placement == "suffix":
+            return []
+        seen = judged_answer(criterion, self.prompt, answer)
+        one, other = (
+            renderer.encode(renderer.judge_prompt(renderer.conversation(self.prompt, text), criterion.orders[0]))
+            for text in (seen, f"{seen} ...")
+        )
+        # The last common token may merge with what follows in another answer.
+        return [one[: max(common_prefix(one, other) - 1, 1)]]
+
+    def _ask(self, text: str, prompts: list[Tokens]) -> Judging:
+        labels = self.evaluator.labels
+        flat = tuple(token for forms in labels.forms for token in forms)
+        ready = [prompt[: len(prompt) - labels.dropped] for prompt in prompts]
+        keep = common_prefix(ready[0], ready[-1]) if len(ready) > 1 else len(ready[0])
+        replies = yield [LabelProbabilities(prompt, flat, keep) for prompt in ready]
+        results = [
+            self.evaluator.score(reply, order)
+            for reply, order in zip(replies, self.evaluator.criterion.orders, strict=True)
+        ]
+        probabilities = tuple(by_statement for _, by_statement in results)
+        scores = [score for score, _ in results if score is not None]
+        if len(scores) < len(results):
+            return Judgement(None, text, probabilities, "the labels hold less than min_label_mass")
+        return Judgement(float(np.mean(scores)), text, probabilities)
+
+    def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
+        """Token ids of the judge prompts, one per order; oldest turns are dropped where the context is too short."""
+        criterion, renderer = self.evaluator.criterion, self.evaluator.renderer
+        if criterion.placement == "suffix":
+            prompts = [self._suffix_prompt(seen, answer, tokens, order) for order in criterion.orders]
+            return prompts if self._fit(prompts) else None
+        turns = len(self.prompt.turns)
+        for dropped in range(turns + 1):
+            conversation = renderer.conversation(self.prompt, seen, dropped=dropped)
+            prompts = [renderer.encode(renderer.judge_prompt(conversation, order)) for order in criterion.orders]
+            if self._fit(prompts):
+                if dropped:
+                    self._warn(f"the judge did not see the first {dropped} of {turns} earlier turns: no room")
+                return prompts
+            if self.prompt.format == "text":
+                break
+        return None
+
+    def _suffix_prompt(self, seen: str, answer: str, tokens: Tokens | None, order: Sequence[int]) -> Tokens:
+        """Generation's own tokens and the question, or all encoded anew where the judge sees another text."""
+        renderer, codec = self.evaluator.renderer, self.evaluator.backend.codec
+        text, start = renderer.suffix(self.prompt, seen, order)
+        own = self.prompt.text + answer
+        if tokens is None or self.prompt.format == "chat" or not text.startswith(own):
+            return codec.encode(text, start=start)
+        while tokens and tokens[-1] in codec.eos:
+            tokens = tokens[:-1]
+        return tokens + codec.encode(text[len(own) :], start=False)
+
+    def _fit(self, prompts: Sequence[Tokens]) -> bool:
+        return all(len(prompt) <= self.evaluator.backend.context_length for prompt in prompts)
+
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+            warnings.warn(message, stacklevel=2)

@@ -1,0 +1,104 @@
+"""How a conversation becomes a judge prompt, and how what is judged is kept from talking back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rain_decoding.backends.base import Codec
+from rain_decoding.prompting import Prompt, neutralised
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.types import Message, Tokens
+
+FULL_STOPS = ".。"
+
+
+def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
+    """The part of the answer the judge sees: cut at the next turn's marker and, if so asked, after a full stop."""
+    for marker in prompt.markers:
+        answer = answer.split(marker, 1)[0]
+    if criterion.cut_after_full_stop:
+        end = max(answer.rfind(stop) for stop in FULL_STOPS)
+        answer = answer[: end + 1] if end >= 0 else answer
+    return answer.strip() if prompt.strip else answer
+
+
+class Renderer:
+    """Writes judge prompts for one criterion and one tokenizer. Chat models are asked through their template."""
+
+    def __init__(self, criterion: Criterion, codec: Codec):
+        self.criterion, self.codec = criterion, codec
+        self._markers = (*criterion.markers, *codec.special_texts)
+        self.prefix = self._prefix()
+
+    def conversation(self, prompt: Prompt, answer: str, *, dropped: int = 0) -> str:
+        """The conversation as the judge sees it, without the first `dropped` turns; every text is neutralised."""
+        if prompt.format == "text":
+            return self._clean(prompt.messages[0].content + answer)
+        turns = [*prompt.turns, Message("assistant", answer)]
+        return self._turns(turns[dropped:])
+
+    def judge_prompt(self, conversation: str, order: Sequence[int]) -> tuple[str, bool]:
+        """The whole judge prompt up to where the label stands, and whether to encode it as the start of a sequence."""
+        asked = f"{self.prefix}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
+        if self.codec.has_chat_template:
+            rendered = self.codec.render_chat([Message("user", asked)], thinking=False)
+            return _closed_thinking(rendered) + self.criterion.lead, False
+        return f"{asked}\n{self.criterion.lead}", True
+
+    def suffix(self, prompt: Prompt, answer: str, order: Sequence[int]) -> tuple[str, bool]:
+        """The question after the conversation itself: generation's own prompt, the answer, then the question."""
+        question = self.criterion.ask(order)
+        if prompt.format == "chat":
+            messages = [*prompt.messages, Message("assistant", answer), Message("user", question)]
+            cleaned = [Message(m.role, self._clean(m.content)) for m in messages[:-1]] + messages[-1:]
+            rendered = self.codec.render_chat(cleaned, thinking=False)
+            return _closed_thinking(rendered) + self.criterion.lead, False
+        space = " " if prompt.format == "dialogue" and answer else ""
+        tail = f"{self.criterion.separator}{question}\n{self.criterion.lead}"
+        return f"{prompt.text}{space}{self._clean(answer)}{tail}", True
+
+    def encode(self, rendered: tuple[str, bool]) -> Tokens:
+        """Token ids of a rendered prompt."""
+        text, start = rendered
+        return self.codec.encode(text, start=start)
+
+    def _prefix(self) -> str:
+        criterion = self.criterion
+        if criterion.placement == "suffix":
+            return ""
+        if criterion.prefix is not None:
+            return criterion.prefix.rstrip() + criterion.separator
+        parts = [criterion.instruction, *(self._example(index) for index in range(len(criterion.examples)))]
+        return "".join(part + criterion.separator for part in parts if part)
+
+    def _example(self, index: int) -> str:
+        criterion, example = self.criterion, self.criterion.examples[index]
+        conversation = example.messages[0].content if example.is_text else self._turns(example.messages)
+        first = 0 if example.first == "positive" or not criterion.both_orders else 1
+        order = criterion.orders[first]
+        statement = ("positive", "negative", "neutral").index(example.verdict)
+        label = criterion.labels[order.index(statement)][0]
+        question = f"{criterion.separator}{criterion.ask(order)}\n{criterion.lead}"
+        return f"{conversation}{question}{label}{criterion.close}"
+
+    def _turns(self, messages: Sequence[Message]) -> str:
+        return self.criterion.separator.join(self._turn(message) for message in messages)
+
+    def _turn(self, message: Message) -> str:
+        marker = self.criterion.user if message.role == "user" else self.criterion.assistant
+        text = self._clean(message.content).strip()
+        space = " " if marker.endswith(":") and text else ""
+        return f"{marker}{space}{text}"
+
+    def _clean(self, text: str) -> str:
+        return neutralised(text, self._markers)
+
+
+def _closed_thinking(rendered: str) -> str:
+    """A template that opens a reasoning block gets it closed, so that the label comes next."""
+    return f"{rendered}\n</think>\n\n" if rendered.rstrip().endswith("<think>") else rendered
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,0 +1,135 @@
+"""One request from its prompt to its completion: what all decoders share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ContextLengthError, InputError
+from rain_decoding.prompting import Prompt
+from rain_decoding.text_stream import TextStream, answer_text
+from rain_decoding.types import Commit, Completion, FinishReason, Tokens, Usage
+
+DEFAULT_MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a caller may ask for, per request.
+
+    `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end it.
+    Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used up the best
+    text so far is returned. `cancelled` is asked between steps. `trace` records every event of the search.
+    """
+
+    max_tokens: int | None = None
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    max_seconds: float | None = None
+    max_search_tokens: int | None = None
+    trace: bool = False
+    cancelled: Callable[[], bool] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 1), ("max_search_tokens", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise InputError(f"{name} = {value!r}", hint=f"a whole number >= {least}")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise InputError(f"max_seconds = {self.max_seconds!r}", hint="a number > 0")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise InputError(f"seed = {self.seed!r}", hint="a whole number")
+
+
+def token_limit(prompt: Prompt, backend: Backend, asked: int | None, overrun: int) -> int:
+    """How many tokens may be generated; `overrun` more must fit into the context.
+
+    Raises `ContextLengthError` when fewer than asked for (or none) fit.
+    """
+    room = backend.context_length - len(prompt.tokens) - overrun
+    if room < 1 or (asked is not None and asked > room):
+        raise ContextLengthError(
+            f"the prompt is {len(prompt.tokens)} tokens long and {backend.name} has a context of "
+            f"{backend.context_length}, so at most {max(room, 0)} tokens can be generated"
+            + (f", not {asked}" if asked is not None else ""),
+            hint="shorten the prompt or lower max_tokens",
+        )
+    return min(DEFAULT_MAX_TOKENS, room) if asked is None else asked
+
+
+@dataclass(eq=False)
+class Session:
+    """State of one request. Subclasses give `steps`, a program that yields requests and `Commit`s."""
+
+    backend: Backend
+    prompt: Prompt
+    options: Options
+    limit: int
+    """Tokens that may be generated."""
+    owner: int = 0
+    """The backend's number for what this session caches."""
+    usage: Usage = field(default_factory=Usage)
+    answer: Tokens = ()
+    """Tokens committed so far."""
+    score: float | None = None
+    reasoning: str = ""
+    warnings: list[str] = field(default_factory=list)
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stream = TextStream(self.backend.codec, self.prompt)
+        self.started = time.perf_counter()
+        self.usage.prompt_tokens = len(self.prompt.tokens)
+        self.spent: Callable[[], int] = lambda: 0
+        """Tokens forwarded so far; set by whoever runs the session."""
+
+    def steps(self) -> Generator[Any, Any, FinishReason]:
+        raise NotImplementedError
+
+    def interruption(self) -> FinishReason | None:
+        """Why to stop now, if the caller or a budget says so."""
+        options = self.options
+        if options.cancelled is not None and options.cancelled():
+            return "cancelled"
+        if options.max_seconds is not None and time.perf_counter() - self.started >= options.max_seconds:
+            return "budget"
+        if options.max_search_tokens is not None and self.spent() >= options.max_search_tokens:
+            return "budget"
+        return None
+
+    def commit(self, tokens: Tokens, *, value: float = 0.0, visits: float = 0.0, simulations: int = 0) -> Commit:
+        """Add tokens to the answer."""
+        self.answer += tokens
+        piece = self.stream.push(self.answer)
+        return Commit(piece, tokens, value, visits, simulations)
+
+    def run(self) -> Generator[Any, Any, Completion]:
+        """The whole program: `steps`, then the last piece of text, then the completion."""
+        reason = yield from self.steps()
+        if rest := self.stream.push(self.answer, final=True):
+            yield Commit(rest, (), self.score or 0.0, 0.0, 0)
+        return self.completion(reason)
+
+    def completion(self, reason: FinishReason) -> Completion:
+        """The completion as it stands now."""
+        usage = self.usage
+        usage.completion_tokens = len(self.answer)
+        usage.seconds = time.perf_counter() - self.started
+        return Completion(
+            text=answer_text(self.backend.codec, self.prompt, self.answer),
+            finish_reason=reason,
+            score=self.score,
+            usage=usage,
+            seed=self.options.seed,
+            reasoning=self.reasoning,
+            tokens=self.answer,
+            warnings=self.warnings,
+            trace=self.trace,
+        )
+
+    def kept_sequences(self) -> Iterable[Tokens]:
+        """What is worth keeping in the prefix cache for the conversation's next turn."""
+        yield self.prompt.tokens + self.answer

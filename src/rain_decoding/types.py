@@ -1,0 +1,231 @@
+"""Values that travel between search, scheduler, backend and caller. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Tokens = tuple[int, ...]
+"""Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
+
+Role = Literal["system", "user", "assistant"]
+
+FinishReason = Literal["stop", "length", "budget", "cancelled", "unjudged"]
+"""Why a completion ended: end of sequence, marker or stop string; token limit; budget; caller; no judgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """An ordered run of tokens `X_{i:j}`, the action on a tree edge (paper, section 3).
+
+    `finished` says that the text ends here: the last token is an end of sequence, or the text now
+    contains the next turn's marker or a stop string.
+    """
+
+    tokens: Tokens
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token set the model proposes, with its conditional probability in (0, 1] (not normalised over siblings)."""
+
+    token_set: TokenSet
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What finishes a text besides an end-of-sequence token.
+
+    `markers` are strings looked for in the decoded text of `tokens[start:]`, where `start` is the length
+    of the prompt in tokens.
+    """
+
+    markers: tuple[str, ...] = ()
+    start: int = 0
+
+
+# Requests to a backend. `prefix` is always the whole token sequence, prompt included.
+
+
+@dataclass(frozen=True, slots=True)
+class TopTokens:
+    """The `count` most probable next tokens, most probable first, ties by lower id; none of probability 0.
+
+    Reply: `list[Candidate]` of one-token sets with their full-softmax probabilities at `temperature`.
+    """
+
+    prefix: Tokens
+    count: int
+    temperature: float = 1.0
+    stop: Stop = Stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Token sets of `length` tokens: the greedy one first if `greedy`, then one drawn per seed.
+
+    Conditionals are renormalised over the `top_k` most probable tokens (ties at the last place kept; 0 keeps
+    all) at `temperature`. A set ends at its first end of sequence. Duplicates are not removed.
+    Reply: `list[Candidate]` in that order.
+    """
+
+    prefix: Tokens
+    length: int
+    seeds: tuple[int, ...]
+    greedy: bool = True
+    top_k: int = 15
+    temperature: float = 1.0
+    stop: Stop = Stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Continue the prefix token by token: a rollout, or plain decoding.
+
+    Ends at an end of sequence, when a marker of `stop` stands in the text, when the text (prefix included)
+    ends in one of the characters of `endings`, or after `max_tokens`. Each is tested before a token is drawn, so
+    nothing is drawn after a prefix that already ends so. `seed` None decodes greedily.
+    Reply: `Decoded`.
+    """
+
+    prefix: Tokens
+    max_tokens: int
+    seed: int | None = None
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    endings: str = ""
+    stop: Stop = Stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Reply to `Decode`: the new tokens and why they end ("ending": one of `Decode.endings`)."""
+
+    tokens: Tokens
+    reason: Literal["stop", "length", "ending"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbabilities:
+    """Probabilities of single next tokens after a prompt (softmax over the whole vocabulary).
+
+    Only the first `keep` tokens of the prefix are worth keeping in a cache afterwards.
+    Reply: `numpy.ndarray` of float64, one per entry of `labels`.
+    """
+
+    prefix: Tokens
+    labels: tuple[int, ...]
+    keep: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenStates:
+    """The model's last hidden states at `prefix[start:]`.
+
+    Reply: `numpy.ndarray` of float32, shape `[len(prefix) - start, width]`.
+    """
+
+    prefix: Tokens
+    start: int = 0
+
+
+BackendRequest = TopTokens | Sample | Decode | LabelProbabilities | HiddenStates
+
+
+# Requests of the search to self-evaluation.
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judge the text so far, rollout included. Reply: `Judgement`."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Embeddings of the texts `tokens[start:]`, one per start. Reply: `numpy.ndarray`, shape `[len(starts), dim]`."""
+
+    tokens: Tokens
+    starts: tuple[int, ...]
+
+
+SearchRequest = TopTokens | Sample | Decode | Judge | Embed
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One self-evaluation. `score` in [-1, 1], or None: unscored, with `problem` saying why.
+
+    `probabilities` holds, per option order, the probability of each label in the order positive, negative,
+    neutral; `text` is what the judge saw of the conversation.
+    """
+
+    score: float | None
+    text: str
+    probabilities: tuple[tuple[float, ...], ...] = ()
+    problem: str = ""
+    remembered: bool = False
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a completion cost.
+
+    `search_tokens` counts every token forwarded through the model for it (prompt, candidates, rollouts, judge
+    prompts); `forward_passes` the forwards it took part in; `peak_kv_slots` the backend's largest number of
+    cached tokens meanwhile (of all that ran beside it, too); `seconds` wall time.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    search_tokens: int = 0
+    forward_passes: int = 0
+    simulations: int = 0
+    self_evaluations: int = 0
+    unscored: int = 0
+    rewinds: int = 0
+    peak_kv_slots: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One step of the outer loop (Algorithm 1): text that became immutable.
+
+    `text` is the piece that may be shown now (never half a character, never part of a marker). `value` in
+    [-1, 1] is the mean score below the committed node, `visits` its real-valued visit count.
+    """
+
+    text: str
+    tokens: Tokens
+    value: float
+    visits: float
+    simulations: int
+
+
+@dataclass(slots=True)
+class Completion:
+    """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged."""
+
+    text: str
+    finish_reason: FinishReason
+    score: float | None
+    usage: Usage
+    seed: int
+    reasoning: str = ""
+    tokens: Tokens = ()
+    warnings: list[str] = field(default_factory=list)
+    trace: Sequence[dict[str, Any]] = ()
