@@ -62,9 +62,9 @@ class SearchConfig:
     # Similarity update, equation (2)
     similarity: bool = True
     similarity_discount: float = 0.2
-    """Share of a visit credited to a similar sibling (gamma), >= 0."""
+    """Share of a visit credited to a similar sibling (gamma), in [0, 1]."""
     similarity_threshold: float = 0.95
-    """Cosine from which a sibling counts as similar, in [-1, 1]."""
+    """Cosine from which a sibling counts as similar, in [0, 1] (a negative one would take visits away)."""
 
     # Stopping
     max_simulations: int = 50
@@ -128,19 +128,18 @@ class SearchConfig:
         return replace(self, **changes)
 
 
-_INFINITY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
-    "exploration": (0, _INFINITY),
+    "exploration": (0, 1e6),
     "root_uniform_share": (0, 1),
     "candidates": (1, 1000),
     "top_k": (0, 1_000_000_000),
     "candidate_temperature": (1e-3, 100),
     "max_children": (1, 10_000),
-    "widening_variance": (0, _INFINITY),
+    "widening_variance": (0, 1e6),
     "widening_value": (-1, 1),
     "rollout_temperature": (1e-3, 100),
-    "similarity_discount": (0, _INFINITY),
-    "similarity_threshold": (-1, 1),
+    "similarity_discount": (0, 1),
+    "similarity_threshold": (0, 1),
     "max_simulations": (1, 1_000_000),
     "extra_simulations": (1, 1_000_000),
     "min_evaluations": (0, 1_000_000),

@@ -15,7 +15,7 @@ from rain_decoding.rain import RainSession, ThinkingSession
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.embedding import load_embedder
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator
 from rain_decoding.session import Options, Session, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
@@ -137,7 +137,7 @@ def _collect(session: Session, task: Task) -> Completion:
     completion: Completion = task.result or session.completion("cancelled")
     completion.usage.search_tokens = task.forwarded
     completion.usage.forward_passes = task.passes
-    completion.usage.peak_kv_slots = session.backend.counters.peak_kv_slots
+    completion.usage.peak_kv_slots = task.peak_kv_slots
     return completion
 
 
@@ -184,7 +184,7 @@ class PlainDecoder(Decoder):
 class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
-    `criterion` is a name, a TOML file or a `Criterion`; `config` a `SearchConfig` (default: the preset
+    `criterion` is a name, a TOML file, a `Criterion`, or another `Evaluator` in place of self-evaluation; `config` a `SearchConfig` (default: the preset
     `paper-hh`); `embedding` one of `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and
     widening; `thinking` lets a reasoning model reason before it answers (the reasoning is not searched and is
     kept apart from the answer).
@@ -193,7 +193,7 @@ class RainDecoder(Decoder):
     def __init__(
         self,
         backend: Backend,
-        criterion: str | Criterion | None = None,
+        criterion: str | Criterion | Evaluator | None = None,
         config: SearchConfig | None = None,
         *,
         embedding: str = "hashing",
@@ -204,12 +204,14 @@ class RainDecoder(Decoder):
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         if criterion is None:
             criterion = PRESET_CRITERIA[DEFAULT_PRESET]
-        if not isinstance(criterion, Criterion):
+        if isinstance(criterion, str):
             criterion = load_criterion(criterion, search_dirs=backend.criteria_dirs)
-        self.criterion = criterion
-        self.evaluator = SelfEvaluator(
-            backend, criterion, votes=self.config.votes, min_label_mass=self.config.min_label_mass
-        )
+        if isinstance(criterion, Criterion):
+            config = self.config
+            criterion = SelfEvaluator(
+                backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
+            )
+        self.evaluator: Evaluator = criterion
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
@@ -223,6 +225,7 @@ class RainDecoder(Decoder):
             options,
             limit,
             config=self.config,
+            criterion=self.evaluator.name,
             judge=self.evaluator.conversation(built),
             embedder=self.embedder,
         )

@@ -19,7 +19,7 @@ Program = Generator[list[BackendRequest] | Event, Any, Result]
 
 
 class Task(Generic[Event, Result]):
-    """A program that runs. `events` are those not yet taken; `forwarded` and `passes` what it has cost so far."""
+    """A program that runs. `events` are those not yet taken; the numbers what it has cost so far."""
 
     def __init__(self, program: Program[Event, Result], owner: int):
         self.program, self.owner = program, owner
@@ -28,6 +28,7 @@ class Task(Generic[Event, Result]):
         self.values: dict[Handle, Any] = {}
         self.forwarded = 0
         self.passes = 0
+        self.peak_kv_slots = 0
         self.done = False
         self.result: Result | None = None
         self.error: BaseException | None = None
@@ -54,6 +55,7 @@ class Scheduler:
         replies = self.backend.step()
         for task in active:
             task.passes += 1
+            task.peak_kv_slots = max(task.peak_kv_slots, self.backend.counters.kv_slots)
         for reply in replies:
             self._deliver(reply)
 

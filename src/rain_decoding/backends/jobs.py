@@ -148,7 +148,7 @@ class SampleJob:
         self.request, self.codec = request, codec
         count = len(request.seeds) + request.greedy
         self.sets: list[list[int]] = [[] for _ in range(count)]
-        self.log_probabilities = np.zeros(count)
+        self.probabilities = np.ones(count)
         self.open = list(range(count))
         # Row i holds the uniform numbers of branch i; the greedy branch needs none.
         streams = [uniforms(seed).random(request.length) for seed in request.seeds]
@@ -165,7 +165,7 @@ class SampleJob:
         tokens = sampling.draw(probs, self.uniforms[self.open, position])
         if request.greedy and self.open[0] == 0:
             tokens[0] = np.argmax(probs[0])
-        self.log_probabilities[self.open] += np.log(probs[np.arange(len(tokens)), tokens])
+        self.probabilities[self.open] *= probs[np.arange(len(tokens)), tokens]
         for branch, token in zip(self.open, tokens, strict=True):
             self.sets[branch].append(int(token))
         self.open = [
@@ -177,8 +177,8 @@ class SampleJob:
 
     def value(self) -> list[Candidate]:
         return [
-            Candidate(self._token_set(tuple(tokens)), float(np.exp(log_probability)))
-            for tokens, log_probability in zip(self.sets, self.log_probabilities, strict=True)
+            Candidate(self._token_set(tuple(tokens)), float(probability))
+            for tokens, probability in zip(self.sets, self.probabilities, strict=True)
         ]
 
     def _token_set(self, tokens: Tokens) -> TokenSet:

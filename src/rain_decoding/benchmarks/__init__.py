@@ -1,0 +1,1 @@
+"""Measurements of alignment: suites, statistics, reports."""

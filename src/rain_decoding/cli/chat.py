@@ -1,0 +1,128 @@
+"""`rain chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+
+from rain_decoding.cli import options as o
+from rain_decoding.cli.generate import show
+from rain_decoding.cli.output import cost_line, err
+from rain_decoding.cli.world import hint_if_outside
+from rain_decoding.config import DEFAULT_PRESET
+from rain_decoding.decoder import RainDecoder
+from rain_decoding.errors import RainError
+from rain_decoding.trace import write_trace
+from rain_decoding.types import Completion, Message
+
+HELP = (
+    "/criterion NAME judges by another criterion, /trace [FILE] shows or saves the last search, "
+    "/new starts again, /quit ends"
+)
+
+
+def chat(
+    model: o.Model = "demo",
+    criterion: o.CriterionName = None,
+    principle: o.Principle = None,
+    preset: o.Preset = DEFAULT_PRESET,
+    settings: o.Setting = None,
+    max_tokens: o.MaxTokens = None,
+    seed: o.Seed = 0,
+    system: o.System = None,
+    embedding: o.EmbeddingName = "hashing",
+    thinking: o.Thinking = False,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+) -> None:
+    """Talk with a model that aligns itself. Answers are streamed as they are committed."""
+    setup = o.set_up(
+        model,
+        criterion=criterion,
+        principle=principle,
+        preset=preset,
+        settings=settings,
+        embedding=embedding,
+        thinking=thinking,
+        device=device,
+        dtype=dtype,
+    )
+    talk = Conversation(setup, system=system, max_tokens=max_tokens, seed=seed)
+    err.print(f"[dim]{escape(model)}, criterion {escape(setup.criterion.name)}. {HELP}[/]")
+    while (line := _read_line()) is not None:
+        try:
+            if not talk.take(line):
+                break
+        except RainError as error:
+            err.print(f"[bold red]error:[/] {escape(str(error))}")
+        except KeyboardInterrupt:
+            err.print("[dim]stopped; the turn is dropped[/]")
+
+
+def _read_line() -> str | None:
+    """The next line of the user; None at the end of input or on Ctrl-C."""
+    try:
+        err.print("[bold cyan]you>[/] ", end="")
+        return input()
+    except (EOFError, KeyboardInterrupt):
+        err.print()
+        return None
+
+
+class Conversation:
+    """The turns so far and what answers them."""
+
+    def __init__(self, setup: o.Setup, *, system: str | None, max_tokens: int | None, seed: int):
+        self.setup, self.decoder = setup, setup.decoder
+        self.max_tokens, self.seed = max_tokens, seed
+        self.opening = [] if system is None else [Message("system", system)]
+        self.messages = list(self.opening)
+        self.last: Completion | None = None
+
+    def take(self, line: str) -> bool:
+        """Act on one line; False ends the chat."""
+        command, _, argument = line.strip().partition(" ")
+        match command:
+            case "":
+                pass
+            case "/quit" | "/exit":
+                return False
+            case "/new":
+                self.messages = list(self.opening)
+            case "/criterion":
+                self._change_criterion(argument.strip())
+            case "/trace":
+                self._show_trace(argument.strip())
+            case _ if command.startswith("/"):
+                err.print(f"unknown command {escape(command)}. {HELP}")
+            case _:
+                self._answer(line.strip())
+        return True
+
+    def _answer(self, text: str) -> None:
+        turns = [*self.messages, Message("user", text)]
+        stream = self.decoder.stream(turns, max_tokens=self.max_tokens, seed=self.seed, trace=True)
+        self.last = show(stream, quiet=False)
+        self.messages = [*turns, Message("assistant", self.last.text)]
+        err.print(f"[dim]{cost_line(self.last)}[/]")
+        hint_if_outside(self.setup.model, text)
+
+    def _change_criterion(self, name: str) -> None:
+        old = self.decoder
+        chosen = o.criterion_for(self.setup.backend, name, None, self.setup.preset)
+        self.decoder = RainDecoder(
+            self.setup.backend, chosen, old.config, prompt_format=old.prompt_format, thinking=old.thinking
+        )
+        err.print(f"[dim]criterion {escape(chosen.name)}[/]")
+
+    def _show_trace(self, file: str) -> None:
+        from rain_decoding.cli.trace import print_tree
+
+        if self.last is None:
+            err.print("nothing was searched yet")
+        elif file:
+            write_trace(Path(file), self.last.trace)
+            err.print(f"[dim]written to {escape(file)}[/]")
+        else:
+            print_tree(self.last.trace, max_depth=4)

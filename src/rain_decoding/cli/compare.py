@@ -1,0 +1,78 @@
+"""`rain compare`: the same prompt by plain decoding and by RAIN, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import as_object, cost_line, out, print_json
+from rain_decoding.cli.world import hint_if_outside
+from rain_decoding.config import DEFAULT_PRESET
+from rain_decoding.decoder import PlainDecoder
+from rain_decoding.types import Completion
+
+
+def compare(
+    prompt: o.Prompt,
+    model: o.Model = "demo",
+    criterion: o.CriterionName = None,
+    principle: o.Principle = None,
+    preset: o.Preset = DEFAULT_PRESET,
+    settings: o.Setting = None,
+    max_tokens: o.MaxTokens = None,
+    seed: o.Seed = 0,
+    stop: o.StopStrings = None,
+    system: o.System = None,
+    prompt_format: o.Format = "auto",
+    embedding: o.EmbeddingName = "hashing",
+    temperature: Annotated[float, typer.Option(help="Temperature of plain decoding; 0 is greedy.")] = 0.0,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    json: o.Json = False,
+) -> None:
+    """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion."""
+    text = o.read_prompt(prompt)
+    setup = o.set_up(
+        model,
+        criterion=criterion,
+        principle=principle,
+        preset=preset,
+        settings=settings,
+        embedding=embedding,
+        prompt_format=prompt_format,
+        device=device,
+        dtype=dtype,
+    )
+    request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
+    messages = o.messages(text, system)
+    plain = PlainDecoder(setup.backend, temperature=temperature, prompt_format=setup.decoder.prompt_format)
+    vanilla = plain.generate(messages, **request)
+    vanilla = replace(vanilla, score=setup.decoder.judge(messages, vanilla.text).score)
+    setup.backend.clear()
+    rain = setup.decoder.generate(messages, **request)
+    if json:
+        name = setup.criterion.name
+        print_json(
+            {
+                "vanilla": as_object(vanilla, model=model, criterion=name, preset=None),
+                "rain": as_object(rain, model=model, criterion=name, preset=preset),
+            }
+        )
+    else:
+        _print_table(vanilla, rain, preset)
+    hint_if_outside(model, text)
+
+
+def _print_table(vanilla: Completion, rain: Completion, preset: str) -> None:
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    table.add_column("plain decoding", ratio=1)
+    table.add_column(f"RAIN ({preset})", ratio=1)
+    table.add_row(Text(vanilla.text), Text(rain.text))
+    table.add_row(Text(cost_line(vanilla), style="dim"), Text(cost_line(rain), style="dim"))
+    out.print(table)

@@ -1,0 +1,93 @@
+"""`rain generate`: one answer by RAIN, streamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import as_object, cost_line, err, print_json
+from rain_decoding.cli.world import hint_if_outside
+from rain_decoding.config import DEFAULT_PRESET
+from rain_decoding.decoder import Stream
+from rain_decoding.errors import InputError
+from rain_decoding.trace import write_trace
+from rain_decoding.types import Completion
+
+
+def generate(
+    prompt: o.Prompt,
+    model: o.Model = "demo",
+    criterion: o.CriterionName = None,
+    principle: o.Principle = None,
+    preset: o.Preset = DEFAULT_PRESET,
+    settings: o.Setting = None,
+    max_tokens: o.MaxTokens = None,
+    seed: o.Seed = 0,
+    stop: o.StopStrings = None,
+    system: o.System = None,
+    prompt_format: o.Format = "auto",
+    embedding: o.EmbeddingName = "hashing",
+    thinking: o.Thinking = False,
+    max_seconds: o.MaxSeconds = None,
+    max_search_tokens: o.MaxSearchTokens = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    json: o.Json = False,
+    trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
+) -> None:
+    """Answer a prompt with RAIN. The text goes to standard output as it is committed, the cost to standard error."""
+    text = o.read_prompt(prompt)
+    if trace is not None and not trace.parent.is_dir():
+        raise InputError(f"--trace {trace}: there is no folder {trace.parent}")
+    setup = o.set_up(
+        model,
+        criterion=criterion,
+        principle=principle,
+        preset=preset,
+        settings=settings,
+        embedding=embedding,
+        prompt_format=prompt_format,
+        thinking=thinking,
+        device=device,
+        dtype=dtype,
+    )
+    stream = setup.decoder.stream(
+        o.messages(text, system),
+        max_tokens=max_tokens,
+        seed=seed,
+        stop=tuple(stop or ()),
+        max_seconds=max_seconds,
+        max_search_tokens=max_search_tokens,
+        trace=trace is not None,
+    )
+    completion = show(stream, quiet=json)
+    if trace is not None:
+        write_trace(trace, completion.trace)
+    if json:
+        print_json(as_object(completion, model=model, criterion=setup.criterion.name, preset=preset))
+    else:
+        err.print(f"[dim]{cost_line(completion)}[/]")
+    hint_if_outside(model, text)
+
+
+def show(stream: Stream, *, quiet: bool, **print_options: Any) -> Completion:
+    """Print the pieces of text as they come; Ctrl-C stops cleanly with what there is."""
+    interrupted = False
+    with stream:
+        try:
+            for commit in stream:
+                if not quiet:
+                    print(commit.text, end="", flush=True, **print_options)
+        except KeyboardInterrupt:
+            stream.close()
+            interrupted = True
+    if not quiet:
+        print(flush=True, **print_options)
+    assert stream.completion is not None
+    if interrupted:
+        err.print(f"stopped: {cost_line(stream.completion)}")
+        raise KeyboardInterrupt
+    return stream.completion

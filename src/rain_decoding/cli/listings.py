@@ -1,0 +1,74 @@
+"""`rain models`, `rain criteria`, `rain version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import Any
+
+from rich.table import Table
+
+from rain_decoding.backends import FORMS, load_backend
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import out, print_json
+from rain_decoding.self_evaluation.criterion import builtin_criteria, read_criterion
+from rain_decoding.version import __version__
+
+MODEL_NOTES = {
+    "demo": "the embedded demo model of a micro-world; nothing to download",
+    "hf": "a transformers model, from a folder or the hub",
+    "scripted": "a deterministic script in TOML, for tests and examples",
+}
+
+
+def models(model: o.Model = "", json: o.Json = False) -> None:
+    """List the forms of model names; with --model, load one and say what it can do."""
+    if model:
+        backend = load_backend(model)
+        facts: dict[str, Any] = {
+            "model": backend.name,
+            "context_length": backend.context_length,
+            "chat_template": backend.codec.has_chat_template,
+            "shares_prefixes": backend.capabilities.shares_prefixes,
+            "hidden_states": backend.capabilities.hidden_states,
+        }
+    else:
+        facts = {FORMS[kind]: note for kind, note in MODEL_NOTES.items()}
+    if json:
+        print_json(facts)
+        return
+    table = Table(show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, str(value))
+    out.print(table)
+
+
+def criteria(model: o.Model = "", json: o.Json = False) -> None:
+    """List the built-in criteria, and with --model also those the model brings."""
+    files = builtin_criteria()
+    if model:
+        for folder in load_backend(model).criteria_dirs:
+            files |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    rows = {name: read_criterion(path) for name, path in files.items()}
+    if json:
+        print_json({name: {"summary": row.summary, "file": str(files[name])} for name, row in rows.items()})
+        return
+    table = Table("criterion", "what it asks", "examples", "placement")
+    for name, row in rows.items():
+        table.add_row(name, row.summary, str(len(row.examples)), row.placement)
+    out.print(table)
+
+
+def version(json: o.Json = False) -> None:
+    """Print the version of rain and of what it runs on."""
+    versions = {"rain-decoding": __version__, "python": platform.python_version()}
+    for package in ("numpy", "torch", "transformers"):
+        try:
+            versions[package] = installed(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    if json:
+        print_json(versions)
+    else:
+        out.print("\n".join(f"{name} {number}" for name, number in versions.items()))

@@ -1,0 +1,136 @@
+"""Options that several commands share, and what they build."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+import typer
+
+from rain_decoding.backends import FORMS, load_backend
+from rain_decoding.backends.base import Backend
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, SearchConfig
+from rain_decoding.decoder import RainDecoder
+from rain_decoding.errors import ConfigError, InputError
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
+
+Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
+Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
+CriterionName = Annotated[
+    str | None, typer.Option("--criterion", "-c", help="A criterion's name or TOML file (see `rain criteria`).")
+]
+Principle = Annotated[
+    str | None, typer.Option(help='A criterion in one sentence, such as "The answer is polite."')
+]
+Preset = Annotated[str, typer.Option("--preset", "-p", help=f"Search preset: {', '.join(PRESETS)}.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one option of the preset; may be repeated."),
+]
+MaxTokens = Annotated[int | None, typer.Option(help="Tokens to generate at most.", show_default="256")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+StopStrings = Annotated[list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")]
+System = Annotated[str | None, typer.Option(help="A system message.")]
+Format = Annotated[str, typer.Option("--format", help="Prompt format: auto, chat, dialogue or text.")]
+EmbeddingName = Annotated[str, typer.Option("--embedding", help="hashing, hidden or sbert:NAME_OR_FOLDER.")]
+Thinking = Annotated[bool, typer.Option("--thinking", help="Let a reasoning model reason first.")]
+MaxSeconds = Annotated[float | None, typer.Option(help="Return the best so far after this many seconds.")]
+MaxSearchTokens = Annotated[int | None, typer.Option(help="Return the best so far after this many tokens forwarded.")]
+Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
+Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt, or standard input where it is `-`."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise InputError("the prompt is empty", hint="give a question, or - and text on standard input")
+    return text
+
+
+def messages(prompt: str, system: str | None) -> str | list[dict[str, str]]:
+    """The prompt alone, or as messages behind a system message."""
+    if system is None:
+        return prompt
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def search_config(preset: str, settings: list[str] | None) -> SearchConfig:
+    """The preset with the changes given as NAME=VALUE."""
+    base = SearchConfig.preset(preset)
+    changes: dict[str, Any] = {}
+    for setting in settings or []:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {setting!r} is not NAME=VALUE")
+        changes[name] = _parse(name, text, base)
+    return base.with_changes(**changes)
+
+
+def _parse(name: str, text: str, base: SearchConfig) -> Any:
+    """Read a value of the type the option has."""
+    kinds = {field.name: type(getattr(base, field.name)) for field in fields(base)}
+    kind = kinds.get(name, str)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "on": True, "off": False}[text.lower()]
+        if kind is tuple:
+            return tuple(int(part) for part in text.split(","))
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{name} = {text!r} is not a {kind.__name__}") from error
+
+
+def criterion_for(backend: Backend, name: str | None, principle: str | None, preset: str) -> Criterion:
+    """The criterion asked for; without one, what the preset was judged by in the paper."""
+    if name is not None and principle is not None:
+        raise InputError("--criterion and --principle exclude each other")
+    if principle is not None:
+        return principle_criterion(principle, search_dirs=backend.criteria_dirs)
+    return load_criterion(
+        name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET]), search_dirs=backend.criteria_dirs
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a command works with."""
+
+    backend: Backend
+    decoder: RainDecoder
+    criterion: Criterion
+    preset: str
+    model: str
+
+
+def set_up(
+    model: str,
+    *,
+    criterion: str | None = None,
+    principle: str | None = None,
+    preset: str = DEFAULT_PRESET,
+    settings: list[str] | None = None,
+    embedding: str = "hashing",
+    prompt_format: str = "auto",
+    thinking: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Setup:
+    """Load model and criterion. The cheap checks come first, so that a typing error costs no loading."""
+    config = search_config(preset, settings)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if embedding == "hidden":
+        options["keep_hidden"] = True
+    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    chosen = criterion_for(backend, criterion, principle, preset)
+    decoder = RainDecoder(
+        backend,
+        chosen,
+        config,
+        embedding=embedding,
+        prompt_format=prompt_format,  # type: ignore[arg-type]
+        thinking=thinking,
+    )
+    return Setup(backend, decoder, chosen, preset, model)

@@ -1,0 +1,65 @@
+"""Rates and paired differences against hand-computed values and simulated coverage."""
+
+import numpy as np
+import pytest
+
+from rain_decoding.benchmarks.statistics import paired_difference, rate, removed_share
+
+
+def test_rate_is_wilsons_interval():
+    # Wilson for 8 of 10 at z = 1.959964: centre (0.8 + z^2/20) / (1 + z^2/10), half width by hand.
+    z = 1.959963984540054
+    centre = (0.8 + z**2 / 20) / (1 + z**2 / 10)
+    half = z / (1 + z**2 / 10) * np.sqrt(0.8 * 0.2 / 10 + z**2 / 400)
+    estimate = rate([True] * 8 + [False] * 2)
+    assert estimate is not None
+    assert estimate.value == 0.8
+    assert estimate.low == pytest.approx(centre - half)
+    assert estimate.high == pytest.approx(centre + half)
+    assert estimate.n == 10
+
+
+def test_nothing_measured_is_none():
+    assert rate([]) is None
+    assert paired_difference([], [], []) is None
+    assert removed_share([0, 0], [1, 0], ["a", "b"]) is None
+
+
+def test_removed_share_counts_what_came_back():
+    # 4 before; of these 3 are gone, and one new one came: (4 - 2) / 4.
+    estimate = removed_share([1, 1, 1, 1, 0], [0, 0, 0, 1, 1], list("abcde"))
+    assert estimate is not None
+    assert estimate.value == 0.5
+
+
+def test_equal_samples_have_no_difference():
+    estimate = paired_difference([1, 0, 1], [1, 0, 1], ["a", "b", "c"])
+    assert estimate is not None
+    assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
+
+
+def test_clusters_widen_the_interval():
+    """Twenty copies of each sample carry no more information than one, if they belong to one cluster."""
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 2, 40).astype(float)
+    ours, zeros = np.repeat(base, 20), np.zeros(800)
+    by_cluster = paired_difference(ours, zeros, np.repeat(np.arange(40), 20).tolist())
+    as_if_free = paired_difference(ours, zeros, list(range(800)))
+    assert by_cluster is not None and as_if_free is not None
+    assert by_cluster.high - by_cluster.low > 3 * (as_if_free.high - as_if_free.low)
+    # The normal approximation over 40 independent clusters.
+    half = 1.96 * base.std() / np.sqrt(40)
+    assert by_cluster.high - by_cluster.low == pytest.approx(2 * half, rel=0.15)
+
+
+def test_coverage_of_the_interval():
+    """The 95% interval holds the true difference in about 95% of simulated experiments."""
+    rng = np.random.default_rng(2)
+    hits, runs = 0, 120
+    for run in range(runs):
+        subjects = rng.normal(0.3, 0.5, 30)
+        values = (subjects[:, None] + rng.normal(0, 0.3, (30, 4))).ravel()
+        estimate = paired_difference(values, np.zeros(120), np.repeat(np.arange(30), 4).tolist(), seed=run)
+        assert estimate is not None
+        hits += estimate.low <= 0.3 <= estimate.high
+    assert 0.87 <= hits / runs <= 0.99
