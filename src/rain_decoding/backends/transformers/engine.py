@@ -1,10 +1,11 @@
-"""`TrieEngine`: a language model over a token trie. All branches go through the model in one batch-1 forward."""
+"""`TrieEngine`: a language model over a token trie, all branches in one forward of batch size 1."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from rain_decoding.backends.transformers.kv_cache import SlotCache
 from rain_decoding.backends.transformers.logits_cache import LogitsCache
 from rain_decoding.backends.transformers.masks import attention_layers, to_tensor, within_reach
+from rain_decoding.backends.transformers.segments import attending, split
 from rain_decoding.backends.transformers.trie import PIN, Node, Trie
 from rain_decoding.errors import CapacityError, NumericalError, UnsupportedError
 from rain_decoding.types import Tokens
@@ -21,11 +23,25 @@ COMPACT_FROM = 1024
 """A buffer whose used span is shorter than this many slots is never compacted."""
 
 
-class TrieEngine:
-    """Each distinct prefix of the sequences asked for is forwarded once and its KV kept until it is given back.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one call of `forward` has to do.
 
-    Implements `backends.base.Engine`. Raises `UnsupportedError` for a model whose attention takes no mask of ours;
-    whether the model then honours the mask is for `probe` to find out.
+    `ends` are the nodes where the sequences end; `work` the nodes to forward, parents first, each with the owner it
+    is for; `new` those of them that have no slot yet; `counts` the tokens to forward per sequence.
+    """
+
+    ends: list[Node]
+    work: dict[Node, int]
+    new: list[Node]
+    counts: list[int]
+
+
+class TrieEngine:
+    """Each distinct prefix of the sequences asked for is forwarded once; its KV is kept until given back.
+
+    Implements `backends.base.Engine`. Raises `UnsupportedError` for a model whose attention takes no mask of
+    ours; whether the model then honours the mask is for `probe` to find out.
     """
 
     shares_prefixes = True
@@ -40,13 +56,17 @@ class TrieEngine:
         keep_hidden: bool = False,
         max_step_tokens: int = 2048,
         logits_cache_bytes: int = 256 * 2**20,
+        split_from: int | None = 1 << 14,
     ):
         """`max_kv_slots` limits the tokens whose KV are held (None: no limit), `prefix_cache_slots` those of
-        finished owners; a forward takes at most `max_step_tokens` new tokens at once."""
+        finished owners; a forward takes at most `max_step_tokens` new tokens at once. Steps with at least `split_from`
+        query-slot pairs attend by segments where that pays (0: every step does; None: none does)."""
         config = model.config.get_text_config(decoder=True)
         attention = getattr(config, "_attn_implementation", None)
         if attention not in ("sdpa", "eager"):
-            raise UnsupportedError(f"attention {attention!r} takes no tree mask", hint="use 'sdpa' or 'eager'")
+            raise UnsupportedError(
+                f"attention {attention!r} takes no tree mask", hint="use 'sdpa' or 'eager'"
+            )
         self.vocabulary_size: int = config.vocab_size
         self.context_length = context_length
         self.hidden_states = keep_hidden
@@ -54,7 +74,9 @@ class TrieEngine:
         self.prefix_cache_slots = prefix_cache_slots
         self.max_step_tokens = max_step_tokens
         self._model = model
+        self._config = config
         self._layers = attention_layers(config)
+        self.split_from = None if attention == "eager" else split_from
         self._additive = attention == "eager"
         self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._cache = SlotCache(limit=max_kv_slots, hidden=keep_hidden)
@@ -125,42 +147,41 @@ class TrieEngine:
     def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
         trie = self._trie
         trie.now += 1
-        ends, work, new, counts = self._plan(sequences)
+        plan = self._plan(sequences, owners)
         try:
-            self._seat(new)
-            fresh = self._run(work, set(ends))
+            self._seat(plan.new)
+            fresh = self._run(plan)
         except BaseException as error:
-            for node in reversed(new):
+            for node in reversed(plan.new):
                 trie.remove(node)
             if isinstance(error, torch.OutOfMemoryError):
                 raise CapacityError("out of memory", hint="set a lower max_kv_slots") from error
             raise
-        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in ends]
+        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in plan.ends]
         logits = np.stack([row for row in rows if row is not None])
         if np.isnan(logits).any():
-            return self._isolate(sequences, owners, logits, work, counts)
+            return self._isolate(sequences, owners, logits, plan)
         for node, row in fresh.items():
             self._logits.put(node, row)
-        for node, owner in zip(ends, owners, strict=True):
+        for node, owner in zip(plan.ends, owners, strict=True):
             trie.hold(node, owner)
-        return logits, counts
+        return logits, plan.counts
 
-    def _plan(self, sequences: Sequence[Tokens]) -> tuple[list[Node], list[Node], list[Node], list[int]]:
-        """Where the sequences end, what to forward (parents first), what of it is new, tokens per sequence."""
-        ends, work, new, counts = [], {}, [], []
-        for tokens in sequences:
+    def _plan(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Plan:
+        plan = Plan([], {}, [], [])
+        for tokens, owner in zip(sequences, owners, strict=True):
             node = self._trie.find(tokens)
             node.used = self._trie.now
             grown = self._trie.grow(node, tokens)
-            new += grown
+            plan.new.extend(grown)
             if grown:
                 node = grown[-1]
-            elif node not in work and self._logits.get(node) is None:
+            elif node not in plan.work and self._logits.get(node) is None:
                 grown = [node]
-            work |= dict.fromkeys(grown)
-            ends.append(node)
-            counts.append(len(grown))
-        return ends, list(work), new, counts
+            plan.work.update(dict.fromkeys(grown, owner))
+            plan.ends.append(node)
+            plan.counts.append(len(grown))
+        return plan
 
     def _seat(self, new: list[Node]) -> None:
         """Give every new node a slot, evicting others where the memory limit asks for it."""
@@ -175,18 +196,19 @@ class TrieEngine:
         for node in new:
             trie.seat(node)
 
-    def _run(self, work: list[Node], wanted: set[Node]) -> dict[Node, np.ndarray]:
-        """Forward the tokens of `work` in chunks; logits by node for those in `wanted`."""
+    def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
+        """Do the plan's work in chunks; logits by node for those where sequences end."""
         fresh: dict[Node, np.ndarray] = {}
+        work, wanted = list(plan.work), set(plan.ends)
         for start in range(0, len(work), self.max_step_tokens):
             chunk = work[start : start + self.max_step_tokens]
             positions = [position for position, node in enumerate(chunk) if node in wanted]
-            logits = self._step(chunk, positions or [len(chunk) - 1])
+            logits = self._step(chunk, [plan.work[node] for node in chunk], positions or [len(chunk) - 1])
             fresh.update(zip([chunk[position] for position in positions], logits, strict=False))
         return fresh
 
-    def _step(self, nodes: list[Node], positions: list[int]) -> np.ndarray:
-        """One pass through the model: logits at `positions` of `nodes`, float32 `[len(positions), vocabulary]`."""
+    def _step(self, nodes: list[Node], owners: list[int], positions: list[int]) -> np.ndarray:
+        """One pass through the model: logits at `positions` of `nodes`, float32 `[positions, vocabulary]`."""
         pool, model = self._trie.pool, self._model
         device = model.device
         slots = np.array([node.slot for node in nodes])
@@ -195,10 +217,12 @@ class TrieEngine:
         options: dict[str, Any] = {}
         if self._selects:
             options["logits_to_keep"] = torch.tensor(positions, device=device)
-        with self._storing_hidden():
+        visible = self._trie.visible(nodes)
+        segments = [] if self.split_from is None else split(visible, owners, device, self.split_from)
+        with self._storing_hidden(), attending(self._config, segments):
             output = model(
                 input_ids=torch.tensor([[node.token for node in nodes]], device=device),
-                attention_mask=self._mask(nodes, depths, device),
+                attention_mask=self._mask(visible, depths, device),
                 position_ids=torch.from_numpy(depths - 1).to(device)[None],
                 past_key_values=self._cache,
                 use_cache=True,
@@ -207,14 +231,12 @@ class TrieEngine:
         logits = output.logits[0] if self._selects else output.logits[0, positions]
         return logits.float().cpu().numpy()
 
-    def _mask(self, nodes: list[Node], depths: np.ndarray, device: torch.device) -> Any:
+    def _mask(self, visible: np.ndarray, depths: np.ndarray, device: torch.device) -> Any:
         """One mask, or one for each kind of layer where a model has several."""
-        visible = self._trie.visible(nodes)
         keys = self._trie.pool.depths[: visible.shape[1]]
+        dtype, additive = self._model.dtype, self._additive
         masks = {
-            kind: to_tensor(
-                within_reach(kind, size, visible, depths, keys), self._model.dtype, device, additive=self._additive
-            )
+            kind: to_tensor(within_reach(kind, size, visible, depths, keys), dtype, device, additive=additive)
             for kind, size in self._layers.items()
         }
         return masks if len(masks) > 1 else next(iter(masks.values()))
@@ -237,18 +259,24 @@ class TrieEngine:
             hook.remove()
 
     def _isolate(
-        self, sequences: Sequence[Tokens], owners: Sequence[int], logits: np.ndarray, work: list[Node], counts: list[int]
+        self,
+        sequences: Sequence[Tokens],
+        owners: Sequence[int],
+        logits: np.ndarray,
+        plan: Plan,
     ) -> tuple[np.ndarray, list[int]]:
         """NaN in one branch spreads to all of its step: forget the step, and run each sequence by itself."""
-        slots = np.array([node.slot for node in work])
-        for node in work:
+        slots = np.array([node.slot for node in plan.work])
+        for node in plan.work:
             self._trie.prune(node)
         self._cache.blank(slots)
         if len(sequences) == 1:
-            return logits, counts
-        alone = [self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)]
+            return logits, plan.counts
+        alone = [
+            self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)
+        ]
         return np.concatenate([rows for rows, _ in alone]), [
-            count + again[0] for count, (_, again) in zip(counts, alone, strict=True)
+            count + again[0] for count, (_, again) in zip(plan.counts, alone, strict=True)
         ]
 
     def _compact_if_sparse(self) -> None:

@@ -27,7 +27,7 @@ class Step:
 
 
 class SlotBuffer:
-    """A tensor with slots along one dimension; a slot never written holds zeros, so that masked slots add nothing."""
+    """A tensor with slots along one dimension. Slots never written hold zeros: masked ones must be finite."""
 
     def __init__(self, step: Step, dim: int):
         self.step = step
@@ -35,7 +35,7 @@ class SlotBuffer:
         self.tensor: torch.Tensor | None = None
 
     def write(self, values: torch.Tensor) -> torch.Tensor:
-        """Store `values` (one per slot of the step along `dim`) and return a view of the slots within the span."""
+        """Store `values` (along `dim`, one for each slot of the step); returns a view of the span."""
         if self.tensor is None or self.tensor.shape[self.dim] < self.step.capacity:
             self._grow(values)
         assert self.tensor is not None
@@ -131,7 +131,8 @@ class SlotCache(Cache):
             buffer.blank(slots)
 
     def _buffers(self) -> list[SlotBuffer]:
-        buffers = [buffer for layer in self.layers if isinstance(layer, SlotLayer) for buffer in layer.buffers]
+        layers = [layer for layer in self.layers if isinstance(layer, SlotLayer)]
+        buffers = [buffer for layer in layers for buffer in layer.buffers]
         return buffers if self.hidden is None else [*buffers, self.hidden]
 
 

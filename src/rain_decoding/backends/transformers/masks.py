@@ -14,7 +14,7 @@ Layers = dict[str, int | None]
 
 
 def attention_layers(config: Any) -> Layers:
-    """The kinds of attention layers of a decoder's config. Raises `UnsupportedError` for kinds not known here.
+    """The kinds of attention layers in a decoder's config. Raises `UnsupportedError` for kinds unknown here.
 
     A window longer than a probe sequence would go unnoticed by the probe, so kinds are checked by name.
     """
@@ -29,7 +29,9 @@ def attention_layers(config: Any) -> Layers:
     return {kind: sizes[kind] for kind in kinds}
 
 
-def within_reach(kind: str, size: int | None, mask: np.ndarray, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def within_reach(
+    kind: str, size: int | None, mask: np.ndarray, queries: np.ndarray, keys: np.ndarray
+) -> np.ndarray:
     """`mask` (bool `[queries, keys]`) restricted to what a layer of this kind sees.
 
     `queries` and `keys` are the depths of the tokens in their sequences, 1 for the first.
@@ -42,7 +44,7 @@ def within_reach(kind: str, size: int | None, mask: np.ndarray, queries: np.ndar
 
 
 def to_tensor(mask: np.ndarray, dtype: torch.dtype, device: torch.device, *, additive: bool) -> torch.Tensor:
-    """`[1, 1, queries, keys]`: bool, or `additive` (what eager attention adds to its scores) of type `dtype`."""
+    """`[1, 1, queries, keys]`: bool, or `additive` (what eager attention adds to its scores) in `dtype`."""
     tensor = torch.from_numpy(mask).to(device)[None, None]
     if not additive:
         return tensor

@@ -1,4 +1,4 @@
-"""`RowEngine`: for models whose state takes no tree mask. Copies the model's own cache object at every fork."""
+"""`RowEngine`: for models whose state takes no tree mask. Copies the model's own cache at every fork."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ class Row:
 
 
 class RowEngine:
-    """Keeps the caches after recently asked sequences; a sequence starts from the longest of them it extends.
+    """Keeps the caches after recently asked sequences; a sequence starts from the longest that it extends.
 
-    Implements `backends.base.Engine`, batch size 1. `stepwise` forwards what follows a cache token by token, for
-    recurrent models that take a cache only so. Past `max_bytes` the least recently used caches are dropped.
+    Implements `backends.base.Engine`, batch size 1. `stepwise` forwards what follows a cache token by token,
+    for recurrent models that take a cache only so. Beyond `max_bytes` (or `max_kv_slots` tokens) the least
+    recently used caches are dropped; `keep_finished` keeps some of finished owners within that bound.
     """
 
     hidden_states = False
@@ -89,7 +90,8 @@ class RowEngine:
 
     def _compute(self, tokens: Tokens) -> tuple[np.ndarray, int]:
         """Logits after `tokens` `[vocabulary]` and how many tokens it took; keeps the cache."""
-        known = max((key for key in self._rows if len(key) < len(tokens) and tokens[: len(key)] == key), key=len, default=())
+        shorter = (key for key in self._rows if len(key) < len(tokens) and tokens[: len(key)] == key)
+        known = max(shorter, key=len, default=())
         past: dict[str, Any] = {}
         if known:
             self._rows.move_to_end(known)
@@ -106,7 +108,8 @@ class RowEngine:
         return output.logits[0, -1].float().cpu().numpy(), len(rest)
 
     def _keep(self, tokens: Tokens, past: dict[str, Any]) -> None:
-        self._drop(tokens)
+        if tokens in self._rows:
+            return
         for name, cache in past.items():
             self._rows[tokens] = row = Row(name, cache, _tensor_bytes(cache, set()))
             self._bytes += row.size
@@ -167,6 +170,8 @@ class RowEngine:
 
     def pin(self, tokens: Tokens) -> None:
         """Forward the prefix and keep its cache for good."""
+        if tokens not in self._rows:
+            self._logits.drop(tokens)  # else nothing would be forwarded
         self.forward([tokens], [PIN])
 
     def clear(self) -> None:

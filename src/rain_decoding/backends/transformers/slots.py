@@ -8,7 +8,7 @@ import numpy as np
 
 
 class SlotPool:
-    """Slots 0, 1, ... handed out lowest first. `depths[slot]` is the depth (1-based) of the token stored there."""
+    """Slots 0, 1, ... handed out lowest first. `depths[slot]` is the token's depth (1, 2, ...), 0 if free."""
 
     def __init__(self):
         self.live = 0

@@ -61,14 +61,14 @@ class Trie:
 
     def find(self, tokens: Tokens) -> Node:
         """The node of the longest prefix of `tokens` that is in the trie (the root for none)."""
-        node = self._remembered(tokens) or self._remembered(tokens[:-1]) or self.root
+        node = start = self._remembered(tokens) or self._remembered(tokens[:-1]) or self.root
         for token in tokens[node.depth :]:
             child = node.children.get(token)
             if child is None:
                 break
             node = child
-        if node.depth == len(tokens):
-            self._remember(tokens, node)
+        if node is not start:
+            self._remember(tokens[: node.depth], node)
         return node
 
     def _remembered(self, tokens: Tokens) -> Node | None:
@@ -145,7 +145,7 @@ class Trie:
             self._let_go(each, holder)
 
     def trim(self, holder: int, tokens: Tokens, keep: int) -> None:
-        """Let go of `tokens` beyond the first `keep`, as far up as nothing else that `holder` holds extends it."""
+        """Let go of `tokens` beyond the first `keep`, up to where something else of the holder forks off."""
         node = self.find(tokens)
         while node.depth > keep and node.parent is not None:
             parent = node.parent
@@ -209,7 +209,9 @@ class Trie:
             return
 
         def is_leaf(node: Node) -> bool:
-            return CACHE in node.holders and not any(CACHE in child.holders for child in node.children.values())
+            return CACHE in node.holders and all(
+                CACHE not in child.holders for child in node.children.values()
+            )
 
         leaves = [(node.used, node.slot) for node in self.nodes if node and is_leaf(node)]
         heapify(leaves)

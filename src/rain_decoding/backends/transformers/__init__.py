@@ -1,0 +1,37 @@
+"""Models on PyTorch through `transformers`: a token trie with one KV buffer, and fallbacks for other designs.
+
+`load` and `wrap` are documented in `loading`. torch and transformers are imported when one of them is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.errors import MissingDependencyError
+
+
+def load(name: str, **options: Any) -> LocalBackend:
+    """Load a model by folder or hub name; see `loading.load` for the options."""
+    return _loading().load(name, **options)
+
+
+def wrap(model: Any, tokenizer: Any, **options: Any) -> LocalBackend:
+    """A backend over a loaded model and tokenizer; see `loading.wrap` for the options."""
+    return _loading().wrap(model, tokenizer, **options)
+
+
+def _loading() -> Any:
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"models on transformers need {error.name or 'torch'}", hint='pip install "rain-decoding[hf]"'
+        ) from error
+    from rain_decoding.backends.transformers import loading
+
+    return loading
+
+
+__all__ = ["load", "wrap"]

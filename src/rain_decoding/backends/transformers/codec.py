@@ -1,0 +1,115 @@
+"""`HFCodec`: a Hugging Face tokenizer as the backend's codec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rain_decoding.errors import ConfigError, InputError, UnsupportedError
+from rain_decoding.types import Message, Tokens
+
+CONTROL = re.compile(r"<\S+>|\[\S+\]")
+"""Added tokens of this form steer the model even where the tokenizer does not call them special."""
+
+
+class HFCodec:
+    """Implements `backends.base.Codec` over a `transformers` tokenizer.
+
+    Raises `ConfigError` if no end of sequence is known.
+    """
+
+    def __init__(self, tokenizer: Any, *, eos_ids: Iterable[int] = (), eos_token: str | None = None):
+        """`eos_ids` are the model's own ends of sequence; `eos_token` names a further one by its text."""
+        self.tokenizer = tokenizer
+        self.eos = frozenset({*eos_ids, *_eos_of(tokenizer), *_named(tokenizer, eos_token)})
+        if not self.eos:
+            raise ConfigError(
+                "neither the tokenizer nor the model names an end of sequence",
+                hint="give its text as the option eos_token=...",
+            )
+        self.special_texts = _special_texts(tokenizer)
+        self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
+        self._start = _start_tokens(tokenizer)
+
+    def encode(self, text: str, *, start: bool = True) -> Tokens:
+        """Token ids of `text`; with `start`, after what the tokenizer puts first. Nothing is put last."""
+        tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return (*self._start, *tokens) if start else tuple(tokens)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens without control tokens, spaces as they are."""
+        return self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
+        """The chat template's text up to the assistant's answer.
+
+        Where the template refuses a system message, that text opens the first user message instead. Raises
+        `UnsupportedError` without a template and `InputError` for messages that the template refuses.
+        """
+        if not self.has_chat_template:
+            raise UnsupportedError("the tokenizer has no chat template", hint="use the dialogue format")
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self._render(messages, thinking)
+        except TemplateError as error:
+            problem = error
+        if merged := _system_into_user(messages):
+            try:
+                return self._render(merged, thinking)
+            except TemplateError as error:
+                problem = error
+        raise InputError(
+            f"the chat template refuses these messages: {problem}",
+            hint="begin with a user message and alternate user and assistant",
+        ) from problem
+
+    def _render(self, messages: Sequence[Message], thinking: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinking,
+        )
+
+
+def _system_into_user(messages: Sequence[Message]) -> list[Message]:
+    """The messages with leading system texts moved into the user message after them; empty if none lead."""
+    count = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+    if not 0 < count < len(messages) or messages[count].role != "user":
+        return []
+    text = "\n\n".join(message.content for message in messages[: count + 1])
+    return [Message("user", text), *messages[count + 1 :]]
+
+
+def _eos_of(tokenizer: Any) -> list[int]:
+    return [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+
+
+def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
+    if eos_token is None:
+        return []
+    if eos_token not in (vocabulary := tokenizer.get_vocab()):
+        raise ConfigError(
+            f"eos_token {eos_token!r} is no token of the tokenizer", hint="give a token's exact text"
+        )
+    return [vocabulary[eos_token]]
+
+
+def _special_texts(tokenizer: Any) -> tuple[str, ...]:
+    added = tokenizer.added_tokens_decoder.values()
+    texts = {str(token) for token in added if token.special or CONTROL.fullmatch(str(token))}
+    return tuple(sorted({*texts, *tokenizer.all_special_tokens} - {""}))
+
+
+def _start_tokens(tokenizer: Any) -> Tokens:
+    """What the tokenizer puts before a text (BOS), which is not always what it calls its BOS."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for position in range(len(whole) - len(bare) + 1):
+        if whole[position : position + len(bare)] == bare:
+            return tuple(whole[:position])
+    return ()

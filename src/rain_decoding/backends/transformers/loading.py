@@ -1,0 +1,251 @@
+"""Loading models and tokenizers from the Hugging Face hub or a folder, with their errors translated."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import torch
+import transformers
+
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.backends.transformers.codec import HFCodec
+from rain_decoding.backends.transformers.probe import ENGINES, choose_engine
+from rain_decoding.errors import BackendError, ConfigError, MissingDependencyError, ModelNotFoundError
+
+CRITERIA_FOLDER = "rain_criteria"
+"""A model's folder may bring criteria in a folder of this name."""
+CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "n_ctx",
+    "seq_length",
+)
+DEFAULT_CONTEXT = 4096
+"""For models that name no limit (recurrent ones, mostly)."""
+
+
+def load(
+    name: str,
+    *,
+    display_name: str | None = None,
+    criteria_dirs: Iterable[Path] = (),
+    dialogue_header: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    attn_implementation: str | None = None,
+    eos_token: str | None = None,
+    max_kv_slots: int | None = None,
+    prefix_cache_slots: int = 8192,
+    keep_hidden: bool = False,
+    engine: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    quantization_config: Any = None,
+    model_kwargs: dict[str, Any] | None = None,
+) -> LocalBackend:
+    """Load the model `name`: a folder, or a repository of the Hugging Face hub.
+
+    `device` None takes a GPU if there is one. `dtype` None is the model's own on a GPU and float32 on a CPU.
+    `attn_implementation` is "sdpa" or "eager" (None: sdpa where the model has it). `eos_token` is the text of
+    a further token that ends a sequence. `max_kv_slots` limits the tokens whose KV is held (None: no limit),
+    `prefix_cache_slots` those of finished requests. `keep_hidden` is for the `hidden` embedding.
+    `engine`: "auto" finds out what the model can do (see `probe`). `model_kwargs` go to `from_pretrained`.
+
+    Raises `ModelNotFoundError`, `ConfigError`, `NumericalError`, `MissingDependencyError`, `BackendError`.
+    """
+    _check_options(engine, max_kv_slots, prefix_cache_slots)
+    place = _device(device)
+    folder = _local_folder(name)
+    options: dict[str, Any] = {"dtype": _dtype(dtype, place), **(model_kwargs or {})}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
+    if quantization_config is not None:
+        # Quantized weights cannot be moved afterwards.
+        options = {"device_map": {"": place}, **options, "quantization_config": quantization_config}
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if folder is None and _hub_is_unreachable():
+        source["local_files_only"] = True
+    with _translated(name), _quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
+        model = transformers.AutoModelForCausalLM.from_pretrained(name, **source, **options)
+        if "device_map" not in options:
+            model.to(place)  # type: ignore[arg-type]
+    own = folder / CRITERIA_FOLDER if folder else None
+    return wrap(
+        model,
+        tokenizer,
+        name=display_name or name,
+        criteria_dirs=[*criteria_dirs, *([own] if own and own.is_dir() else [])],
+        dialogue_header=dialogue_header,
+        eos_token=eos_token,
+        max_kv_slots=max_kv_slots,
+        prefix_cache_slots=prefix_cache_slots,
+        keep_hidden=keep_hidden,
+        engine=engine,
+    )
+
+
+def wrap(
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str | None = None,
+    criteria_dirs: Iterable[Path] = (),
+    dialogue_header: str | None = None,
+    eos_token: str | None = None,
+    max_kv_slots: int | None = None,
+    prefix_cache_slots: int = 8192,
+    keep_hidden: bool = False,
+    engine: str = "auto",
+) -> LocalBackend:
+    """A backend over a model and tokenizer that are loaded already. Options as for `load`.
+
+    The model is put into evaluation mode and otherwise left as it is.
+    """
+    _check_options(engine, max_kv_slots, prefix_cache_slots)
+    name = name or getattr(model, "name_or_path", "") or type(model).__name__
+    codec = HFCodec(tokenizer, eos_ids=_eos_ids(model), eos_token=eos_token)
+    chosen = choose_engine(
+        model.eval(),
+        context_length(model.config, tokenizer),
+        engine=engine,
+        name=name,
+        max_kv_slots=max_kv_slots,
+        prefix_cache_slots=prefix_cache_slots,
+        keep_hidden=keep_hidden,
+    )
+    return LocalBackend(name, chosen, codec, criteria_dirs=criteria_dirs, dialogue_header=dialogue_header)
+
+
+def context_length(config: Any, tokenizer: Any) -> int:
+    """How many tokens a sequence may have: as the config says, else the tokenizer, else `DEFAULT_CONTEXT`."""
+    text = config.get_text_config(decoder=True)
+    for attribute in CONTEXT_NAMES:
+        value = getattr(text, attribute, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    limit = getattr(tokenizer, "model_max_length", None)
+    # Tokenizers without a limit say 1e30.
+    return int(limit) if limit and limit < 10**9 else DEFAULT_CONTEXT
+
+
+def _eos_ids(model: Any) -> list[int]:
+    for config in (getattr(model, "generation_config", None), model.config.get_text_config(decoder=True)):
+        ids = getattr(config, "eos_token_id", None)
+        if ids is not None:
+            return [int(each) for each in (ids if isinstance(ids, (list, tuple)) else [ids])]
+    return []
+
+
+def _check_options(engine: str, max_kv_slots: int | None, prefix_cache_slots: int) -> None:
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}", hint=f"one of {', '.join(ENGINES)}")
+    if max_kv_slots is not None and max_kv_slots < 1:
+        raise ConfigError(
+            f"max_kv_slots is {max_kv_slots}", hint="give a positive number, or None for no limit"
+        )
+    if prefix_cache_slots < 0:
+        raise ConfigError(f"prefix_cache_slots is {prefix_cache_slots}", hint="give 0 to keep nothing")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {device!r}", hint='"cpu", "cuda", "cuda:1", "mps"') from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: torch sees no GPU", hint='use device="cpu"')
+    return found
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device) -> str | torch.dtype:
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype == "auto" or isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"unknown dtype {dtype!r}", hint='"auto", "float32", "float16", "bfloat16"')
+    return found
+
+
+def _local_folder(name: str) -> Path | None:
+    """The folder that `name` means, None for a repository. What looks like a path is not sought there."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelNotFoundError(
+                f"the folder {name!r} holds no model: it has no config.json",
+                hint="give the folder that save_pretrained wrote",
+            )
+        return path
+    if path.is_file() or re.match(r"[./~\\]|[A-Za-z]:\\", name) or name.count("/") > 1 or not name:
+        raise ModelNotFoundError(
+            f"there is no model folder {name!r}",
+            hint="give a folder with config.json, or OWNER/NAME of the hub",
+        )
+    return None
+
+
+def _hub_is_unreachable() -> bool:
+    """Whether the hub's host has no address. huggingface_hub would try for a minute before it says so."""
+    if urllib.request.getproxies():
+        return False  # then names are resolved elsewhere
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
+    except OSError:
+        return True
+    return False
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """Turn what transformers and huggingface_hub raise into our errors."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{name} needs a package that is not installed: {_first_line(error)}", hint="install it with pip"
+        ) from error
+    except (OSError, ValueError) as error:
+        if "attn_implementation" in str(error):
+            raise ConfigError(f"{name}: {_first_line(error)}", hint='use "sdpa" or "eager"') from error
+        # OSError: no such repository or file, no access, no network. ValueError: no name, no language model.
+        raise ModelNotFoundError(
+            f"no language model {name!r}: {_first_line(error)}",
+            hint="check the name; gated models need `hf auth login`; offline, give a local folder",
+        ) from error
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise BackendError(
+            f"{name} could not be loaded: {type(error).__name__}: {_first_line(error)}",
+            hint="are the files complete?",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars of transformers meanwhile."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

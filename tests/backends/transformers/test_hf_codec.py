@@ -1,0 +1,138 @@
+"""The tokenizer as a codec."""
+
+from __future__ import annotations
+
+import pytest
+from backends.transformers import tiny
+
+from rain_decoding.backends.transformers.codec import HFCodec
+from rain_decoding.errors import ConfigError, InputError, UnsupportedError
+from rain_decoding.types import Message
+
+TEXTS = ["the cat sat", "how do I  pick a lock?\n\nHuman:", "a dog , and a cat 's log", "né 🙂 漢"]
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+NO_SYSTEM = (
+    "{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('alternate!') }}{% endif %}"
+    "[{{ m.role }}]{{ m.content }}{% endfor %}[model]"
+)
+
+
+@pytest.fixture(scope="module")
+def byte_level():
+    return HFCodec(tiny.byte_level_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def metaspace():
+    return HFCodec(tiny.metaspace_tokenizer())
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_byte_level_text_comes_back(byte_level, text):
+    assert byte_level.decode(byte_level.encode(text)) == text
+
+
+@pytest.mark.parametrize("text", TEXTS[:1])
+def test_metaspace_text_comes_back(metaspace, text):
+    assert metaspace.decode(metaspace.encode(text)) == text
+
+
+def test_start_is_what_the_tokenizer_puts_first(byte_level, metaspace):
+    bos = metaspace.tokenizer.bos_token_id
+    assert metaspace.encode("the cat") == (bos, *metaspace.encode("the cat", start=False))
+    assert bos not in metaspace.encode("the cat", start=False)
+    assert byte_level.encode("the cat") == byte_level.encode("the cat", start=False)
+
+
+def test_a_bos_that_the_tokenizer_does_not_use_is_not_put_first():
+    codec = HFCodec(tiny.byte_level_tokenizer(bos_token="<|end|>"))
+    assert codec.encode("the cat") == codec.encode("the cat", start=False)
+
+
+def test_nothing_is_put_last():
+    tokenizer = tiny.metaspace_tokenizer(trailing_eos=True)
+    assert tokenizer("the cat")["input_ids"][-1] == tokenizer.eos_token_id
+    codec = HFCodec(tokenizer)
+    assert codec.encode("the cat") == HFCodec(tiny.metaspace_tokenizer()).encode("the cat")
+
+
+def test_decoding_leaves_out_control_tokens(metaspace):
+    (eos,) = metaspace.eos
+    assert metaspace.decode((*metaspace.encode("the cat"), eos)) == "the cat"
+
+
+def test_spaces_are_not_cleaned_up():
+    tokenizer = tiny.byte_level_tokenizer(clean_up_tokenization_spaces=True)
+    codec = HFCodec(tokenizer)
+    assert codec.decode(codec.encode("a cat 's log , yes .")) == "a cat 's log , yes ."
+
+
+def test_ends_of_sequence_come_from_model_tokenizer_and_option():
+    tokenizer = tiny.byte_level_tokenizer()
+    named = tokenizer.get_vocab()["a"]
+    codec = HFCodec(tokenizer, eos_ids=[7, 9], eos_token="a")
+    assert codec.eos == {7, 9, tokenizer.eos_token_id, named}
+
+
+def test_no_end_of_sequence_is_an_error_that_names_the_option():
+    tokenizer = tiny.byte_level_tokenizer(eos_token=None)
+    with pytest.raises(ConfigError, match="eos_token="):
+        HFCodec(tokenizer)
+    assert HFCodec(tokenizer, eos_token="<|end|>").eos
+
+
+def test_an_unknown_eos_token_is_an_error():
+    with pytest.raises(ConfigError, match="'<nothing>'"):
+        HFCodec(tiny.byte_level_tokenizer(), eos_token="<nothing>")
+
+
+def test_special_texts_are_all_control_tokens_and_no_others():
+    tokenizer = tiny.byte_level_tokenizer()
+    tokenizer.add_tokens(["<think>", "\n\n\n", "gadget"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    assert set(HFCodec(tokenizer).special_texts) == {"<|end|>", "<think>", "<|im_start|>"}
+
+
+class TestChat:
+    @pytest.fixture
+    def tokenizer(self):
+        return tiny.byte_level_tokenizer()
+
+    def test_without_a_template(self, tokenizer):
+        codec = HFCodec(tokenizer)
+        assert not codec.has_chat_template
+        with pytest.raises(UnsupportedError, match="dialogue"):
+            codec.render_chat([Message("user", "hello")], thinking=False)
+
+    @pytest.mark.parametrize("thinking", [True, False])
+    def test_the_template_gets_messages_and_thinking(self, tokenizer, thinking):
+        tokenizer.chat_template = CHATML
+        codec = HFCodec(tokenizer)
+        assert codec.has_chat_template
+        text = codec.render_chat([Message("system", "be kind"), Message("user", "hello")], thinking=thinking)
+        assert text == (
+            "<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n"
+            "<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n")
+        )
+
+    def test_a_refused_system_message_opens_the_first_user_message(self, tokenizer):
+        tokenizer.chat_template = NO_SYSTEM
+        messages = [Message("system", "be kind"), Message("user", "hello"), Message("assistant", "hi")]
+        text = HFCodec(tokenizer).render_chat([*messages, Message("user", "bye")], thinking=False)
+        assert text == "[user]be kind\n\nhello[assistant]hi[user]bye[model]"
+
+    @pytest.mark.parametrize(
+        "roles",
+        [["assistant"], ["user", "user"], ["system", "user", "user"], ["system"], ["system", "assistant"]],
+    )
+    def test_messages_that_the_template_refuses(self, tokenizer, roles):
+        tokenizer.chat_template = NO_SYSTEM
+        with pytest.raises(InputError, match=r"refuses.*alternate"):
+            HFCodec(tokenizer).render_chat([Message(role, "text") for role in roles], thinking=False)

@@ -1,0 +1,145 @@
+"""The token trie gives the logits of plain full forwards, whatever was asked, kept and given back before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from backends.transformers import tiny
+
+from rain_decoding.backends.transformers import engine as engine_module
+from rain_decoding.backends.transformers.engine import TrieEngine
+
+KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "gpt2", "gpt_neox"]
+TOLERANCE = 1e-4
+
+
+class Walk:
+    """Random work of two owners on one engine: grow, ask again, commit, trim, finish; answers are checked."""
+
+    def __init__(self, kind, engine, seed, attention=None):
+        self.model = tiny.model(kind, attention)
+        self.engine = engine
+        self.rng = tiny.draw(seed)
+        self.sequences = {owner: [tiny.tokens(5, seed + owner)] for owner in (1, 2)}
+        self.worst = 0.0
+
+    def step(self):
+        owner = int(self.rng.choice([1, 2]))
+        mine = self.sequences[owner]
+        asked = {self.grown(mine) for _ in range(self.rng.integers(1, 5))}
+        if self.rng.random() < 0.3:  # an inner token, whose logits may not be known
+            asked.add(mine[0][: self.rng.integers(1, len(mine[0]))])
+        self.ask(sorted(asked), owner)
+        mine += asked
+        match int(self.rng.integers(6)):
+            case 0 | 1:
+                kept = mine[self.rng.integers(len(mine))]
+                self.engine.retain(owner, [kept])
+                self.sequences[owner] = [kept]
+            case 2:
+                longest = max(mine, key=len)
+                self.engine.trim(owner, longest, keep=max(1, len(longest) - 4))
+            case 3:
+                longest = max(mine, key=len)
+                self.engine.finish(owner, [longest] if self.rng.random() < 0.5 else [])
+                self.sequences[owner] = [longest[:7]]
+
+    def grown(self, mine):
+        base = mine[self.rng.integers(len(mine))]
+        tail = self.rng.integers(2, tiny.VOCABULARY, size=self.rng.integers(1, 6))
+        return (*base, *map(int, tail))[:60]
+
+    def ask(self, sequences, owner):
+        logits, _ = self.engine.forward(sequences, [owner] * len(sequences))
+        assert logits.dtype == np.float32
+        assert logits.shape == (len(sequences), tiny.VOCABULARY)
+        for row, sequence in zip(logits, sequences, strict=True):
+            self.worst = max(self.worst, float(np.abs(row - tiny.plain(self.model, sequence)).max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_plain_forwards_over_random_trees(kind, monkeypatch):
+    monkeypatch.setattr(engine_module, "COMPACT_FROM", 8)
+    walk = Walk(kind, TrieEngine(tiny.model(kind), 128), seed=3)
+    for _ in range(25):
+        walk.step()
+    assert walk.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_equals_plain_forwards_under_eager_attention(kind):
+    walk = Walk(kind, TrieEngine(tiny.model(kind, "eager"), 128), seed=4, attention="eager")
+    for _ in range(15):
+        walk.step()
+    assert walk.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_kv_slots": 70},
+        {"prefix_cache_slots": 12},
+        {"prefix_cache_slots": 0, "logits_cache_bytes": 0},
+        {"max_step_tokens": 3},
+        {"keep_hidden": True},
+    ],
+    ids=str,
+)
+def test_equals_plain_forwards_under_every_limit(kind, options, monkeypatch):
+    monkeypatch.setattr(engine_module, "COMPACT_FROM", 8)
+    walk = Walk(kind, TrieEngine(tiny.model(kind), 128, **options), seed=5)
+    for _ in range(20):
+        walk.step()
+        assert walk.engine.slots_used <= options.get("max_kv_slots", 10**9)
+    assert walk.worst <= TOLERANCE
+
+
+def test_a_wrong_mask_would_show():
+    """The comparison above has teeth: letting a branch see its siblings changes logits by far more."""
+    engine = TrieEngine(tiny.model("llama"), 128)
+    trunk = tiny.tokens(6)
+    visible = engine._trie.visible
+    engine._trie.visible = lambda nodes: visible(nodes) | True
+    branches = [(*trunk, 5, 6), (*trunk, 7, 8)]
+    logits, _ = engine.forward(branches, [1, 1])
+    assert np.abs(logits[1] - tiny.plain("llama", branches[1])).max() > 100 * TOLERANCE
+
+
+def test_compaction_moves_the_kv(monkeypatch):
+    monkeypatch.setattr(engine_module, "COMPACT_FROM", 8)
+    engine = TrieEngine(tiny.model("llama"), 128, logits_cache_bytes=0)
+    scrap, kept = [(2 + i, *tiny.tokens(59, i)) for i in range(10)], (20, *tiny.tokens(11))
+    engine.forward(scrap, [1] * 10)
+    engine.forward([kept], [2])
+    engine.finish(1, [])
+    assert (engine._trie.pool.span, engine._cache.step.capacity) == (612, 768)
+    longer = (*kept, 9)
+    logits, counts = engine.forward([longer], [2])
+    assert (engine._trie.pool.span, engine._cache.step.capacity, counts) == (13, 256, [1])
+    assert np.abs(logits[0] - tiny.plain("llama", longer)).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
+def test_hidden_states_are_the_models_own(kind):
+    import torch
+
+    engine = TrieEngine(tiny.model(kind), 128, keep_hidden=True)
+    trunk = tiny.tokens(9)
+    engine.forward([(*trunk, 5), (*trunk, 6)], [1, 1])
+    sequence = (*trunk, 6, 7)
+    hidden, forwarded = engine.hidden(sequence, 4, 1)
+    with torch.inference_mode():
+        expected = tiny.model(kind).base_model(torch.tensor([sequence])).last_hidden_state[0, 4:]
+    assert forwarded == 1
+    assert hidden.dtype == np.float32
+    assert np.abs(hidden - expected.numpy()).max() <= TOLERANCE
+    assert engine.hidden(sequence, 4, 1)[1] == 0
+
+
+def test_hidden_states_ignore_foreign_forwards_of_the_model():
+    engine = TrieEngine(tiny.model("llama"), 128, keep_hidden=True)
+    sequence = tiny.tokens(9)
+    before, _ = engine.hidden(sequence, 0, 1)
+    tiny.plain("llama", tiny.tokens(9, seed=5))
+    assert np.array_equal(engine.hidden(sequence, 0, 1)[0], before)
