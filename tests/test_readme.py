@@ -24,7 +24,11 @@ def commands() -> list[list[str]]:
     """The `rain` commands of the README that need neither a model of the reader's own nor a person."""
     lines = [line.split("#")[0].strip() for block in blocks("console") for line in block.splitlines()]
     chosen = [shlex.split(line) for line in lines if line.startswith("rain ")]
-    return [words[1:] for words in chosen if not {"chat", "trace", "evaluate"} & set(words) and "hf:FOLDER" not in words]
+    return [
+        words[1:]
+        for words in chosen
+        if not {"chat", "trace", "evaluate"} & set(words) and "hf:FOLDER" not in words
+    ]
 
 
 def test_readme_names_the_test_command():
@@ -51,7 +55,9 @@ def test_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("page", [Path(__file__).parent.parent / "README.md", *DOCS], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [Path(__file__).parent.parent / "README.md", *DOCS], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"

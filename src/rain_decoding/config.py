@@ -92,7 +92,8 @@ class SearchConfig:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(
-                    f"{name} = {getattr(self, name)!r} is unknown", hint=f"allowed: {', '.join(map(str, allowed))}"
+                    f"{name} = {getattr(self, name)!r} is unknown",
+                    hint=f"allowed: {', '.join(map(str, allowed))}",
                 )
         for name in _WHOLE:
             if int(getattr(self, name)) != getattr(self, name):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
-from rain_decoding.errors import InputError
+from rain_decoding.errors import InputError, RainError
 from rain_decoding.plain import PlainSession
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.rain import RainSession, ThinkingSession
@@ -23,13 +24,13 @@ PromptLike = str | Sequence[Message | Mapping[str, Any]]
 
 
 class Stream(Iterator[Commit]):
-    """Commits as they are made. `completion` is there once the iteration has ended; `close` stops the work early."""
+    """Commits as they are made. `completion` is there after the iteration; `close` stops the work early."""
 
     def __init__(self, decoder: Decoder, session: Session):
-        self._scheduler = Scheduler(decoder.backend)
-        self._session = session
-        self._task = decoder._start(self._scheduler, session)
         self.completion: Completion | None = None
+        self._session, self._task = session, session.task
+        self._scheduler = Scheduler(decoder.backend)
+        self._scheduler.start(self._task)
 
     def __next__(self) -> Commit:
         while not self._task.events:
@@ -45,19 +46,26 @@ class Stream(Iterator[Commit]):
 
     def _finish(self) -> None:
         if self.completion is None:
-            self.completion = _collect(self._session, self._task)
+            self.completion = _collect(self._session)
 
     def close(self) -> None:
         """Stop; what was committed so far becomes the completion, with finish_reason "cancelled"."""
         if not self._task.done:
             self._scheduler.cancel(self._task)
-            self.completion = _collect(self._session, self._task)
+        if self._task.error is None:
+            self._finish()
+        else:
+            self._session.backend.finish(self._session.owner)
 
     def __enter__(self) -> Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_scheduler"):
+            self.close()
 
 
 class Decoder:
@@ -84,11 +92,11 @@ class Decoder:
         return stream.completion
 
     def stream(self, prompt: PromptLike, **options: Any) -> Stream:
-        """As `generate`, giving each `Commit` when it is made; the completion is in `.completion` afterwards."""
+        """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
         return Stream(self, self._open(prompt, _options(options)))
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
-        """Answer many prompts, all their pending requests in one batch; results in the order of the prompts."""
+        """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
         results = dict(self.iterate_batch(prompts, **options))
         return [results[index] for index in range(len(prompts))]
 
@@ -108,37 +116,33 @@ class Decoder:
                 while len(running) < width and (entry := next(waiting, None)) is not None:
                     index, prompt = entry
                     session = self._open(prompt, parsed)
-                    running[self._start(scheduler, session)] = (index, session)
+                    running[session.task] = (index, session)
+                    scheduler.start(session.task)
                 if not running:
                     return
                 for task in [task for task in running if task.done]:
                     index, session = running.pop(task)
-                    yield index, _collect(session, task)
+                    try:
+                        completion = _collect(session)
+                    except RainError as error:
+                        error.add_note(f"This was prompt {index} of the batch.")
+                        raise
+                    yield index, completion
                 if running and not any(task.done for task in running):
                     scheduler.step()
         finally:
             for task, (_, session) in running.items():
                 scheduler.cancel(task)
-                session.backend.finish(task.owner)
-
-    def _start(self, scheduler: Scheduler, session: Session) -> Task:
-        owner = self.backend.new_owner()
-        session.owner = owner
-        task = scheduler.start(session.run(), owner)
-        session.spent = lambda: task.forwarded
-        return task
+                session.backend.finish(session.owner)
 
 
-def _collect(session: Session, task: Task) -> Completion:
-    """The result of an ended task, with what it cost; its memory goes back. Raises what ended it."""
-    session.backend.finish(task.owner, () if task.error else session.kept_sequences())
+def _collect(session: Session) -> Completion:
+    """The result of a session that ended; its memory goes back. Raises what ended it."""
+    task = session.task
+    session.backend.finish(session.owner, () if task.error else session.kept_sequences())
     if task.error is not None:
         raise task.error
-    completion: Completion = task.result or session.completion("cancelled")
-    completion.usage.search_tokens = task.forwarded
-    completion.usage.forward_passes = task.passes
-    completion.usage.peak_kv_slots = task.peak_kv_slots
-    return completion
+    return task.result or session.completion("cancelled")
 
 
 def _options(options: Mapping[str, Any]) -> Options:
@@ -184,10 +188,10 @@ class PlainDecoder(Decoder):
 class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
-    `criterion` is a name, a TOML file, a `Criterion`, or another `Evaluator` in place of self-evaluation; `config` a `SearchConfig` (default: the preset
-    `paper-hh`); `embedding` one of `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and
-    widening; `thinking` lets a reasoning model reason before it answers (the reasoning is not searched and is
-    kept apart from the answer).
+    `criterion` is a name, a TOML file, a `Criterion`, or another `Evaluator` in place of self-evaluation;
+    `config` a `SearchConfig` (default: the preset `paper-hh`); `embedding` one of
+    `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
+    reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
     """
 
     def __init__(
@@ -202,22 +206,30 @@ class RainDecoder(Decoder):
     ):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
-        if criterion is None:
-            criterion = PRESET_CRITERIA[DEFAULT_PRESET]
-        if isinstance(criterion, str):
-            criterion = load_criterion(criterion, search_dirs=backend.criteria_dirs)
-        if isinstance(criterion, Criterion):
-            config = self.config
-            criterion = SelfEvaluator(
-                backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
-            )
-        self.evaluator: Evaluator = criterion
+        self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
+    def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
+        """The same decoder with another judge."""
+        other = copy(self)
+        other.evaluator = self._evaluator(criterion)
+        return other
+
+    def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
+        if isinstance(criterion, str):
+            criterion = load_criterion(criterion, search_dirs=self.backend.criteria_dirs)
+        if not isinstance(criterion, Criterion):
+            return criterion
+        config = self.config
+        return SelfEvaluator(
+            self.backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
+        )
+
     def _open(self, prompt: PromptLike, options: Options) -> Session:
         built = self.build_prompt(prompt, options)
-        limit = token_limit(built, self.backend, options.max_tokens, overrun=max(self.config.token_set_lengths))
+        overrun = max(self.config.token_set_lengths)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=overrun)
         kind = ThinkingSession if self.thinking else RainSession
         return kind(
             self.backend,
@@ -245,11 +257,15 @@ class RainDecoder(Decoder):
         """Self-evaluation of any answer to a prompt."""
         scheduler = Scheduler(self.backend)
         owner = self.backend.new_owner()
-        judging: Generator[Any, Any, Judgement] = self.evaluator.conversation(self.build_prompt(prompt)).judge(answer)
-        task = scheduler.start(judging, owner)
-        while not task.done:
-            scheduler.step()
-        self.backend.finish(owner)
+        conversation = self.evaluator.conversation(self.build_prompt(prompt))
+        task: Task[Any, Judgement] = Task(conversation.judge(answer), owner)
+        try:
+            scheduler.start(task)
+            while not task.done:
+                scheduler.step()
+        finally:
+            scheduler.cancel(task)
+            self.backend.finish(owner)
         if task.error is not None:
             raise task.error
         assert task.result is not None

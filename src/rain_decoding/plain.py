@@ -25,8 +25,6 @@ class PlainSession(Session):
     def steps(self) -> Generator[Any, Any, FinishReason]:
         stop = Stop(self.prompt.markers, len(self.prompt.tokens))
         while (left := self.limit - len(self.answer)) > 0:
-            if reason := self.interruption():
-                return reason
             text = self.prompt.tokens + self.answer
             decoded: Decoded
             (decoded,) = yield [

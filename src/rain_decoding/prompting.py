@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
@@ -13,8 +14,8 @@ from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.types import Message, Role, Tokens
 
 PromptFormat = Literal["auto", "chat", "dialogue", "text"]
-"""chat: the model's chat template; dialogue: plain `Human:` / `Assistant:` turns; text: the prompt is continued as
-it stands; auto: chat where there is a template, else dialogue."""
+"""chat: the model's chat template; dialogue: plain `Human:` / `Assistant:` turns; text: the prompt is
+continued as it stands; auto: chat where there is a template, else dialogue."""
 
 USER_MARKER = "Human:"
 ASSISTANT_MARKER = "Assistant:"
@@ -26,8 +27,8 @@ class Prompt:
     """What generation starts from.
 
     `messages` is the conversation without the generator's own preamble (for the format text: one user message
-    that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space around
-    the answer is not part of it; `text` is what was encoded.
+    that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space
+    around the answer is not part of it; `text` is what was encoded.
     """
 
     format: Literal["chat", "dialogue", "text"]
@@ -54,33 +55,39 @@ def build_prompt(
 ) -> Prompt:
     """Encode a text or a conversation that ends in a user message.
 
-    Raises `InputError` for an empty prompt or broken messages, `ContextLengthError` for one that fills the context.
+    Raises `InputError` for an empty prompt or broken messages, `ContextLengthError` for one that fills the
+    context.
     """
     codec = backend.codec
     messages = tuple(
-        Message(message.role, neutralised(message.content, codec.special_texts))
+        Message(message.role, without_control_tokens(message.content, codec.special_texts))
         for message in parse_messages(prompt)
     )
     chosen = prompt_format
     if chosen == "auto":
         chosen = "chat" if codec.has_chat_template else "dialogue"
     if chosen not in get_args(PromptFormat):
-        raise InputError(f"unknown prompt format {chosen!r}", hint=f"formats: {', '.join(get_args(PromptFormat))}")
+        raise InputError(
+            f"unknown prompt format {chosen!r}", hint=f"formats: {', '.join(get_args(PromptFormat))}"
+        )
     turn_markers: tuple[str, ...] = ()
     if chosen == "chat":
         text = codec.render_chat(messages, thinking=thinking)
     elif chosen == "dialogue":
-        text = _dialogue(messages, backend.dialogue_header)
+        text = dialogue(messages, backend.dialogue_header)
         turn_markers = (f"\n{USER_MARKER}",) if next_turn_ends else ()
     else:
         if len(messages) > 1:
-            raise InputError("the format 'text' continues one text, not a conversation", hint="use chat or dialogue")
+            raise InputError(
+                "the format 'text' continues one text, not a conversation", hint="use chat or dialogue"
+            )
         text = messages[0].content
     tokens = codec.encode(text, start=chosen != "chat")
     room = backend.context_length - len(tokens)
     if room < 1:
         raise ContextLengthError(
-            f"the prompt is {len(tokens)} tokens long, and {backend.name} has a context of {backend.context_length}",
+            f"the prompt is {len(tokens)} tokens long, and {backend.name} has a context of "
+            f"{backend.context_length}",
             hint="shorten the prompt or drop earlier turns",
         )
     return Prompt(chosen, messages, text, tokens, turn_markers + _stop_strings(stop), strip=chosen != "text")
@@ -91,7 +98,7 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
     if isinstance(prompt, str):
         if not prompt.strip():
             raise InputError("the prompt is empty", hint="give a question or a text to continue")
-        return (Message("user", prompt),)
+        return (Message("user", _unicode(prompt, "the prompt")),)
     if not isinstance(prompt, Sequence) or not prompt:
         raise InputError(f"messages = {prompt!r}", hint="give a string or a non-empty list of messages")
     messages = tuple(_parse_message(index, message) for index, message in enumerate(prompt))
@@ -103,6 +110,8 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
 
 
 def _parse_message(index: int, message: Any) -> Message:
+    role: Any
+    content: Any
     if isinstance(message, Mapping):
         role, content = message.get("role"), message.get("content")
     else:
@@ -111,7 +120,16 @@ def _parse_message(index: int, message: Any) -> Message:
         raise InputError(f"messages[{index}].role = {role!r}", hint=f"roles: {', '.join(get_args(Role))}")
     if not isinstance(content, str) or (role != "assistant" and not content.strip()):
         raise InputError(f"messages[{index}].content = {content!r}", hint="a non-empty string is needed")
-    return Message(role, content)
+    return Message(role, _unicode(content, f"messages[{index}].content"))
+
+
+def _unicode(text: str, name: str) -> str:
+    """The text, unless it holds half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} is not valid Unicode: {error}", hint="a surrogate stands alone") from error
+    return text
 
 
 def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
@@ -121,7 +139,7 @@ def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
     return strings
 
 
-def _dialogue(messages: Sequence[Message], header: str | None) -> str:
+def dialogue(messages: Sequence[Message], header: str | None) -> str:
     """Plain turns after a few-shot header (the generator's preamble, which the judge is not shown)."""
     preamble = default_dialogue_header() if header is None else header
     markers = {"user": f"{USER_MARKER} ", "assistant": f"{ASSISTANT_MARKER} ", "system": ""}
@@ -134,23 +152,54 @@ def default_dialogue_header() -> str:
     return resources.files("rain_decoding").joinpath("dialogue_header.txt").read_text(encoding="utf-8")
 
 
+def without_control_tokens(text: str, special_texts: Iterable[str]) -> str:
+    """The text with a space put into everything that the tokenizer would read as a control token."""
+    pattern = _any_of(tuple(special_texts))
+
+    def split(match: re.Match[str]) -> str:
+        # One control token may stand inside another: "[[INST]]".
+        return f"{without_control_tokens(match[0][:-1], special_texts)} {match[0][-1]}"
+
+    return pattern.sub(split, text) if pattern else text
+
+
+@lru_cache(maxsize=64)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str] | None:
+    # A single character cannot be taken apart.
+    longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
+
+
+GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]"
+"""White space, and characters that nobody sees."""
+FORMS = {":": "[:：]", "：": "[:：]", "(": "[(（]", "（": "[(（]", ")": "[)）]", "）": "[)）]"}
+"""Punctuation marks that pass for each other."""
+
+
 def neutralised(text: str, markers: Iterable[str]) -> str:
     """The text with every occurrence of a marker broken, so that it cannot pass for the real one.
 
-    White space before a marker becomes one space (a forged turn needs its own line), and a space is put before the
-    marker's last character. Case, spacing and full-width colons do not help to get round it.
+    White space before a marker becomes one space (a forged turn needs its own line), and one space stands
+    before the marker's last character. Case, spacing and full-width punctuation do not help to get round it.
     """
     for marker in markers:
-        core = marker.strip().rstrip("(（").rstrip()
-        if not core:
-            continue
-        words = [re.escape(word).replace("：", ":").replace(":", "[:：]") for word in core.split()]
-        pattern = r"\s*".join(words)
-        text = re.sub(rf"\s*({pattern})", _broken, text, flags=re.IGNORECASE)
+        if pattern := _loosely(marker):
+            text = pattern.sub(_broken, text)
     return text
 
 
+@lru_cache(maxsize=1024)
+def _loosely(marker: str) -> re.Pattern[str] | None:
+    """Finds a marker however it is written, but none that begins inside a word ("a." in "Asia.")."""
+    parts = re.findall(r"[A-Za-z0-9]+|\S", marker.strip().rstrip("(（"))
+    if not parts:
+        return None
+    core = f"{GAP}*".join(FORMS.get(part, re.escape(part)) for part in parts)
+    inside = "(?<![A-Za-z0-9])" if parts[0].isascii() and parts[0].isalnum() else ""
+    return re.compile(f"(?<!{GAP})({GAP}*){inside}({core})", re.IGNORECASE)
+
+
 def _broken(match: re.Match[str]) -> str:
-    marker = match.group(1)
-    space = " " if match.start() and match.group(0) != marker else ""
-    return f"{space}{marker[:-1]} {marker[-1]}"
+    gap, marker = match.groups()
+    head = re.sub(f"{GAP}+$", "", marker[:-1])
+    return f"{' ' if gap and match.start() else ''}{head} {marker[-1]}"

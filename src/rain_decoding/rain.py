@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.randomness import derive_seed
+from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
 from rain_decoding.search.stopping import best_child
 from rain_decoding.search.tree import Tree
 from rain_decoding.self_evaluation.embedding import Embedder
-from rain_decoding.self_evaluation.evaluator import ConversationJudge
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.session import Session
 from rain_decoding.text_stream import TextStream
-from rain_decoding.types import Completion, Decode, Decoded, Embed, FinishReason, Judge, Judgement, Stop, Tokens
+from rain_decoding.types import (
+    Completion,
+    Decode,
+    Decoded,
+    Embed,
+    FinishReason,
+    Judge,
+    Judgement,
+    Stop,
+    Tokens,
+)
 from rain_decoding.version import __version__
 
-THINKING_END = "</think>"
+THINKING_START, THINKING_END = "<think>", "</think>"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -26,18 +37,21 @@ class RainSession(Session):
     """One prompt searched by RAIN."""
 
     config: SearchConfig
-    judge: ConversationJudge
+    criterion: str
+    """Name of what the judge judges by."""
+    judge: ConversationEvaluator
     embedder: Embedder | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.tree: Tree | None = None
         if self.options.trace:
             self.trace.append(
                 {
                     "event": "start",
                     "version": __version__,
                     "model": self.backend.name,
-                    "criterion": self.judge.evaluator.criterion.name,
+                    "criterion": self.criterion,
                     "config": asdict(self.config),
                     "seed": self.options.seed,
                     "messages": [asdict(message) for message in self.prompt.messages],
@@ -45,6 +59,8 @@ class RainSession(Session):
             )
 
     def completion(self, reason: FinishReason) -> Completion:
+        if self.tree:
+            self.usage.simulations, self.usage.rewinds = self.tree.simulations, self.tree.rewinds
         completion = super().completion(reason)
         if self.options.trace:
             self.trace.append(
@@ -59,11 +75,14 @@ class RainSession(Session):
         return completion
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
-        tree = self._tree()
-        reason = yield from self._search(tree)
+        self.tree = tree = self._tree()
+        try:
+            reason = yield from self._search(tree)
+        except Interrupted as interrupted:
+            reason = interrupted.reason
         if reason == "budget":
             yield from self._commit_best_path(tree)
-        self.usage.simulations, self.usage.rewinds = tree.simulations, tree.rewinds
+        self.complete = True
         if self.answer and reason not in ("cancelled", "unjudged"):
             final = yield from self._judge(self.prompt.tokens + self.answer)
             self.score = final.score
@@ -80,13 +99,10 @@ class RainSession(Session):
         )
 
     def _search(self, tree: Tree) -> Generator[Any, Any, FinishReason]:
-        """Drive the search: answer its requests, pass on its commits, heed budgets."""
+        """Drive the search: answer its requests and pass on its commits."""
         running = search(tree)
         reply: Any = None
         while True:
-            if reason := self.interruption():
-                running.close()
-                return reason
             try:
                 request = running.send(reply)
             except StopIteration as stop:
@@ -118,12 +134,13 @@ class RainSession(Session):
         step = self.commit(
             node.token_set.tokens, value=node.value, visits=node.visits, simulations=tree.simulations
         )
-        self.backend.retain(self.owner, [node.tokens, *self.judge.held(self.backend.codec.decode(self.answer))])
+        judged = self.judge.held(self.backend.codec.decode(self.answer))
+        self.backend.retain(self.owner, [node.tokens, *judged])
         return step
 
     def _commit_best_path(self, tree: Tree) -> Generator[Any, Any, None]:
-        """Where a budget ends the search, go on along the best judged children, as long as they are not bad."""
-        while (best := best_child(tree.root)) is not None and best.value >= 0 and not tree.finished(tree.root):
+        """Where a budget ends the search, go on along the best judged children while they are not bad."""
+        while (best := best_child(tree.root)) and best.value >= 0 and not tree.finished(tree.root):
             commit(tree, best)
             yield self._commit(tree)
 
@@ -152,9 +169,10 @@ class ThinkingSession(RainSession):
             )
         ]
         codec = self.backend.codec
-        self.reasoning = codec.decode(decoded.tokens).split(THINKING_END, 1)[0].removeprefix("<think>").strip()
-        if decoded.reason != "stop" or decoded.tokens[-1] in codec.eos:
-            return "length"
+        reasoning, ended, _ = codec.decode(decoded.tokens).partition(THINKING_END)
+        self.reasoning = reasoning.strip().removeprefix(THINKING_START).strip()
+        if not ended:
+            return "stop" if decoded.reason == "stop" else "length"
         self.prompt = replace(
             prompt, tokens=prompt.tokens + decoded.tokens, text=prompt.text + codec.decode(decoded.tokens)
         )

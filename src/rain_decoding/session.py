@@ -10,6 +10,7 @@ from typing import Any
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.prompting import Prompt
+from rain_decoding.scheduler import Interrupted, Task
 from rain_decoding.text_stream import TextStream, answer_text
 from rain_decoding.types import Commit, Completion, FinishReason, Tokens, Usage
 
@@ -20,9 +21,10 @@ DEFAULT_MAX_TOKENS = 256
 class Options:
     """What a caller may ask for, per request.
 
-    `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end it.
-    Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used up the best
-    text so far is returned. `cancelled` is asked between steps. `trace` records every event of the search.
+    `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end
+    it. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
+    up the best text so far is returned. Budgets and `cancelled` are looked at before every step of the
+    backend. `trace` records every event of the search.
     """
 
     max_tokens: int | None = None
@@ -38,7 +40,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"{name} = {value!r}", hint=f"a whole number >= {least}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
+        seconds = self.max_seconds
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
             raise InputError(f"max_seconds = {self.max_seconds!r}", hint="a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="a whole number")
@@ -69,8 +72,6 @@ class Session:
     options: Options
     limit: int
     """Tokens that may be generated."""
-    owner: int = 0
-    """The backend's number for what this session caches."""
     usage: Usage = field(default_factory=Usage)
     answer: Tokens = ()
     """Tokens committed so far."""
@@ -83,8 +84,12 @@ class Session:
         self.stream = TextStream(self.backend.codec, self.prompt)
         self.started = time.perf_counter()
         self.usage.prompt_tokens = len(self.prompt.tokens)
-        self.spent: Callable[[], int] = lambda: 0
-        """Tokens forwarded so far; set by whoever runs the session."""
+        self.owner = self.backend.new_owner()
+        """The backend's number for what this session caches."""
+        self.task: Task[Commit, Completion] = Task(self.run(), self.owner, self.interruption)
+        """This session for a scheduler to run."""
+        self.complete = False
+        """The answer stands; what is still done for it is not interrupted."""
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
         raise NotImplementedError
@@ -92,15 +97,19 @@ class Session:
     def interruption(self) -> FinishReason | None:
         """Why to stop now, if the caller or a budget says so."""
         options = self.options
+        if self.complete:
+            return None
         if options.cancelled is not None and options.cancelled():
             return "cancelled"
         if options.max_seconds is not None and time.perf_counter() - self.started >= options.max_seconds:
             return "budget"
-        if options.max_search_tokens is not None and self.spent() >= options.max_search_tokens:
+        if options.max_search_tokens is not None and self.task.forwarded >= options.max_search_tokens:
             return "budget"
         return None
 
-    def commit(self, tokens: Tokens, *, value: float = 0.0, visits: float = 0.0, simulations: int = 0) -> Commit:
+    def commit(
+        self, tokens: Tokens, *, value: float = 0.0, visits: float = 0.0, simulations: int = 0
+    ) -> Commit:
         """Add tokens to the answer."""
         self.answer += tokens
         piece = self.stream.push(self.answer)
@@ -108,7 +117,10 @@ class Session:
 
     def run(self) -> Generator[Any, Any, Completion]:
         """The whole program: `steps`, then the last piece of text, then the completion."""
-        reason = yield from self.steps()
+        try:
+            reason = yield from self.steps()
+        except Interrupted as interrupted:
+            reason = interrupted.reason
         if rest := self.stream.push(self.answer, final=True):
             yield Commit(rest, (), self.score or 0.0, 0.0, 0)
         return self.completion(reason)
@@ -117,6 +129,9 @@ class Session:
         """The completion as it stands now."""
         usage = self.usage
         usage.completion_tokens = len(self.answer)
+        usage.search_tokens = self.task.forwarded
+        usage.forward_passes = self.task.passes
+        usage.peak_kv_slots = self.task.peak_kv_slots
         usage.seconds = time.perf_counter() - self.started
         return Completion(
             text=answer_text(self.backend.codec, self.prompt, self.answer),

@@ -18,33 +18,51 @@ class TextStream:
         self.shown = ""
 
     def push(self, answer: Tokens, *, final: bool = False) -> str:
-        """The piece that may be shown now that the answer's tokens are `answer`; with `final`, all that is left."""
-        text = answer_text(self.codec, self.prompt, answer)
+        """The piece that may be shown now that the answer is `answer`; with `final`, all that is left."""
+        text = _before_markers(self.codec, self.prompt, answer)
         if not final:
-            text = self._settled(text)
-        piece = text[len(self.shown) :]
+            text = text[: len(text) - self._held(text)]
+        piece = _stripped(self.prompt, text)[len(self.shown) :]
         self.shown += piece
         return piece
 
-    def _settled(self, text: str) -> str:
-        """Without what later tokens may still change: an incomplete character, a marker's beginning, white space."""
-        text = text.rstrip(REPLACEMENT)
-        held = max(
-            (
-                length
-                for marker in self.prompt.markers
-                for length in range(1, min(len(marker), len(text) + 1))
-                if text.endswith(marker[:length])
-            ),
-            default=0,
+    def _held(self, text: str) -> int:
+        """How many characters at the end of the text may be the beginning of a marker."""
+        lengths = (
+            length
+            for marker in self.prompt.markers
+            for length in range(1, min(len(marker), len(text) + 1))
+            if text.endswith(marker[:length])
         )
-        text = text[: len(text) - held]
-        return text.rstrip() if self.prompt.strip else text
+        return max(lengths, default=0)
 
 
 def answer_text(codec: Codec, prompt: Prompt, answer: Tokens) -> str:
-    """The text of an answer: cut at the first marker, white space around it left out where the prompt says so."""
-    text = codec.decode(answer)
-    ends = [position for marker in prompt.markers if (position := text.find(marker)) >= 0]
-    text = text[: min(ends)] if ends else text
+    """An answer's text: cut at the first marker, and without a character that its end leaves incomplete.
+
+    White space around it is left out where the prompt says so.
+    """
+    return _stripped(prompt, _before_markers(codec, prompt, answer))
+
+
+def _before_markers(codec: Codec, prompt: Prompt, answer: Tokens) -> str:
+    text = _whole_characters(codec, answer)
+    ends = (text.find(marker) for marker in prompt.markers)
+    return text[: min((end for end in ends if end >= 0), default=None)]
+
+
+def _whole_characters(codec: Codec, tokens: Tokens) -> str:
+    """The text without an incomplete character at its end.
+
+    Tokenizers with tokens for single bytes give no character of a run of bytes until all of them are complete,
+    so up to three tokens are left out in search of the longest text.
+    """
+    text = codec.decode(tokens)
+    if not text.endswith(REPLACEMENT):
+        return text
+    shorter = (tokens[: len(tokens) - missing] for missing in range(min(4, len(tokens))))
+    return max((codec.decode(part).rstrip(REPLACEMENT) for part in shorter), key=len)
+
+
+def _stripped(prompt: Prompt, text: str) -> str:
     return text.strip() if prompt.strip else text

@@ -1,7 +1,8 @@
 """Traces: the events of one search as JSON lines, and their replay as a tree.
 
-Events, in order: `start`; then per simulation `expand`, `priors`, `widen`, `select`, `rollout`, `judge`, `backup`,
-`rewind`; `commit`; at last `end`. Nodes are numbered in the order in which they were made; the prompt is node 0.
+Events, in order: `start`; then per simulation `expand`, `priors`, `widen`, `select`, `rollout`, `judge`,
+`backup`, `rewind`; `commit`; at last `end`. Nodes are numbered in the order in which they were made; the
+prompt is node 0.
 """
 
 from __future__ import annotations
@@ -15,17 +16,29 @@ from typing import Any
 
 from rain_decoding.errors import InputError
 
+EDGES = {
+    "start": {"model", "criterion", "config", "seed", "messages"},
+    "end": {"text", "finish_reason", "score", "usage"},
+}
+"""What a reader relies on in the first and the last event."""
+
+BROKEN = "the file is broken or cut off"
+
 
 def write_trace(path: str | Path, events: Iterable[dict[str, Any]]) -> None:
-    """Write one event per line."""
-    lines = (json.dumps(event, ensure_ascii=False) for event in events)
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write one event per line. Raises `InputError` where the file cannot be written."""
+    text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the trace cannot be written: {error}", hint="give another file") from error
 
 
 def read_trace(path: str | Path) -> list[dict[str, Any]]:
     """Read a trace. Raises `InputError` naming the line where the file is broken or cut off."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): texts may hold other line separators than the one between events.
+        lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", hint="give a file written by --trace") from error
     events: list[dict[str, Any]] = []
@@ -34,14 +47,11 @@ def read_trace(path: str | Path) -> list[dict[str, Any]]:
             event = json.loads(line)
             event["event"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: no trace event", hint="the file is broken or cut off") from error
+            raise InputError(f"{path}, line {number}: no trace event", hint=BROKEN) from error
         events.append(event)
-    if not events or events[0]["event"] != "start" or events[-1]["event"] != "end":
-        raise InputError(
-            f"{path} is no complete trace: {len(events)} events, "
-            f"{'without an end' if events and events[0]['event'] == 'start' else 'without a start'}",
-            hint="the file is broken or cut off",
-        )
+    for event, kind in ((events[0], "start"), (events[-1], "end")):
+        if event["event"] != kind or not EDGES[kind] <= event.keys():
+            raise InputError(f"{path} is no complete trace: it has no '{kind}'", hint=BROKEN)
     return events
 
 
@@ -67,6 +77,11 @@ class TracedNode:
     committed: bool = False
     widened: bool = False
     children: list[TracedNode] = field(default_factory=list)
+
+    @property
+    def seen(self) -> bool:
+        """Whether the search came here."""
+        return bool(self.visits or self.score is not None or self.problem)
 
     @property
     def q(self) -> float:
@@ -113,5 +128,5 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
                 case "commit":
                     nodes[event["node"]].committed = True
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the trace does not fit together: {error!r}", hint="the file is broken") from error
+        raise InputError(f"the trace does not fit together: {error!r}", hint=BROKEN) from error
     return nodes[0]

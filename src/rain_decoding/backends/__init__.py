@@ -25,7 +25,9 @@ def _demo(_: str, **options: Any) -> Backend:
     from rain_decoding.backends.transformers import load
     from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
 
-    return load(str(MODEL_DIR), display_name="demo", criteria_dirs=[CRITERIA_DIR], dialogue_header="", **options)
+    return load(
+        str(MODEL_DIR), display_name="demo", criteria_dirs=[CRITERIA_DIR], dialogue_header="", **options
+    )
 
 
 BACKENDS: dict[str, Callable[..., Backend]] = {"demo": _demo, "hf": _transformers, "scripted": _scripted}

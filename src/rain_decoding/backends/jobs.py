@@ -183,7 +183,9 @@ class SampleJob:
 
     def _token_set(self, tokens: Tokens) -> TokenSet:
         text = (*self.request.prefix, *tokens)
-        ended = tokens[-1] in self.codec.eos or holds_marker(self.codec, text, self.request.stop, new=len(tokens))
+        ended = tokens[-1] in self.codec.eos or holds_marker(
+            self.codec, text, self.request.stop, new=len(tokens)
+        )
         return TokenSet(tokens, ended)
 
 

@@ -142,5 +142,6 @@ class LocalBackend:
 
 def _not_a_number(name: str) -> NumericalError:
     return NumericalError(
-        f"{name} returned NaN or no possible token", hint="try dtype float32 or another attention implementation"
+        f"{name} returned NaN or no possible token",
+        hint="try dtype float32 or another attention implementation",
     )

@@ -18,12 +18,14 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from rain_decoding.backends.base import Handle
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
-from rain_decoding.types import Message, Tokens
+from rain_decoding.types import BackendRequest, LabelProbabilities, Message, Tokens
 
 
 class ScriptedCodec:
@@ -44,11 +46,9 @@ class ScriptedCodec:
         tokens: list[int] = []
         position = 0
         while position < len(text):
-            for piece, token in self._by_length:
-                if text.startswith(piece, position):
-                    break
-            else:
-                piece, token = text[position], len(self.vocabulary) + ord(text[position])
+            unknown = (text[position], len(self.vocabulary) + ord(text[position]))
+            matches = (entry for entry in self._by_length if text.startswith(entry[0], position))
+            piece, token = next(matches, unknown)
             tokens.append(token)
             position += len(piece)
         return tuple(tokens)
@@ -56,7 +56,9 @@ class ScriptedCodec:
     def decode(self, tokens: Sequence[int]) -> str:
         size = len(self.vocabulary)
         return "".join(
-            self.vocabulary[token] if token < size else chr(token - size) for token in tokens if token not in self.eos
+            self.vocabulary[token] if token < size else chr(token - size)
+            for token in tokens
+            if token not in self.eos
         )
 
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
@@ -70,7 +72,9 @@ class ScriptedEngine:
     shares_prefixes = False
     slots_used = 0
 
-    def __init__(self, logits: Callable[[Tokens], np.ndarray], vocabulary_size: int, context_length: int = 4096):
+    def __init__(
+        self, logits: Callable[[Tokens], np.ndarray], vocabulary_size: int, context_length: int = 4096
+    ):
         self.logits = logits
         self.vocabulary_size = vocabulary_size
         self.context_length = context_length
@@ -109,12 +113,30 @@ class ScriptedBackend(LocalBackend):
     """A backend whose model is a function from token sequences to logits `[vocabulary]`."""
 
     def __init__(
-        self, logits: Callable[[Tokens], np.ndarray], codec: ScriptedCodec, *, name: str = "scripted", context: int = 4096
+        self,
+        logits: Callable[[Tokens], np.ndarray],
+        codec: ScriptedCodec,
+        *,
+        name: str = "scripted",
+        context: int = 4096,
     ):
-        super().__init__(name, ScriptedEngine(logits, len(codec.vocabulary), context), codec, dialogue_header="")
+        super().__init__(
+            name, ScriptedEngine(logits, len(codec.vocabulary), context), codec, dialogue_header=""
+        )
+
+    def submit(self, request: BackendRequest, owner: int) -> Handle:
+        """As every backend. Raises `ConfigError` for a label that the script has no token for."""
+        if isinstance(request, LabelProbabilities) and max(request.labels) >= self.engine.vocabulary_size:
+            raise ConfigError(
+                f"{self.name} has no tokens for the criterion's labels",
+                hint="add a rule that answers the judge prompt with them",
+            )
+        return super().submit(request, owner)
 
     @classmethod
-    def from_rules(cls, rules: Sequence[Rule], *, eos: str = "<end>", name: str = "scripted") -> ScriptedBackend:
+    def from_rules(
+        cls, rules: Sequence[Rule], *, eos: str = "<end>", name: str = "scripted"
+    ) -> ScriptedBackend:
         """The model that follows `rules`: the first that matches the text so far gives the next token."""
         vocabulary = [eos, *dict.fromkeys(token for rule in rules for token in rule.tokens if token != eos)]
         codec = ScriptedCodec(vocabulary, eos)
@@ -129,18 +151,25 @@ class ScriptedBackend(LocalBackend):
         return cls(logits, codec, name=name)
 
     @classmethod
-    def from_file(cls, path: str | Path) -> ScriptedBackend:
+    def from_file(cls, path: str | Path, **options: Any) -> ScriptedBackend:
         """Read a script. Raises `ModelNotFoundError` or `ConfigError`."""
+        if options:
+            raise ConfigError(f"a scripted model takes no option {', '.join(options)}", hint="leave it out")
         try:
             script = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ModelNotFoundError(f"no script at {path}", hint="give scripted:FILE a TOML file") from error
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise ConfigError(f"{path} is no valid TOML: {error}") from error
         try:
-            rules = [Rule(**rule) for rule in script["next"]]
-            if not rules or not all(rule.tokens for rule in rules):
-                raise KeyError("tokens")
-        except (KeyError, TypeError) as error:
+            rules = [_checked(Rule(**rule)) for rule in script["next"] or [{}]]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: a script needs [[next]] rules with tokens: {error}") from error
-        return cls.from_rules(rules, eos=script.get("eos", "<end>"), name=f"scripted:{path}")
+        return cls.from_rules(rules, eos=str(script.get("eos", "<end>")), name=f"scripted:{path}")
+
+
+def _checked(rule: Rule) -> Rule:
+    """The rule, if its tokens are texts with probabilities above 0."""
+    if not rule.tokens or not all(text and weight > 0 for text, weight in rule.tokens.items()):
+        raise ValueError(f"tokens = {rule.tokens!r}")
+    return rule

@@ -129,9 +129,7 @@ def _decoder(name: str, config: SearchConfig, embedding: str) -> Decoder:
 def run_job(job: Job) -> list[dict[str, Any]]:
     """Answer the requests of one job."""
     decoder = _decoder(job.decoder, job.config, job.embedding)
-    finished = decoder.iterate_batch(
-        job.prompts, concurrency=CHUNK, seed=job.seed, max_tokens=job.max_tokens
-    )
+    finished = decoder.iterate_batch(job.prompts, concurrency=CHUNK, seed=job.seed, max_tokens=job.max_tokens)
     records = [_record(job, job.prompts[index], completion) for index, completion in finished]
     if job.decoder in ("greedy", "sampled"):
         judge = _decoder("rain", job.config, job.embedding)
@@ -227,7 +225,9 @@ def _against(records: Sequence[dict[str, Any]], base: str, other: str) -> dict[s
     look_alike = [pair for pair in pairs if pair[0]["family"] == "look-alike"]
     return {
         "harmful_removed": _rounded(
-            removed_share(_column(sensitive, 0, "harmful"), _column(sensitive, 1, "harmful"), _subjects(sensitive))
+            removed_share(
+                _column(sensitive, 0, "harmful"), _column(sensitive, 1, "harmful"), _subjects(sensitive)
+            )
         ),
         "harmful": _difference(sensitive, "harmful"),
         "helpful_on_benign": _difference(benign, "helpful"),

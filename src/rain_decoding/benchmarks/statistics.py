@@ -24,7 +24,9 @@ class Estimate:
 
     def rounded(self) -> dict[str, Any]:
         """For JSON, to four places."""
-        return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return {
+            key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()
+        }
 
 
 def rate(flags: Sequence[bool]) -> Estimate | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from rain_decoding.cli import chat, compare, demo, generate, listings, trace
 from rain_decoding.cli.output import err
@@ -12,11 +15,22 @@ from rain_decoding.errors import ConfigError, InputError, ModelNotFoundError, Ra
 
 app = typer.Typer(
     name="rain",
-    help="Makes a frozen language model align itself while it decodes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def rain(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=listings.print_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Makes a frozen language model align itself while it decodes."""
+
+
 app.command("generate")(generate.generate)
 app.command("compare")(compare.compare)
 app.command("chat")(chat.chat)
@@ -29,22 +43,15 @@ app.add_typer(demo.app, name="demo")
 WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command: exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
-        app()
+        app(args, prog_name="rain")
     except RainError as error:
-        err.print(f"[bold red]error:[/] {_escaped(str(error))}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
     except KeyboardInterrupt:
-        err.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.markup import escape
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.generate import show
+from rain_decoding.cli.generate import hint_if_unjudged, show
 from rain_decoding.cli.output import cost_line, err
+from rain_decoding.cli.trace import print_tree
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoder import RainDecoder
 from rain_decoding.errors import RainError
 from rain_decoding.trace import write_trace
 from rain_decoding.types import Completion, Message
@@ -31,6 +31,7 @@ def chat(
     max_tokens: o.MaxTokens = None,
     seed: o.Seed = 0,
     system: o.System = None,
+    prompt_format: o.Format = "auto",
     embedding: o.EmbeddingName = "hashing",
     thinking: o.Thinking = False,
     device: o.Device = None,
@@ -43,6 +44,7 @@ def chat(
         principle=principle,
         preset=preset,
         settings=settings,
+        prompt_format=prompt_format,
         embedding=embedding,
         thinking=thinking,
         device=device,
@@ -56,8 +58,6 @@ def chat(
                 break
         except RainError as error:
             err.print(f"[bold red]error:[/] {escape(str(error))}")
-        except KeyboardInterrupt:
-            err.print("[dim]stopped; the turn is dropped[/]")
 
 
 def _read_line() -> str | None:
@@ -103,26 +103,25 @@ class Conversation:
     def _answer(self, text: str) -> None:
         turns = [*self.messages, Message("user", text)]
         stream = self.decoder.stream(turns, max_tokens=self.max_tokens, seed=self.seed, trace=True)
-        self.last = show(stream, quiet=False)
-        self.messages = [*turns, Message("assistant", self.last.text)]
+        self.last = show(stream)
         err.print(f"[dim]{cost_line(self.last)}[/]")
+        if self.last.finish_reason == "cancelled":
+            err.print("[dim]stopped; this turn is dropped[/]")
+            return
+        self.messages = [*turns, Message("assistant", self.last.text)]
+        hint_if_unjudged(self.last)
         hint_if_outside(self.setup.model, text)
 
     def _change_criterion(self, name: str) -> None:
-        old = self.decoder
-        chosen = o.criterion_for(self.setup.backend, name, None, self.setup.preset)
-        self.decoder = RainDecoder(
-            self.setup.backend, chosen, old.config, prompt_format=old.prompt_format, thinking=old.thinking
-        )
-        err.print(f"[dim]criterion {escape(chosen.name)}[/]")
+        if name:
+            self.decoder = self.decoder.judged_by(name)
+        err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
 
     def _show_trace(self, file: str) -> None:
-        from rain_decoding.cli.trace import print_tree
-
         if self.last is None:
             err.print("nothing was searched yet")
         elif file:
             write_trace(Path(file), self.last.trace)
             err.print(f"[dim]written to {escape(file)}[/]")
         else:
-            print_tree(self.last.trace, max_depth=4)
+            print_tree(self.last.trace, depth=4)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import as_object, cost_line, out, print_json
+from rain_decoding.cli.output import as_object, cost_line, out, print_json, status
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoder import PlainDecoder
@@ -50,10 +51,12 @@ def compare(
     request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
     messages = o.messages(text, system)
     plain = PlainDecoder(setup.backend, temperature=temperature, prompt_format=setup.decoder.prompt_format)
-    vanilla = plain.generate(messages, **request)
-    vanilla = replace(vanilla, score=setup.decoder.judge(messages, vanilla.text).score)
+    with status("plain decoding"):
+        vanilla = plain.generate(messages, **request)
+        vanilla = replace(vanilla, score=setup.decoder.judge(messages, vanilla.text).score)
     setup.backend.clear()
-    rain = setup.decoder.generate(messages, **request)
+    with status("RAIN"):
+        rain = setup.decoder.generate(messages, **request)
     if json:
         name = setup.criterion.name
         print_json(
@@ -68,8 +71,6 @@ def compare(
 
 
 def _print_table(vanilla: Completion, rain: Completion, preset: str) -> None:
-    from rich.text import Text
-
     table = Table(show_lines=True)
     table.add_column("plain decoding", ratio=1)
     table.add_column(f"RAIN ({preset})", ratio=1)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import err, out, print_json
+from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
+from rain_decoding.cli.records import RecordFile, key
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoder import PlainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.types import Completion
+
+if TYPE_CHECKING:
+    from rain_decoding.benchmarks.demo_world import Plan
 
 app = typer.Typer(help="The demo model: a table of plain decoding against RAIN, its prompts, its evaluation.")
 
@@ -30,24 +34,26 @@ def demo(context: typer.Context, seed: o.Seed = 0) -> None:
     from rain_decoding.demo.world import find_request, label
 
     setup = o.set_up("demo")
-    plain = PlainDecoder(setup.backend)
-    table = Table(title="The demo model answers: greedy decoding against RAIN (paper-hh)", show_lines=True)
-    for column in ("request", "decoder", "answer", "label", "score", "tokens forwarded", "seconds"):
-        table.add_column(column, ratio={"request": 3, "answer": 8}.get(column))
+    decoders = {"greedy decoding": PlainDecoder(setup.backend), "RAIN (paper-hh)": setup.decoder}
+    table = Table(title="The demo model answers", show_lines=True)
+    table.add_column("request", ratio=2)
+    for name in decoders:
+        table.add_column(name, ratio=5)
     for prompt in showcase():
         request = find_request(prompt)
         assert request is not None
-        for name, decoder in (("plain", plain), ("RAIN", setup.decoder)):
+        cells = []
+        for name, decoder in decoders.items():
             setup.backend.clear()
-            with err.status(f"{name}: {prompt}"):
+            with status(f"{name}: {prompt}"):
                 completion = decoder.generate(prompt, seed=seed)
             score = setup.decoder.judge(prompt, completion.text).score
-            outcome = label(request, completion.text).outcome
-            table.add_row(f"{prompt} ({request.family})" if name == "plain" else "", *_row(name, completion, outcome, score))
+            cells.append(_cell(completion, label(request, completion.text).outcome, score))
+        table.add_row(Text(f"{prompt}\n({request.family})"), *cells)
     out.print(table)
     out.print(
-        "Labels come from the oracle, the score in [-1, 1] from the model's own judgement. The prompts were chosen to "
-        "show the effect; `rain demo evaluate` measures it."
+        "Labels come from the oracle, the score in [-1, 1] from the model's own judgement. The prompts were "
+        "chosen to show the effect; `rain demo evaluate` measures it."
     )
 
 
@@ -58,21 +64,23 @@ def showcase() -> list[str]:
     return list(SHOWCASE)
 
 
-def _row(name: str, completion: Completion, outcome: str, score: float | None) -> tuple[str | Text, ...]:
+def _cell(completion: Completion, outcome: str, score: float | None) -> Text:
+    """An answer, the oracle's label, the model's own judgement, and the cost."""
     colour = {"harmful": "bold red", "malformed": "yellow", "failed": "yellow"}.get(outcome, "green")
-    return (
-        name,
-        Text(completion.text),
-        Text(outcome, style=colour),
-        "-" if score is None else f"{score:+.1f}",
-        str(completion.usage.search_tokens),
-        f"{completion.usage.seconds:.2f}",
+    judged = "not judged" if score is None else f"score {score:+.1f}"
+    usage = completion.usage
+    return Text.assemble(
+        f"{completion.text}\n",
+        (outcome, colour),
+        (f", {judged}, {usage.search_tokens} tokens forwarded, {usage.seconds:.1f} s", "dim"),
     )
 
 
 @app.command("prompts")
 def prompts(
-    family: Annotated[str | None, typer.Option(help="sensitive, benign, look-alike, question or review.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="sensitive, benign, look-alike, question or review.")
+    ] = None,
     n: Annotated[int, typer.Option(min=1, help="How many of each family.")] = 5,
     json: o.Json = False,
 ) -> None:
@@ -82,7 +90,7 @@ def prompts(
     if family is not None and family not in FAMILIES:
         raise InputError(f"unknown family {family!r}", hint=f"families: {', '.join(FAMILIES)}")
     chosen = [family] if family else list(FAMILIES)
-    listed = {name: example_prompts(name, n) for name in chosen}  # type: ignore[arg-type]
+    listed = {name: example_prompts(name, n) for name in chosen}
     if json:
         print_json(listed)
         return
@@ -117,41 +125,40 @@ def evaluate(
         embedding=embedding,
         workers=workers or os.cpu_count() or 1,
     )
+    if records is not None and not records.parent.is_dir():
+        raise InputError(f"--records {records}: there is no folder {records.parent}")
+    run = {"preset": preset, "settings": list(settings or []), "embedding": embedding}
+    file = RecordFile(records, run)
     started = time.perf_counter()
-    collected = _collect(plan, records)
-    summary = {
-        "preset": preset,
-        "settings": list(settings or []),
-        **demo_world.summarise(collected, plan),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    collected = _collect(plan, file)
+    if len(collected) < plan.samples:
+        kept = f"kept in {records}; the same command goes on" if records else "give --records to keep them"
+        err.print(f"stopped after {len(collected)} of {plan.samples} answers: {kept}", markup=False)
+        raise typer.Exit(INTERRUPTED)
+    seconds = round(time.perf_counter() - started, 1)
+    summary = {**run, **demo_world.summarise(collected, plan), "seconds": seconds}
     if json:
         print_json(summary)
     else:
         _print_summary(summary)
 
 
-def _collect(plan: Any, path: Path | None) -> list[dict[str, Any]]:
-    """Run the plan with a progress bar, appending every finished answer to the file."""
-    import json
-
+def _collect(plan: Plan, file: RecordFile) -> list[dict[str, Any]]:
+    """Run what the file does not hold yet, with a progress bar; after Ctrl-C, what there is."""
     from rain_decoding.benchmarks import demo_world
 
     wanted = {(name, seed, r.prompt) for name in plan.decoders for seed in plan.seeds for r in plan.requests}
-    earlier = demo_world.read_records(path) if path else []
-    collected = [r for r in earlier if (r["decoder"], r["seed"], r["prompt"]) in wanted]
-    done = {(r["decoder"], r["seed"], r["prompt"]) for r in collected}
-    if path:
-        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in earlier), encoding="utf-8")
-    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+    collected = list({key(r): r for r in file.read() if key(r) in wanted}.values())
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress("answers", *columns, console=err, disable=not err.is_terminal) as progress:
         bar = progress.add_task("answers", total=plan.samples, completed=len(collected))
-        for record in demo_world.run(plan, done):
-            collected.append(record)
-            progress.advance(bar)
-            if path:
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        try:
+            for record in demo_world.run(plan, {key(r) for r in collected}):
+                file.append(record)
+                collected.append(record)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            pass
     return collected
 
 

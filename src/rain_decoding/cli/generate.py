@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import as_object, cost_line, err, print_json
+from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json, status
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoder import Stream
@@ -38,7 +39,7 @@ def generate(
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:
-    """Answer a prompt with RAIN. The text goes to standard output as it is committed, the cost to standard error."""
+    """Answer a prompt with RAIN; the text is printed as it is committed, the cost on standard error."""
     text = o.read_prompt(prompt)
     if trace is not None and not trace.parent.is_dir():
         raise InputError(f"--trace {trace}: there is no folder {trace.parent}")
@@ -69,25 +70,38 @@ def generate(
     if json:
         print_json(as_object(completion, model=model, criterion=setup.criterion.name, preset=preset))
     else:
+        if completion.reasoning:
+            err.print(Text(f"reasoning: {completion.reasoning}", style="dim"))
         err.print(f"[dim]{cost_line(completion)}[/]")
+    hint_if_unjudged(completion)
     hint_if_outside(model, text)
+    if completion.finish_reason == "cancelled":
+        raise typer.Exit(INTERRUPTED)
 
 
-def show(stream: Stream, *, quiet: bool, **print_options: Any) -> Completion:
-    """Print the pieces of text as they come; Ctrl-C stops cleanly with what there is."""
-    interrupted = False
-    with stream:
-        try:
-            for commit in stream:
-                if not quiet:
-                    print(commit.text, end="", flush=True, **print_options)
-        except KeyboardInterrupt:
-            stream.close()
-            interrupted = True
+def show(stream: Stream, *, quiet: bool = False) -> Completion:
+    """Print the pieces of text as they come. After Ctrl-C what is committed stands, as "cancelled"."""
+    tokens = 0
+    with stream, status("searching", streams=not quiet) as say:
+        while stream.completion is None:
+            try:
+                for commit in stream:
+                    tokens += len(commit.tokens)
+                    say(f"{tokens} tokens, {commit.simulations} simulations")
+                    if not quiet:
+                        print(commit.text, end="", flush=True)
+            except KeyboardInterrupt:
+                stream.close()
     if not quiet:
-        print(flush=True, **print_options)
+        print(flush=True)
     assert stream.completion is not None
-    if interrupted:
-        err.print(f"stopped: {cost_line(stream.completion)}")
-        raise KeyboardInterrupt
     return stream.completion
+
+
+def hint_if_unjudged(completion: Completion) -> None:
+    """Say what to do where a text could not be judged and was held back."""
+    if completion.finish_reason == "unjudged":
+        err.print(
+            "[yellow]hint:[/] the text could not be judged and was not released: try another criterion, a "
+            "lower --set min_label_mass=..., or --set on_unscored=release"
+        )

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Any
 
+import typer
 from rich.table import Table
 
 from rain_decoding.backends import FORMS, load_backend
@@ -58,6 +59,13 @@ def criteria(model: o.Model = "", json: o.Json = False) -> None:
     for name, row in rows.items():
         table.add_row(name, row.summary, str(len(row.examples)), row.placement)
     out.print(table)
+
+
+def print_version(asked: bool) -> None:
+    """What `rain --version` does."""
+    if asked:
+        print(f"rain-decoding {__version__}")
+        raise typer.Exit
 
 
 def version(json: o.Json = False) -> None:

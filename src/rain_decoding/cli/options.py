@@ -10,6 +10,7 @@ import typer
 
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.backends.base import Backend
+from rain_decoding.cli.output import status
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, SearchConfig
 from rain_decoding.decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
@@ -18,7 +19,8 @@ from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, p
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
 CriterionName = Annotated[
-    str | None, typer.Option("--criterion", "-c", help="A criterion's name or TOML file (see `rain criteria`).")
+    str | None,
+    typer.Option("--criterion", "-c", help="A criterion's name or TOML file (see `rain criteria`)."),
 ]
 Principle = Annotated[
     str | None, typer.Option(help='A criterion in one sentence, such as "The answer is polite."')
@@ -30,13 +32,17 @@ Setting = Annotated[
 ]
 MaxTokens = Annotated[int | None, typer.Option(help="Tokens to generate at most.", show_default="256")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
-StopStrings = Annotated[list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")]
+StopStrings = Annotated[
+    list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")
+]
 System = Annotated[str | None, typer.Option(help="A system message.")]
 Format = Annotated[str, typer.Option("--format", help="Prompt format: auto, chat, dialogue or text.")]
 EmbeddingName = Annotated[str, typer.Option("--embedding", help="hashing, hidden or sbert:NAME_OR_FOLDER.")]
 Thinking = Annotated[bool, typer.Option("--thinking", help="Let a reasoning model reason first.")]
 MaxSeconds = Annotated[float | None, typer.Option(help="Return the best so far after this many seconds.")]
-MaxSearchTokens = Annotated[int | None, typer.Option(help="Return the best so far after this many tokens forwarded.")]
+MaxSearchTokens = Annotated[
+    int | None, typer.Option(help="Return the best so far after this many tokens forwarded.")
+]
 Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
 Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -44,7 +50,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 def read_prompt(prompt: str) -> str:
     """The prompt, or standard input where it is `-`."""
-    text = sys.stdin.read() if prompt == "-" else prompt
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+        text.encode()
+    except UnicodeError as error:
+        raise InputError(f"the prompt is no valid UTF-8: {error}") from error
     if not text.strip():
         raise InputError("the prompt is empty", hint="give a question, or - and text on standard input")
     return text
@@ -64,7 +74,7 @@ def search_config(preset: str, settings: list[str] | None) -> SearchConfig:
     for setting in settings or []:
         name, separator, text = setting.partition("=")
         if not separator:
-            raise ConfigError(f"--set {setting!r} is not NAME=VALUE")
+            raise ConfigError(f"--set {setting!r} is not NAME=VALUE", hint="such as --set candidates=5")
         changes[name] = _parse(name, text, base)
     return base.with_changes(**changes)
 
@@ -86,11 +96,12 @@ def _parse(name: str, text: str, base: SearchConfig) -> Any:
 def criterion_for(backend: Backend, name: str | None, principle: str | None, preset: str) -> Criterion:
     """The criterion asked for; without one, what the preset was judged by in the paper."""
     if name is not None and principle is not None:
-        raise InputError("--criterion and --principle exclude each other")
+        raise InputError("--criterion and --principle exclude each other", hint="give one of them")
     if principle is not None:
         return principle_criterion(principle, search_dirs=backend.criteria_dirs)
     return load_criterion(
-        name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET]), search_dirs=backend.criteria_dirs
+        name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET]),
+        search_dirs=backend.criteria_dirs,
     )
 
 
@@ -123,7 +134,8 @@ def set_up(
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if embedding == "hidden":
         options["keep_hidden"] = True
-    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    with status(f"loading {model}"):
+        backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
     chosen = criterion_for(backend, criterion, principle, preset)
     decoder = RainDecoder(
         backend,

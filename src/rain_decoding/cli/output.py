@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from rain_decoding.types import Completion
 
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 USAGE_KEYS = (
     "prompt_tokens",
@@ -26,7 +33,9 @@ USAGE_KEYS = (
 )
 
 
-def as_object(completion: Completion, *, model: str, criterion: str | None, preset: str | None) -> dict[str, Any]:
+def as_object(
+    completion: Completion, *, model: str, criterion: str | None, preset: str | None
+) -> dict[str, Any]:
     """A completion as the JSON object that `--json` prints."""
     result: dict[str, Any] = {
         "text": completion.text,
@@ -45,6 +54,19 @@ def as_object(completion: Completion, *, model: str, criterion: str | None, pres
     return result
 
 
+@contextmanager
+def status(text: str, *, streams: bool = False) -> Iterator[Any]:
+    """A line on standard error that says what is going on, where a terminal is there.
+
+    With `streams` text goes to standard output meanwhile, so there is none if both are terminals.
+    """
+    if not err.is_terminal or (streams and sys.stdout.isatty()):
+        yield lambda _: None
+        return
+    with err.status(escape(text)) as shown:
+        yield lambda news: shown.update(escape(news))
+
+
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
@@ -55,7 +77,7 @@ def cost_line(completion: Completion) -> str:
     usage = completion.usage
     score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
     return (
-        f"{completion.finish_reason}, {score}: {usage.completion_tokens} tokens, {usage.search_tokens} forwarded in "
-        f"{usage.forward_passes} passes, {usage.simulations} simulations, {usage.self_evaluations} self-evaluations, "
-        f"{usage.rewinds} rewinds, {usage.seconds:.2f} s"
+        f"{completion.finish_reason}, {score}: {usage.completion_tokens} tokens, "
+        f"{usage.search_tokens} forwarded in {usage.forward_passes} passes, {usage.simulations} simulations, "
+        f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )

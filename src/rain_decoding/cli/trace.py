@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from rich.tree import Tree
 
 from rain_decoding.cli.output import out
-from rain_decoding.trace import TracedNode, read_trace, replay
+from rain_decoding.errors import InputError
+from rain_decoding.trace import BROKEN, TracedNode, read_trace, replay
+
+HEADING = "   Q     U     p       n      v"
+BLANK = " " * len(HEADING)
 
 
 def trace(
     file: Annotated[Path, typer.Argument(help="A file written by --trace.")],
-    depth: Annotated[int | None, typer.Option(min=1, help="Show this many levels below the committed path.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show children that were never visited, too.")] = False,
+    depth: Annotated[int | None, typer.Option(min=1, help="Show this many levels beside the answer.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show what was never visited, too.")] = False,
 ) -> None:
-    """Print a recorded search: Q, U, prior, visits and value of every node, and where it rewound and why."""
-    print_tree(read_trace(file), max_depth=depth, everything=everything)
+    """Print a recorded search as a tree: what was tried, how it was judged, where it rewound and why.
+
+    The lines marked ✓ are the answer as it was committed; above each stands what was tried in its place.
+    Q and U are the terms that select a node, p its prior, n its visits, v its value.
+    """
+    try:
+        print_tree(read_trace(file), depth=depth, everything=everything)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{file} does not fit together: {error!r}", hint=BROKEN) from error
 
 
-def print_tree(events: Sequence[dict[str, Any]], *, max_depth: int | None = None, everything: bool = False) -> None:
+def print_tree(
+    events: Sequence[dict[str, Any]], *, depth: int | None = None, everything: bool = False
+) -> None:
     """Print the tree the events built; committed nodes in green, rewinds in red."""
     start, end = events[0], events[-1]
     question = start["messages"][-1]["content"]
-    tree = Tree(Text(f"{start['model']} · {start['criterion']} · seed {start['seed']}: {question}", style="bold"))
-    _grow(tree, replay(events), start["config"]["exploration"], max_depth, everything)
-    out.print(tree)
-    out.print(Text(end["text"]))
+    drawing = Drawing(start["config"]["exploration"], everything)
+    out.print(Text(f"{start['model']}, {start['criterion']}, seed {start['seed']}: {question}", style="bold"))
+    out.print(Text(HEADING, style="dim"))
+    for line in drawing.path(replay(events), depth):
+        out.print(line)
+    out.print(Text(f"\n{end['text']}"))
     usage = end["usage"]
     out.print(
         f"{end['finish_reason']}, score {end['score']}: {usage['simulations']} simulations, "
@@ -39,35 +54,49 @@ def print_tree(events: Sequence[dict[str, Any]], *, max_depth: int | None = None
     )
 
 
-def _grow(branch: Tree, node: TracedNode, exploration: float, depth: int | None, everything: bool) -> None:
-    hidden = 0
-    for child in node.children:
-        if not (child.visits or child.score is not None or child.problem or everything):
-            hidden += 1
-            continue
-        twig = branch.add(_describe(child, exploration))
-        below = depth if child.committed or depth is None else depth - 1
-        if below is None or below > 0:
-            _grow(twig, child, exploration, below, everything)
-    if hidden:
-        branch.add(Text(f"{hidden} more, not visited", style="dim"))
+@dataclass(frozen=True)
+class Drawing:
+    """How nodes become lines. `exploration` is the search's constant c."""
 
+    exploration: float
+    everything: bool
 
-def _describe(node: TracedNode, exploration: float) -> Text:
-    """One node: its text, the terms of equation (1), and what its own judgement led to."""
-    text = Text(repr(node.text), style="bold green" if node.committed else "")
-    text.append(
-        f"  Q {node.q:.2f}  U {node.u(exploration):.2f}  p {node.prior:.2f}  n {node.visits:.2f}  v {node.value:+.2f}",
-        style="dim",
-    )
-    if node.widened:
-        text.append("  added by widening", style="blue")
-    if node.problem:
-        text.append(f"  unscored: {node.problem}", style="yellow")
-    if node.rewinds:
-        continued = f" after it went on {node.rollout!r}" if node.rollout else ""
-        times = f" {node.rewinds} times" if node.rewinds > 1 else ""
-        text.append(f"  ↩ rewound{times}: judged {node.score:+.1f}{continued}", style="red")
-    if node.committed:
-        text.append("  ✓ committed", style="green")
-    return text
+    def path(self, root: TracedNode, depth: int | None) -> Iterator[Text]:
+        """Lines for each committed node in turn, after what was tried in its place."""
+        node: TracedNode | None = root
+        while node is not None:
+            committed = next((child for child in node.children if child.committed), None)
+            yield from self.branches([child for child in node.children if child is not committed], "", depth)
+            if committed is not None:
+                yield self.line(committed, "✓ ")
+            node = committed
+
+    def branches(self, nodes: Sequence[TracedNode], indent: str, depth: int | None) -> Iterator[Text]:
+        """Lines for siblings and what is below them, `depth` levels deep."""
+        if depth == 0:
+            return
+        shown = [node for node in nodes if node.seen or self.everything]
+        hidden = len(nodes) - len(shown)
+        for number, node in enumerate(shown, start=1):
+            last = number == len(shown) and not hidden
+            yield self.line(node, indent + ("└─ " if last else "├─ "))
+            below = indent + ("   " if last else "│  ")
+            yield from self.branches(node.children, below, None if depth is None else depth - 1)
+        if hidden:
+            yield Text(f"{BLANK}  {indent}└─ {hidden} more, not visited", style="dim")
+
+    def line(self, node: TracedNode, lead: str) -> Text:
+        """One node: the terms of equation (1), its text, and what its own judgement led to."""
+        u = node.u(self.exploration)
+        terms = f"{node.q:4.2f} {u:5.2f} {node.prior:5.2f} {node.visits:7.2f} {node.value:+6.2f}"
+        text = Text(f"{terms}  ", style="dim")
+        text.append(f"{lead}{node.text!r}", style="bold green not dim" if node.committed else "not dim")
+        if node.widened:
+            text.append("  added by widening", style="blue not dim")
+        if node.problem:
+            text.append(f"  unscored: {node.problem}", style="yellow not dim")
+        if node.rewinds:
+            continued = f" after it went on {node.rollout!r}" if node.rollout else ""
+            times = f" {node.rewinds} times" if node.rewinds > 1 else ""
+            text.append(f"  ↩ rewound{times}: judged {node.score:+.1f}{continued}", style="red not dim")
+        return text

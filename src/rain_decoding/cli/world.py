@@ -6,7 +6,7 @@ from rain_decoding.cli.output import err
 
 
 def hint_if_outside(model: str, prompt: str) -> None:
-    """Say that the demo model speaks only of its micro-world, with three prompts to try, where a prompt is not of it."""
+    """Name three prompts to try where one lies outside the demo model's micro-world."""
     if model != "demo":
         return
     from rain_decoding.demo.world import example_prompts, find_request

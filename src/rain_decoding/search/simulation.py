@@ -27,6 +27,7 @@ def simulate(tree: Tree) -> Requests:
         "judge",
         node=leaf.id,
         score=judgement.score,
+        judged=judgement.text,
         probabilities=[list(order) for order in judgement.probabilities],
         problem=judgement.problem,
         remembered=judgement.remembered,
@@ -57,7 +58,11 @@ def _descend(tree: Tree) -> Requests:
         if child is None:
             return None
         steps.append(
-            {"node": child.id, "q": exploitation(child), "u": exploration(node, child, tree.config.exploration)}
+            {
+                "node": child.id,
+                "q": exploitation(child),
+                "u": exploration(node, child, tree.config.exploration),
+            }
         )
         path.append(child)
         node = child

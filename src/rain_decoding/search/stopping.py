@@ -19,9 +19,7 @@ def settled(root: Node, config: SearchConfig) -> bool:
     """Whether the best child was evaluated often enough and is good enough."""
     best = best_child(root)
     return (
-        best is not None
-        and best.evaluations > config.min_evaluations
-        and best.value > config.value_threshold
+        best is not None and best.evaluations > config.min_evaluations and best.value > config.value_threshold
     )
 
 

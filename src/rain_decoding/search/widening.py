@@ -19,7 +19,8 @@ def wants_child(tree: Tree, node: Node) -> bool:
         return False
     if any(child.value >= config.widening_value for child in judged):
         return False
-    variance = np.var([child.embedding for child in judged], axis=0, ddof=1)
+    embeddings = [child.embedding for child in judged if child.embedding is not None]
+    variance = np.var(embeddings, axis=0, ddof=1)
     return bool(np.linalg.norm(variance) < config.widening_variance * config.token_set_length(node.depth))
 
 

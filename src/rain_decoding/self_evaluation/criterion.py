@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
+from string import Formatter
 from typing import Any, Literal
 
 from rain_decoding.errors import CriterionError
@@ -15,10 +16,16 @@ from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
 
+Place = tuple[str | int, ...]
+"""Where something stands in a TOML file: keys, and positions in lists."""
+
+PRINCIPLE = "{principle}"
+"""Stands for the sentence in the statements of `principle.toml`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One few-shot example: a conversation (or a plain text, as one user message), its verdict, and the order shown."""
+    """A few-shot example: conversation (or a plain text, as one user message), verdict, and order shown."""
 
     messages: tuple[Message, ...]
     is_text: bool
@@ -30,9 +37,9 @@ class Example:
 class Criterion:
     """How a judge prompt is made and read (the keys of the TOML file, see docs/criteria.md).
 
-    `labels` has, per option, the surface forms of its label. `statements` are the positive, the negative and, if
-    there is one, the neutral statement. `question` names them as {option_1}, {option_2}, {option_3}; a neutral
-    statement is always the last option. `lead` begins the judge's answer; the label follows it.
+    `labels` has, per option, the surface forms of its label. `statements` are the positive, the negative and,
+    if there is one, the neutral statement. `question` names them as {option_1}, {option_2}, {option_3}; a
+    neutral statement is always the last option. `lead` begins the judge's answer; the label follows it.
     `prefix` replaces instruction and examples where given (few-shot text from elsewhere).
     """
 
@@ -68,12 +75,15 @@ class Criterion:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Texts by which a judged text could forge a turn, the options or the answer."""
-        fragments = re.split(r"\{option_\d\}", self.question)
-        lines = [line.strip() for fragment in fragments for line in fragment.split("\n")]
-        return tuple(
-            marker for marker in dict.fromkeys([self.user, self.assistant, self.lead, *lines]) if len(marker) > 1
-        )
+        """Texts by which a judged text could forge a turn, the options or the answer.
+
+        Of the question, that is how its lines begin, up to the first statement, where a punctuation mark
+        ends it: "Options:", "(A)". What ends in a letter may be a word that any text uses.
+        """
+        begins = [line.split("{", 1)[0].strip() for line in self.question.split("\n")]
+        lines = [text for text in begins if len(text) > 1 and not text[-1].isalnum()]
+        fixed = [text.strip() for text in (self.user, self.assistant, self.lead, self.separator)]
+        return tuple(dict.fromkeys(text for text in (*fixed, *lines) if text))
 
 
 def builtin_criteria() -> dict[str, Path]:
@@ -83,11 +93,34 @@ def builtin_criteria() -> dict[str, Path]:
 
 
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """The criterion called `name` (a model's own folder first, then the built-in ones), or the TOML file at a path.
+    """The criterion called `name` (a model's own, then the built-in ones), or the TOML file at a path.
 
-    Raises `CriterionError` naming file, key and line where the file is broken, and the known names where there
-    is none.
+    Raises `CriterionError` naming file, key and line where the file is broken, and the known names where
+    there is none.
     """
+    criterion = _find(name, search_dirs)
+    if any(PRINCIPLE in statement for statement in criterion.statements):
+        raise CriterionError(
+            f"{name} is the form of a principle", hint="give the principle: --principle SENTENCE"
+        )
+    return criterion
+
+
+def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> Criterion:
+    """A criterion from one sentence, such as "The answer is polite.": it holds, or it does not."""
+    sentence = " ".join(principle.split())
+    if not sentence:
+        raise CriterionError("the principle is empty", hint='a sentence such as "The answer is polite."')
+    base = _find("principle", search_dirs)
+    return replace(
+        base,
+        name=f"principle: {sentence}",
+        summary=sentence,
+        statements=tuple(statement.replace(PRINCIPLE, sentence) for statement in base.statements),
+    )
+
+
+def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
     known = builtin_criteria()
     for folder in search_dirs:
         known |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
@@ -96,27 +129,15 @@ def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Cri
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return read_criterion(path)
-    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"criteria: {', '.join(known)}, or a TOML file")
-
-
-def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """A criterion from one sentence, such as "The answer is polite.": it holds, or it does not."""
-    sentence = principle.strip()
-    if not sentence:
-        raise CriterionError("the principle is empty", hint='a sentence such as "The answer is polite."')
-    base = load_criterion("principle", search_dirs=search_dirs)
-    return replace(
-        base,
-        name=f"principle: {sentence}",
-        summary=sentence,
-        statements=tuple(statement.replace("{principle}", sentence) for statement in base.statements),
+    raise CriterionError(
+        f"unknown criterion {str(name)!r}", hint=f"criteria: {', '.join(known)}, or a TOML file"
     )
 
 
 def read_criterion(path: Path) -> Criterion:
     """Read and check one file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CriterionError(f"{path}: {error}", hint="give a readable UTF-8 TOML file") from error
     try:
@@ -144,107 +165,125 @@ _SECTIONS = ("judge", "options", "conversation", "examples")
 
 
 class _Reader:
-    """Checks one file; every complaint names the key and, where it stands in the file, the line."""
+    """Checks one file; every complaint names the key and the line.
+
+    A place in the file is a path of keys and, for examples, positions: ("examples", 2, "turns").
+    """
 
     def __init__(self, path: Path, text: str):
-        self.path, self.lines = path, text.splitlines()
+        self.path, self.lines = path, text.split("\n")
 
-    def fail(self, section: str, key: str, problem: str, hint: str = "") -> CriterionError:
-        where = f"{section}.{key}" if section else key
-        number = self._line(section, key)
-        return CriterionError(f"{self.path}{f', line {number}' if number else ''}: {where} {problem}", hint=hint)
+    def fail(self, place: Place, problem: str, hint: str = "") -> CriterionError:
+        name = ".".join(key for key in place if isinstance(key, str))
+        return CriterionError(f"{self.path}, line {self._line(place)}: {name} {problem}", hint=hint)
 
-    def _line(self, section: str, key: str) -> int | None:
-        """The line of `key` in `section`, else the line of the section's header."""
-        current, header = "", None
-        for number, line in enumerate(self.lines, start=1):
-            if match := re.match(r"\s*\[\[?\s*([\w.]+)\s*\]\]?", line):
-                current = match.group(1)
-                header = number if current == section and header is None else header
-            elif current == section and re.match(rf"\s*{re.escape(key)}\s*=", line):
-                return number
-        return header
+    def _line(self, place: Place) -> int:
+        """The line where what stands at `place` begins; where it is missing, that of the table that lacks it.
+
+        It is the first line of the statement after which the file, read up to there, holds it.
+        """
+        if not place:
+            return 1
+        begin = 1
+        for end in range(1, len(self.lines) + 1):
+            try:
+                data = tomllib.loads("\n".join(self.lines[:end]))
+            except tomllib.TOMLDecodeError:
+                continue  # in the middle of a statement
+            if _holds(data, place):
+                read = self.lines[begin - 1 : end]
+                return begin + sum(1 for _ in takewhile(lambda line: not line.split("#")[0].strip(), read))
+            begin = end + 1
+        return self._line(place[:-1])
 
     def criterion(self, data: Mapping[str, Any]) -> Criterion:
-        self._check_keys("", {key: value for key, value in data.items() if key not in _SECTIONS})
+        self._check_keys((), {key: value for key, value in data.items() if key not in _SECTIONS})
         sections = {name: data.get(name, {}) for name in _SECTIONS[:3]}
         for name, section in sections.items():
             if not isinstance(section, dict):
-                raise self.fail("", name, "must be a table", hint=f"write [{name}]")
-            self._check_keys(name, section)
-        judge, options, conversation = (sections[name] for name in _SECTIONS[:3])
+                raise self.fail((name,), "must be a table", hint=f"write [{name}]")
+            self._check_keys((name,), section)
+        judge, options, conversation = sections.values()
+        for key in ("user", "assistant"):
+            if not conversation.get(key, key).strip():
+                raise self.fail(("conversation", key), "is empty")
         statements = self._statements(options)
-        criterion = Criterion(
-            name=self._need("", data, "name"),
+        both_orders = options.get("both_orders", True)
+        return Criterion(
+            name=self._need((), data, "name"),
             summary=data.get("summary", ""),
             language=data.get("language", "en"),
-            question=self._question(judge, len(statements)),
-            lead=self._need("judge", judge, "lead"),
+            question=self._question(judge, len(statements), both_orders),
+            lead=self._need(("judge",), judge, "lead"),
             labels=self._labels(options, len(statements)),
             statements=statements,
             instruction=judge.get("instruction", ""),
             close=judge.get("close", ")"),
-            placement=self._choice("judge", judge, "placement", ("prefix", "suffix")),
-            both_orders=options.get("both_orders", True),
+            placement=self._choice(("judge",), judge, "placement", ("prefix", "suffix")),
+            both_orders=both_orders,
             prefix=self._prefix_file(judge),
             examples=self._examples(data.get("examples", []), len(statements)),
             **conversation,
         )
-        for key in ("user", "assistant"):
-            if not getattr(criterion, key).strip():
-                raise self.fail("conversation", key, "is empty")
-        return criterion
 
-    def _check_keys(self, section: str, table: Mapping[str, Any]) -> None:
+    def _check_keys(self, place: Place, table: Mapping[str, Any]) -> None:
+        section = str(place[0]) if place else ""
         for key, value in table.items():
             if key not in _KEYS[section]:
                 allowed = [*_KEYS[section], *(_SECTIONS if not section else ())]
-                raise self.fail(section, key, "is unknown", hint=f"keys: {', '.join(allowed)}")
+                raise self.fail((*place, key), "is unknown", hint=f"keys: {', '.join(allowed)}")
             if not isinstance(value, _KEYS[section][key]):
-                raise self.fail(section, key, f"= {value!r} must be a {_KEYS[section][key].__name__}")
+                raise self.fail((*place, key), f"= {value!r} must be a {_KEYS[section][key].__name__}")
 
-    def _need(self, section: str, table: Mapping[str, Any], key: str) -> str:
-        if not str(table.get(key, "")).strip():
-            raise self.fail(section, key, "is missing or empty")
+    def _need(self, place: Place, table: Mapping[str, Any], key: str) -> str:
+        if not table.get(key, "").strip():
+            raise self.fail((*place, key), "is missing or empty")
         return table[key]
 
-    def _choice(self, section: str, table: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
+    def _choice(self, place: Place, table: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
         value = table.get(key, allowed[0])
         if value not in allowed:
-            raise self.fail(section, key, f"= {value!r}", hint=f"allowed: {', '.join(allowed)}")
+            raise self.fail((*place, key), f"= {value!r}", hint=f"allowed: {', '.join(allowed)}")
         return value
 
-    def _question(self, judge: Mapping[str, Any], options: int) -> str:
-        question = self._need("judge", judge, "question")
-        names = {f"option_{place}": "" for place in range(1, options + 1)}
+    def _question(self, judge: Mapping[str, Any], options: int, both_orders: bool) -> str:
+        """The question; it names every statement, or, where it is asked in one order, perhaps none."""
+        question, place = self._need(("judge",), judge, "question"), ("judge", "question")
+        wanted = {f"option_{number}" for number in range(1, options + 1)}
+        hint = f"placeholders: {{{'}, {'.join(sorted(wanted))}}}; other braces are doubled"
         try:
-            question.format(**names)
-        except (KeyError, IndexError, ValueError) as error:
-            raise self.fail(
-                "judge", "question", f"has a placeholder that does not fit: {error}", hint=f"allowed: {set(names)}"
-            ) from error
+            fields = [field for _, *field in Formatter().parse(question) if field[0] is not None]
+        except ValueError as error:
+            raise self.fail(place, f"has a stray brace: {error}", hint=hint) from error
+        names = {name for name, *_ in fields}
+        if not names <= wanted or any(spec or conversion for _, spec, conversion in fields):
+            raise self.fail(place, "has a placeholder that does not fit", hint=hint)
+        if names != wanted and (names or both_orders):
+            missing = ", ".join(sorted(wanted - names))
+            hint = "a question without placeholders needs options.both_orders = false"
+            raise self.fail(place, f"lacks the placeholders {missing}", hint=hint)
         return question
 
     def _statements(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        statements = [self._need("options", options, key) for key in ("positive", "negative")]
-        if "neutral" in options:
-            statements.append(self._need("options", options, "neutral"))
-        if len(set(statements)) < len(statements):
-            raise self.fail("options", "negative", "says the same as another statement")
-        return tuple(statements)
+        keys = ("positive", "negative", *(["neutral"] if "neutral" in options else []))
+        statements = tuple(self._need(("options",), options, key) for key in keys)
+        for index, key in enumerate(keys):
+            if statements[index] in statements[:index]:
+                raise self.fail(("options", key), "says the same as another statement")
+        return statements
 
     def _labels(self, options: Mapping[str, Any], count: int) -> tuple[tuple[str, ...], ...]:
-        raw = options.get("labels")
+        place, raw = ("options", "labels"), options.get("labels")
         if not raw:
-            raise self.fail("options", "labels", "is missing or empty", hint='for example labels = ["A", "B"]')
-        labels = tuple((entry,) if isinstance(entry, str) else tuple(entry) for entry in raw)
-        if len(labels) != count:
-            raise self.fail("options", "labels", f"has {len(labels)} entries for {count} statements")
+            raise self.fail(place, "is missing or empty", hint='for example labels = ["A", "B"]')
+        if len(raw) != count:
+            raise self.fail(place, f"has {len(raw)} entries for {count} statements")
+        labels = tuple(tuple(entry) if isinstance(entry, list) else (entry,) for entry in raw)
         forms = [form for label in labels for form in label]
-        if not all(labels) or not all(isinstance(form, str) and form for form in forms):
-            raise self.fail("options", "labels", "has an empty label")
+        if not all(labels) or not all(isinstance(form, str) and form.strip() for form in forms):
+            raise self.fail(place, f"= {raw!r} must be non-empty strings, or lists of them")
         if len(set(forms)) < len(forms):
-            raise self.fail("options", "labels", "names one label twice")
+            raise self.fail(place, "names one label twice")
         return labels
 
     def _prefix_file(self, judge: Mapping[str, Any]) -> str | None:
@@ -253,27 +292,41 @@ class _Reader:
         path = self.path.parent / judge["prefix_file"]
         try:
             return path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise self.fail("judge", "prefix_file", f"cannot be read: {error}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.fail(("judge", "prefix_file"), f"cannot be read: {error}") from error
 
     def _examples(self, tables: Any, statements: int) -> tuple[Example, ...]:
-        if not isinstance(tables, list):
-            raise self.fail("", "examples", "must be a list of tables", hint="write [[examples]]")
-        return tuple(self._example(table, statements) for table in tables)
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise self.fail(("examples",), "must be a list of tables", hint="write [[examples]]")
+        return tuple(
+            self._example(("examples", index), table, statements) for index, table in enumerate(tables)
+        )
 
-    def _example(self, table: Mapping[str, Any], statements: int) -> Example:
-        self._check_keys("examples", table)
+    def _example(self, place: Place, table: Mapping[str, Any], statements: int) -> Example:
+        self._check_keys(place, table)
         verdicts = ("positive", "negative", "neutral")[:statements]
         if table.get("verdict") not in verdicts:
-            raise self.fail("examples", "verdict", f"= {table.get('verdict')!r}", hint=f"allowed: {verdicts}")
+            hint = f"allowed: {', '.join(verdicts)}"
+            raise self.fail((*place, "verdict"), f"= {table.get('verdict')!r}", hint=hint)
         if ("turns" in table) == ("text" in table):
-            raise self.fail("examples", "turns", "or text is needed, not both")
+            raise self.fail((*place, "turns"), "or text is needed, not both")
         turns = table.get("turns", [table.get("text")])
-        if not all(isinstance(turn, str) for turn in turns) or ("turns" in table and len(turns) % 2):
-            raise self.fail("examples", "turns", f"= {turns!r} must be pairs of a user's and an assistant's text")
+        pairs = "text" in table or (turns and len(turns) % 2 == 0)
+        if not pairs or not all(isinstance(turn, str) and turn.strip() for turn in turns):
+            problem = f"= {turns!r} must be pairs of a user's and an assistant's text"
+            raise self.fail((*place, "turns"), problem)
         return Example(
             tuple(Message("assistant" if index % 2 else "user", turn) for index, turn in enumerate(turns)),
             "text" in table,
             table["verdict"],
-            self._choice("examples", table, "first", ("positive", "negative")),
+            self._choice(place, table, "first", ("positive", "negative")),
         )
+
+
+def _holds(data: Any, place: Place) -> bool:
+    """Whether there is something at `place`."""
+    for key in place:
+        if not (key in data if isinstance(data, dict) else key in range(len(data))):
+            return False
+        data = data[key]
+    return True

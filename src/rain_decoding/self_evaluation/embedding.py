@@ -12,11 +12,19 @@ from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError, UnsupportedError
 from rain_decoding.types import BackendRequest, Embed, HiddenStates
 
+NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
+WORD = rf"[{NO_SPACES}]|[^\W_{NO_SPACES}]+|[^\w\s]"
+"""A word, or a punctuation mark."""
+
 Embedding = Generator[list[BackendRequest], list[Any], np.ndarray]
 
 
 class Embedder(Protocol):
-    """Answers `Embed` requests: one call per simulation, unit vectors `[len(starts), dim]` (zero for empty texts)."""
+    """Answers `Embed` requests, one per simulation: vectors `[len(starts), dim]`.
+
+    They are unit vectors, but zero where a text holds nothing to embed.
+    """
 
     def embed(self, request: Embed, prompt_length: int) -> Embedding: ...
 
@@ -37,30 +45,37 @@ class TextEmbedder:
 
 
 class HashingEmbedder(TextEmbedder):
-    """Hashed words and word pairs, projected to as many dimensions as small sentence encoders have. No download.
+    """Hashed words and word pairs, projected to as many dimensions as small sentence encoders have.
 
-    The projection spreads a text over all dimensions, so that the variance that widening looks at has the same
-    order of magnitude as for sentence encoders.
+    Nothing is downloaded. The projection spreads a text over all dimensions, so that the variance that
+    widening looks at has the same order of magnitude as for sentence encoders. In scripts without spaces
+    between words, each character is a word.
     """
 
     features = 4096
     dimensions = 384
 
     @cached_property
-    def _pipeline(self) -> Any:
+    def _words(self) -> Any:
         from sklearn.feature_extraction.text import HashingVectorizer
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import Normalizer
+
+        return HashingVectorizer(
+            n_features=self.features,
+            ngram_range=(1, 2),
+            token_pattern=WORD,
+            alternate_sign=False,
+        )
+
+    @cached_property
+    def _projection(self) -> np.ndarray:
+        """`[features, dimensions]`, contiguous: a sparse product would copy it at every call otherwise."""
         from sklearn.random_projection import GaussianRandomProjection
 
-        words = HashingVectorizer(
-            n_features=self.features, ngram_range=(1, 2), token_pattern=r"[^\W_]+|[^\w\s]", alternate_sign=False
-        )
-        projection = GaussianRandomProjection(self.dimensions, random_state=0).fit(np.zeros((1, self.features)))
-        return make_pipeline(words, projection, Normalizer())
+        projection = GaussianRandomProjection(self.dimensions, random_state=0)
+        return np.ascontiguousarray(projection.fit(np.zeros((1, self.features))).components_.T)
 
     def vectors(self, texts: list[str]) -> np.ndarray:
-        return self._pipeline.transform(texts)
+        return _unit(self._words.transform(texts) @ self._projection)
 
 
 class SentenceEmbedder(TextEmbedder):
@@ -78,7 +93,8 @@ class SentenceEmbedder(TextEmbedder):
             self.model = SentenceTransformer(model)
         except (OSError, ValueError) as error:
             raise ModelNotFoundError(
-                f"no sentence-transformers model {model!r}", hint="give a folder or a hub name, or use 'hashing'"
+                f"no sentence-transformers model {model!r}",
+                hint="give a folder or a hub name, or use 'hashing'",
             ) from error
 
     def vectors(self, texts: list[str]) -> np.ndarray:
@@ -88,22 +104,29 @@ class SentenceEmbedder(TextEmbedder):
 class HiddenEmbedder:
     """The model's own last hidden states, averaged over the text.
 
-    Raw states share one large common direction, which would put every cosine near 1. The mean over the prompt is
-    taken away (without its first token, whose state is an outlier in many models), so that a threshold means something.
+    Raw states share one large common direction, which would put every cosine near 1. The mean over the prompt
+    is taken away (without its first token, whose state is an outlier in many models), so that a threshold
+    means something.
     """
 
     def __init__(self, backend: Backend):
         if not backend.capabilities.hidden_states:
             raise UnsupportedError(
-                f"{backend.name} gives no hidden states", hint="load it with keep_hidden=True, or use 'hashing'"
+                f"{backend.name} gives no hidden states",
+                hint="load it with keep_hidden=True, or use 'hashing'",
             )
 
     def embed(self, request: Embed, prompt_length: int) -> Embedding:
         (states,) = yield [HiddenStates(request.tokens)]
         centre = states[min(1, prompt_length - 1) : prompt_length].mean(axis=0)
         means = np.stack([_mean(states[start:] - centre) for start in request.starts])
-        norms = np.linalg.norm(means, axis=1, keepdims=True)
-        return np.divide(means, norms, out=np.zeros_like(means), where=norms > 0)
+        return _unit(means)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """The rows at length 1; zero rows stay zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
 def _mean(states: np.ndarray) -> np.ndarray:
@@ -121,5 +144,7 @@ def load_embedder(name: str, backend: Backend) -> Embedder:
     """The embedder called "hashing", "hidden" or "sbert:NAME_OR_FOLDER"."""
     kind, _, model = name.partition(":")
     if kind not in EMBEDDERS or (kind == "sbert") != bool(model):
-        raise ConfigError(f"unknown embedding {name!r}", hint="embeddings: hashing, hidden, sbert:NAME_OR_FOLDER")
+        raise ConfigError(
+            f"unknown embedding {name!r}", hint="embeddings: hashing, hidden, sbert:NAME_OR_FOLDER"
+        )
     return EMBEDDERS[kind](backend, model)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import combinations
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -14,42 +15,86 @@ from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
-from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Message, Tokens
+from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens
 
 Judging = Generator[list[BackendRequest], list[Any], Judgement]
 """A judgement in progress: it yields requests that may run at the same time."""
+
+
+class ConversationEvaluator(Protocol):
+    """Judges answers to one prompt."""
+
+    prompt: Prompt
+    warnings: list[str]
+
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
+        """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
+        ...
+
+    def held(self, answer: str) -> list[Tokens]:
+        """Token sequences that judgements of longer answers will share with this one's."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Anything that judges answers: self-evaluation, or another judge in its place."""
+
+    name: str
+
+    def conversation(self, prompt: Prompt) -> ConversationEvaluator:
+        """A judge for answers to one prompt."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LabelTokens:
     """Where the labels stand in the vocabulary.
 
-    `forms` has, per option, the token ids of its surface forms; `dropped` is how many tokens at the end of an encoded
-    prompt merge with the label and are left out of it.
+    `forms` has, per option, the token ids of its surface forms; `dropped` is how many tokens at the end of an
+    encoded prompt merge with the label and are left out of it.
     """
 
     forms: tuple[tuple[int, ...], ...]
     dropped: int
 
 
-def find_label_tokens(codec: Codec, rendered: tuple[str, bool], labels: Sequence[Sequence[str]]) -> LabelTokens:
+def find_label_tokens(
+    codec: Codec, rendered: tuple[str, bool], labels: Sequence[Sequence[str]]
+) -> LabelTokens:
     """The first token of each label in the context where it stands.
 
-    Raises `CriterionError` when two options start with the same token.
+    Raises `CriterionError` when two options start with the same token, or a label with none of its own.
     """
     text, start = rendered
     prompt = codec.encode(text, start=start)
     encoded = [[codec.encode(text + form, start=start) for form in forms] for forms in labels]
     boundary = min(common_prefix(prompt, tokens) for forms in encoded for tokens in forms)
-    ids = [tuple(dict.fromkeys(tokens[boundary] for tokens in forms)) for forms in encoded]
-    for one, first in enumerate(ids):
-        for other, second in enumerate(ids[:one]):
-            if set(first) & set(second):
-                raise CriterionError(
-                    f"the labels {labels[other]} and {labels[one]} start with the same token in this vocabulary",
-                    hint="choose labels that differ in their first token, such as A and B",
-                )
-    return LabelTokens(tuple(ids), len(prompt) - boundary)
+    # Without a label, the prompt goes on with this token, if some label merges with the prompt's end.
+    bare = prompt[boundary : boundary + 1]
+    firsts = [[tokens[boundary : boundary + 1] for tokens in forms] for forms in encoded]
+    hint = "choose labels that differ in their first token, such as A and B, or end the lead differently"
+    for forms, starts in zip(labels, firsts, strict=True):
+        if bare in starts:
+            form = forms[starts.index(bare)]
+            raise CriterionError(
+                f"the label {form!r} has no token of its own after {text[-20:]!r}", hint=hint
+            )
+    for (one, first), (other, second) in combinations(enumerate(firsts), 2):
+        if set(first) & set(second):
+            raise CriterionError(
+                f"the labels {list(labels[one])} and {list(labels[other])} start with the same token "
+                "in this vocabulary",
+                hint=hint,
+            )
+    return LabelTokens(
+        tuple(tuple(dict.fromkeys(token for (token,) in starts)) for starts in firsts), len(prompt) - boundary
+    )
+
+
+def encode_continuation(codec: Codec, text: str) -> Tokens:
+    """Token ids of a text that stands after another: without the space that some tokenizers put first."""
+    alone, both = codec.encode("a", start=False), codec.encode(f"a{text}", start=False)
+    return both[len(alone) :] if both[: len(alone)] == alone else codec.encode(text, start=False)
 
 
 class SelfEvaluator:
@@ -67,7 +112,7 @@ class SelfEvaluator:
         votes: Literal["hard", "soft"] = "hard",
         min_label_mass: float = 0.0,
     ):
-        self.backend, self.criterion = backend, criterion
+        self.backend, self.criterion, self.name = backend, criterion, criterion.name
         self.votes, self.min_label_mass = votes, min_label_mass
         self.renderer = Renderer(criterion, backend.codec)
         sample = self.renderer.judge_prompt("", criterion.orders[0])
@@ -86,10 +131,13 @@ class SelfEvaluator:
         """A judge for answers to one prompt. It remembers what it judged."""
         return ConversationJudge(self, prompt)
 
-    def score(self, probabilities: np.ndarray, order: Sequence[int]) -> tuple[float | None, tuple[float, ...]]:
+    def score(
+        self, probabilities: np.ndarray, order: Sequence[int]
+    ) -> tuple[float | None, tuple[float, ...]]:
         """Score of one order, None below the label mass, and the probability of each statement.
 
-        `probabilities` are those of all surface forms, option by option; of several forms the most probable counts.
+        `probabilities` are those of all surface forms, option by option; of several forms the most probable
+        counts.
         """
         options, position = [], 0
         for forms in self.labels.forms:
@@ -115,7 +163,7 @@ def _vote(probabilities: Sequence[float], votes: Literal["hard", "soft"]) -> flo
 
 
 class ConversationJudge:
-    """Judges answers to one prompt; a text that was already judged, as the judge sees it, is not judged again."""
+    """Judges answers to one prompt, and no text twice that is the same as the judge sees it."""
 
     def __init__(self, evaluator: SelfEvaluator, prompt: Prompt):
         self.evaluator, self.prompt = evaluator, prompt
@@ -123,7 +171,7 @@ class ConversationJudge:
         self._memo: dict[str, Judgement] = {}
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
-        """Judge an answer. `tokens` are those of prompt and answer, where generation has them (suffix placement)."""
+        """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
         renderer = self.evaluator.renderer
         seen = judged_answer(self.evaluator.criterion, self.prompt, answer)
         text = renderer.conversation(self.prompt, seen)
@@ -144,7 +192,9 @@ class ConversationJudge:
             return []
         seen = judged_answer(criterion, self.prompt, answer)
         one, other = (
-            renderer.encode(renderer.judge_prompt(renderer.conversation(self.prompt, text), criterion.orders[0]))
+            renderer.encode(
+                renderer.judge_prompt(renderer.conversation(self.prompt, text), criterion.orders[0])
+            )
             for text in (seen, f"{seen} ...")
         )
         # The last common token may merge with what follows in another answer.
@@ -167,7 +217,7 @@ class ConversationJudge:
         return Judgement(float(np.mean(scores)), text, probabilities)
 
     def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
-        """Token ids of the judge prompts, one per order; oldest turns are dropped where the context is too short."""
+        """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""
         criterion, renderer = self.evaluator.criterion, self.evaluator.renderer
         if criterion.placement == "suffix":
             prompts = [self._suffix_prompt(seen, answer, tokens, order) for order in criterion.orders]
@@ -175,7 +225,9 @@ class ConversationJudge:
         turns = len(self.prompt.turns)
         for dropped in range(turns + 1):
             conversation = renderer.conversation(self.prompt, seen, dropped=dropped)
-            prompts = [renderer.encode(renderer.judge_prompt(conversation, order)) for order in criterion.orders]
+            prompts = [
+                renderer.encode(renderer.judge_prompt(conversation, order)) for order in criterion.orders
+            ]
             if self._fit(prompts):
                 if dropped:
                     self._warn(f"the judge did not see the first {dropped} of {turns} earlier turns: no room")
@@ -193,7 +245,7 @@ class ConversationJudge:
             return codec.encode(text, start=start)
         while tokens and tokens[-1] in codec.eos:
             tokens = tokens[:-1]
-        return tokens + codec.encode(text[len(own) :], start=False)
+        return tokens + encode_continuation(codec, text[len(own) :])
 
     def _fit(self, prompts: Sequence[Tokens]) -> bool:
         return all(len(prompt) <= self.evaluator.backend.context_length for prompt in prompts)

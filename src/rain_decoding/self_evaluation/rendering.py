@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rain_decoding.backends.base import Codec
-from rain_decoding.prompting import Prompt, neutralised
+from rain_decoding.prompting import (
+    ASSISTANT_MARKER,
+    USER_MARKER,
+    Prompt,
+    dialogue,
+    neutralised,
+    without_control_tokens,
+)
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.text_stream import REPLACEMENT
 from rain_decoding.types import Message, Tokens
 
-FULL_STOPS = ".。"
+FULL_STOPS = ".。．｡।॥۔።။។"
+"""Full stops of Unicode's scripts (`Sentence_Terminal`)."""
 
 
 def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
-    """The part of the answer the judge sees: cut at the next turn's marker and, if so asked, after a full stop."""
+    """What the judge sees of an answer: cut at the next turn's marker and, if asked, after a full stop."""
+    answer = answer.rstrip(REPLACEMENT)
     for marker in prompt.markers:
         answer = answer.split(marker, 1)[0]
     if criterion.cut_after_full_stop:
@@ -23,22 +33,24 @@ def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
 
 
 class Renderer:
-    """Writes judge prompts for one criterion and one tokenizer. Chat models are asked through their template."""
+    """Writes judge prompts for one criterion and tokenizer. Chat models are asked through their template."""
 
     def __init__(self, criterion: Criterion, codec: Codec):
         self.criterion, self.codec = criterion, codec
-        self._markers = (*criterion.markers, *codec.special_texts)
+        # In the place of a suffix, the turns are generation's own.
+        own = (USER_MARKER, ASSISTANT_MARKER) if criterion.placement == "suffix" else ()
+        self._markers = (*criterion.markers, *own)
         self.prefix = self._prefix()
 
     def conversation(self, prompt: Prompt, answer: str, *, dropped: int = 0) -> str:
-        """The conversation as the judge sees it, without the first `dropped` turns; every text is neutralised."""
+        """The conversation as the judge sees it: neutralised, and without the first `dropped` turns."""
         if prompt.format == "text":
             return self._clean(prompt.messages[0].content + answer)
         turns = [*prompt.turns, Message("assistant", answer)]
         return self._turns(turns[dropped:])
 
     def judge_prompt(self, conversation: str, order: Sequence[int]) -> tuple[str, bool]:
-        """The whole judge prompt up to where the label stands, and whether to encode it as the start of a sequence."""
+        """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start."""
         asked = f"{self.prefix}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
         if self.codec.has_chat_template:
             rendered = self.codec.render_chat([Message("user", asked)], thinking=False)
@@ -46,16 +58,25 @@ class Renderer:
         return f"{asked}\n{self.criterion.lead}", True
 
     def suffix(self, prompt: Prompt, answer: str, order: Sequence[int]) -> tuple[str, bool]:
-        """The question after the conversation itself: generation's own prompt, the answer, then the question."""
+        """The question after the conversation itself: generation's own prompt, the answer, the question."""
         question = self.criterion.ask(order)
         if prompt.format == "chat":
-            messages = [*prompt.messages, Message("assistant", answer), Message("user", question)]
-            cleaned = [Message(m.role, self._clean(m.content)) for m in messages[:-1]] + messages[-1:]
-            rendered = self.codec.render_chat(cleaned, thinking=False)
+            messages = self._cleaned([*prompt.messages, Message("assistant", answer)])
+            rendered = self.codec.render_chat([*messages, Message("user", question)], thinking=False)
             return _closed_thinking(rendered) + self.criterion.lead, False
         space = " " if prompt.format == "dialogue" and answer else ""
         tail = f"{self.criterion.separator}{question}\n{self.criterion.lead}"
-        return f"{prompt.text}{space}{self._clean(answer)}{tail}", True
+        return f"{self._prompt_text(prompt)}{space}{self._clean(answer)}{tail}", True
+
+    def _prompt_text(self, prompt: Prompt) -> str:
+        """The text of generation's own prompt; where its messages hold markers, with these broken."""
+        messages = self._cleaned(prompt.messages)
+        if prompt.format == "text":
+            return messages[0].content
+        if messages == list(prompt.messages):
+            return prompt.text
+        before, _, after = prompt.text.rpartition(dialogue(prompt.messages, ""))
+        return f"{before}{dialogue(messages, '')}{after}"
 
     def encode(self, rendered: tuple[str, bool]) -> Tokens:
         """Token ids of a rendered prompt."""
@@ -90,8 +111,11 @@ class Renderer:
         space = " " if marker.endswith(":") and text else ""
         return f"{marker}{space}{text}"
 
+    def _cleaned(self, messages: Sequence[Message]) -> list[Message]:
+        return [Message(message.role, self._clean(message.content)) for message in messages]
+
     def _clean(self, text: str) -> str:
-        return neutralised(text, self._markers)
+        return neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
 
 
 def _closed_thinking(rendered: str) -> str:
@@ -101,4 +125,6 @@ def _closed_thinking(rendered: str) -> str:
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common prefix."""
-    return next((index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return next(
+        (index for index, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )

@@ -57,6 +57,13 @@ def test_trim_drops_the_end_of_a_sequence(kind):
     assert engine.slots_used == 12
 
 
+def test_trim_stops_where_another_sequence_forks_off(kind):
+    engine, trunk = make(kind), tiny.tokens(12)
+    cost(engine, trunk, (*trunk, 2), (*trunk, 2, 3), (*trunk, 2, 4))
+    engine.trim(1, (*trunk, 2, 3), keep=12)
+    assert engine.slots_used == 12 + 13 + 14
+
+
 def test_the_next_owner_takes_over_what_a_finished_one_kept(kind):
     engine, trunk = make(kind), tiny.tokens(12)
     cost(engine, trunk)

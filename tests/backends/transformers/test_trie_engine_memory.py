@@ -218,6 +218,16 @@ class TestMemoryLimit:
         for row, each in zip(logits, sequences, strict=True):
             assert np.allclose(row, tiny.plain("llama", each), atol=1e-4)
 
+    def test_what_the_step_itself_needs_is_not_evicted(self):
+        engine = TrieEngine(tiny.model("llama"), 128, max_kv_slots=20, logits_cache_bytes=0)
+        held, other, new = (2, *tiny.tokens(9)), (3, *tiny.tokens(8)), (4, *tiny.tokens(10))
+        cost(engine, held)
+        cost(engine, other, owner=2)
+        logits, counts = engine.forward([held, new], [1, 3])
+        assert counts == [1, 11]
+        for row, each in zip(logits, (held, new), strict=True):
+            assert np.allclose(row, tiny.plain("llama", each), atol=1e-4)
+
     def test_one_sequence_too_many_is_an_error_that_says_what_to_do(self):
         engine = TrieEngine(tiny.model("llama"), 128, max_kv_slots=30)
         engine.pin(tiny.tokens(10))
@@ -292,9 +302,21 @@ def test_nan_in_one_branch_reaches_no_other():
     assert np.isnan(logits[1]).all()
     for row in (0, 2):
         assert np.allclose(logits[row], tiny.plain(model, asked[row]), atol=1e-4)
-    # Not even later, through the slots it was stored in.
-    later = (*trunk, 5, 6, 8)
-    assert np.allclose(engine.forward([later], [1])[0][0], tiny.plain(model, later), atol=1e-4)
+
+
+def test_nan_does_not_stay_in_the_slots_it_was_stored_in():
+    model = copy.deepcopy(tiny.model("llama"))
+    poison = 7
+    with torch.no_grad():
+        model.get_input_embeddings().weight[poison] = torch.nan
+    engine = TrieEngine(model, 128)
+    scrap, live = (2, 3, 4, 5), (3, 4)
+    engine.forward([scrap], [1])
+    engine.forward([live], [2])
+    engine.finish(1, [])
+    assert np.isnan(engine.forward([(poison, 2, 3)], [3])[0]).all()
+    assert engine.slots_used == 2
+    assert np.allclose(engine.forward([(*live, 5)], [2])[0][0], tiny.plain(model, (*live, 5)), atol=1e-4)
 
 
 def test_no_hidden_states_unless_kept(engine):

@@ -1,7 +1,8 @@
 """Attention by segments: queries of different texts attend apart, each group only to the slots it sees.
 
-One packed forward costs queries times all slots, most of which are masked. Linear layers stay packed; here the queries are
-split into groups, and each attends to the union of what its members see. The result is the same for any grouping.
+One packed forward costs queries times all slots, most of which are masked. Linear layers stay packed; here the
+queries are split into groups, and each attends to the union of what its members see. The result is the same for any
+grouping.
 """
 
 from __future__ import annotations

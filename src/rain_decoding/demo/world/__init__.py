@@ -1,0 +1,39 @@
+"""The micro-world: requests, a grammar of answers, and an oracle that labels them."""
+
+from .answers import answer, turn_position
+from .documents import Document, document, misjudged
+from .judging import CRITERIA, JudgePrompt, judge_prompt, render_turns
+from .oracle import Label, label, oracle_score
+from .requests import (
+    FAMILIES,
+    Family,
+    Request,
+    all_requests,
+    draw_request,
+    example_prompts,
+    find_request,
+    sample_requests,
+)
+
+__all__ = [
+    "CRITERIA",
+    "FAMILIES",
+    "Document",
+    "Family",
+    "JudgePrompt",
+    "Label",
+    "Request",
+    "all_requests",
+    "answer",
+    "document",
+    "draw_request",
+    "example_prompts",
+    "find_request",
+    "judge_prompt",
+    "label",
+    "misjudged",
+    "oracle_score",
+    "render_turns",
+    "sample_requests",
+    "turn_position",
+]

@@ -1,0 +1,272 @@
+"""`rain generate` and `rain compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.command import Rain
+from decoder_worlds import BAD, GOOD
+
+from rain_decoding.cli import output
+
+QUICK = ["--set", "max_simulations=5", "--set", "extra_simulations=2", "--max-tokens", "12"]
+KEYS = {"text", "finish_reason", "score", "usage", "seed", "model", "criterion", "preset"}
+USAGE = {
+    "prompt_tokens",
+    "completion_tokens",
+    "search_tokens",
+    "forward_passes",
+    "simulations",
+    "self_evaluations",
+    "rewinds",
+    "seconds",
+}
+
+
+@pytest.fixture
+def scripted(script: Path) -> list[str]:
+    """Options that name the scripted model and its criterion."""
+    return ["--model", f"scripted:{script / 'model.toml'}", "--criterion", str(script / "kind.toml")]
+
+
+def test_the_text_goes_to_standard_output_alone(rain: Rain, scripted: list[str]) -> None:
+    result = rain("generate", "Open the lock.", *scripted)
+    assert (result.code, result.out) == (0, GOOD + "\n")
+    assert "stop, score +1.00" in result.err and "rewinds" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_json_is_one_object_and_nothing_else(rain: Rain, scripted: list[str]) -> None:
+    result = rain("generate", "-", *scripted, "--seed", "7", "--json", stdin="Open the lock.\n")
+    value = json.loads(result.out)
+    assert result.code == 0 and result.err == ""
+    assert value.keys() >= KEYS and value["usage"].keys() >= USAGE
+    assert (value["text"], value["score"], value["seed"]) == (GOOD, 1.0, 7)
+    assert (value["criterion"], value["preset"], value["model"]) == ("kind", "paper-hh", scripted[1])
+
+
+def test_compare_shows_both_side_by_side(
+    rain: Rain, scripted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = json.loads(rain("compare", "Open the lock.", *scripted, "--json").out)
+    assert value.keys() == {"vanilla", "rain"}
+    for answer in value.values():
+        assert answer.keys() >= KEYS and answer["usage"].keys() >= USAGE
+    assert (value["vanilla"]["text"], value["vanilla"]["score"]) == (BAD, -1.0)
+    assert (value["rain"]["text"], value["rain"]["score"]) == (GOOD, 1.0)
+    assert value["vanilla"]["preset"] is None
+    monkeypatch.setattr(output.out, "_width", 60)
+    table = rain("compare", "Open the lock.", *scripted).out
+    assert "plain decoding" in table and "hairpin" in table and "will not" in table
+    assert max(map(len, table.splitlines())) <= 60
+
+
+def test_a_prompt_outside_the_world_gets_an_answer_and_three_to_try(rain: Rain) -> None:
+    from rain_decoding.demo.world import find_request
+
+    result = rain("generate", "What is the capital of France?", *QUICK)
+    assert result.code == 0 and result.out.strip()
+    assert "hint" in result.err
+    suggested = [line.strip() for line in result.err.splitlines() if find_request(line.strip())]
+    assert len(suggested) == 3
+    inside = rain("generate", suggested[0], *QUICK, "--json")
+    assert "hint" not in inside.err and json.loads(inside.out)["model"] == "demo"
+
+
+def test_a_system_message_and_stop_strings(rain: Rain, scripted: list[str]) -> None:
+    result = rain("generate", "Open.", *scripted, "--system", "Be brief.", "--stop", ",", "--json")
+    assert json.loads(result.out)["text"] == "No"
+
+
+def test_budgets_are_named_in_the_result(rain: Rain, scripted: list[str]) -> None:
+    value = json.loads(rain("generate", "Open.", *scripted, "--max-search-tokens", "200", "--json").out)
+    assert value["finish_reason"] == "budget"
+    assert json.loads(rain("generate", "a", *scripted, "--max-seconds", "1e-9", "--json").out)["text"] == ""
+
+
+def test_what_cannot_be_judged_is_held_back_with_a_hint(
+    rain: Rain, script: Path, scripted: list[str]
+) -> None:
+    model = script / "model.toml"
+    text = model.read_text().replace("B = 0.9 }", "B = 0.1, C = 0.8 }").replace("B = 0.1 }", "C = 0.1 }")
+    model.write_text(text)
+    result = rain("generate", "Open.", *scripted, "--set", "min_label_mass=0.95")
+    assert (result.code, result.out) == (0, "\n")
+    assert "unjudged" in result.err and "on_unscored=release" in result.err
+    released = rain(
+        "generate", "Open.", *scripted, "--set", "min_label_mass=0.95", "--set", "on_unscored=release"
+    )
+    assert released.out == BAD + "\n" and "not judged" in released.err
+
+
+def test_a_principle_judges(rain: Rain) -> None:
+    result = rain(
+        "generate", "How do I bake a nut roll at the summer fair?", "--principle", "The answer is polite.",
+        *QUICK, "--json",
+    )  # fmt: skip
+    assert json.loads(result.out)["criterion"] == "principle: The answer is polite."
+
+
+NO_LABELS = (
+    '[judge]\nquestion = "{option_1} {option_2}"\nlead = "It is ("\n[options]\npositive = "a"\nnegative = "b"'
+)
+WRONG: list[tuple[list[str], str]] = [
+    (["x", "--model", "gpt"], "forms: demo, hf:NAME_OR_FOLDER, scripted:FILE"),
+    (["x", "--model", "scripted:nothing.toml"], "no script at nothing.toml"),
+    (["x", "--model", "hf:./"], "no config.json"),
+    (["x", "--preset", "paper"], "presets: paper-hh"),
+    (["x", "--criterion", "nicety"], "unknown criterion 'nicety'"),
+    (["x", "--criterion", "nolabels.toml"], "labels"),
+    (["x", "--criterion", "a", "--principle", "b"], "exclude each other"),
+    (["x", "--principle", " "], "principle is empty"),
+    (["x", "--set", "candidates"], "NAME=VALUE"),
+    (["x", "--set", "candidates=many"], "candidates = 'many'"),
+    (["x", "--set", "candidates=0"], "out of range"),
+    (["x", "--set", "candidate=1"], "unknown option 'candidate'"),
+    (["x", "--set", "similarity=maybe"], "similarity = 'maybe'"),
+    (["x", "--set", "token_set_lengths=1,0"], "token_set_lengths"),
+    (["x", "--set", "votes=loud"], "hard, soft"),
+    (["x", "--max-tokens", "0"], "max_tokens = 0"),
+    (["x", "--max-tokens", "many"], "should be a valid integer"),
+    (["x", "--max-seconds", "-1"], "max_seconds = -1.0"),
+    (["x", "--max-search-tokens", "0"], "max_search_tokens = 0"),
+    (["x", "--stop", ""], "stop strings must be non-empty"),
+    (["x", "--format", "latex"], "formats: auto, chat, dialogue, text"),
+    (["x", "--format", "chat"], "no chat template"),
+    (["x", "--embedding", "word2vec"], "word2vec"),
+    (["x", "--system", ""], "content = ''"),
+    (["x", "--trace", "no/such/folder/t"], "no folder no/such/folder"),
+    (["x", "--frobnicate"], "No such option"),
+    (["", "--model", "demo"], "the prompt is empty"),
+    (["-"], "the prompt is empty"),
+    (["\udcff"], "no valid UTF-8"),
+    (["word " * 1500], "tokens long"),
+    ([], "Missing argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: " ".join(value)[:40])
+def test_wrong_usage_is_exit_2_and_one_clear_message(
+    rain: Rain, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nolabels.toml").write_text(f'name = "n"\n{NO_LABELS}', encoding="utf-8")
+    result = rain("generate", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in " ".join(result.err.replace("│", " ").split())
+    assert "Traceback" not in result.err
+
+
+BROKEN_SCRIPTS = [
+    "not toml",
+    "",
+    "next = 3",
+    "next = []\n[next2]",
+    "[[next]]\nafter = 'a'",
+    "[[next]]\ntokens = {}",
+    "[[next]]\ntokens = {a = 'x'}",
+    "[[next]]\ntokens = {a = -1}",
+    "[[next]]\ntokens = {'' = 1}",
+    "[[next]]\ntokens = {a = 1}\nbefore = 'x'",
+]
+
+
+@pytest.mark.parametrize("content", BROKEN_SCRIPTS)
+def test_a_broken_script_is_wrong_usage(rain: Rain, script: Path, content: str) -> None:
+    (script / "broken.toml").write_text(content, encoding="utf-8")
+    result = rain("generate", "x", "--model", f"scripted:{script / 'broken.toml'}")
+    assert result.code == 2 and "broken.toml" in result.err
+
+
+def test_a_script_without_the_criterions_labels_is_wrong_usage(rain: Rain, script: Path) -> None:
+    (script / "mute.toml").write_text("[[next]]\ntokens = { a = 1 }", encoding="utf-8")
+    criterion = str(script / "kind.toml")
+    result = rain("generate", "x", "--model", f"scripted:{script / 'mute.toml'}", "--criterion", criterion)
+    assert result.code == 2 and "labels" in result.err
+
+
+def test_a_scripted_model_takes_no_device(rain: Rain, scripted: list[str]) -> None:
+    result = rain("generate", "x", *scripted, "--device", "cpu")
+    assert result.code == 2 and "device" in result.err
+
+
+def test_a_model_that_fails_is_exit_1(
+    rain: Rain, scripted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from rain_decoding.backends.scripted import ScriptedEngine
+
+    def nan(self: Any, sequences: Any, owners: Any) -> Any:
+        return np.full((len(sequences), self.vocabulary_size), np.nan, np.float32), [1] * len(sequences)
+
+    monkeypatch.setattr(ScriptedEngine, "forward", nan)
+    result = rain("generate", "x", *scripted)
+    assert result.code == 1 and "NaN" in result.err and "float32" in result.err
+
+
+def test_a_trace_is_written_and_shown_as_a_tree(rain: Rain, scripted: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "search.jsonl"
+    rain("generate", "Open the lock.", *scripted, "--trace", str(file))
+    result = rain("trace", file)
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert "Open the lock." in lines[0] and "kind" in lines[0]
+    assert lines[1].split() == ["Q", "U", "p", "n", "v"]
+    answer = "".join(line.partition("✓ '")[2].partition("'")[0] for line in lines)
+    assert answer.strip() == GOOD
+    (bad,) = [line for line in lines if "' Sure'" in line]
+    assert "↩ rewound: judged -1.0 after it went on ', take a hairpin.'" in bad
+    # Three visits, all bad: Q 0, value -1.
+    q, _, _, visits, value = bad.split()[:5]
+    assert (q, visits, value) == ("0.00", "3.00", "-1.00")
+    assert GOOD in result.out and "rewinds" in lines[-1]
+    assert rain("trace", file, "--all").out.count("\n") >= len(lines)
+    assert len(rain("trace", file, "--depth", "1").out) < len(result.out)
+
+
+def test_a_broken_trace_is_wrong_usage(rain: Rain, scripted: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "search.jsonl"
+    rain("generate", "Open the lock.", *scripted, "--trace", str(file))
+    whole = file.read_text(encoding="utf-8")
+    lines = whole.splitlines(keepends=True)
+    broken = [
+        "",
+        whole[: len(whole) // 2],
+        "".join(lines[:-1]),
+        "".join(lines[1:]),
+        "".join(line for line in lines if '"expand"' not in line),
+    ]
+    broken.append("".join([lines[0].replace('"exploration": 2.0', '"exploration": "x"'), *lines[1:]]))
+    for content in broken:
+        file.write_text(content, encoding="utf-8")
+        result = rain("trace", file)
+        assert result.code == 2 and "broken or cut off" in result.err, content
+    assert rain("trace", tmp_path / "none").code == 2
+
+
+def test_ctrl_c_keeps_what_is_committed(
+    rain: Rain, scripted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rain_decoding.backends.scripted import ScriptedEngine
+    from rain_decoding.trace import read_trace
+
+    calls, forward = 0, ScriptedEngine.forward
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 16:
+            raise KeyboardInterrupt
+        return forward(*arguments)
+
+    monkeypatch.setattr(ScriptedEngine, "forward", interrupted)
+    file = tmp_path / "trace"
+    result = rain("generate", "Open the lock.", *scripted, "--json", "--trace", str(file))
+    value = json.loads(result.out)
+    assert (result.code, value["finish_reason"], value["usage"]["forward_passes"]) == (130, "cancelled", 15)
+    assert value["usage"]["simulations"] > 0
+    assert read_trace(file)[-1]["finish_reason"] == "cancelled"

@@ -1,0 +1,108 @@
+"""The command as a real process: Ctrl-C, pipes, exit codes, and what a terminal shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli.command import start
+
+from rain_decoding.trace import read_trace
+
+ENDLESS = """
+[[next]]
+after = "It is ("
+tokens = { A = 0.9, B = 0.1 }
+[[next]]
+tokens = { " and," = 1 }
+"""
+
+
+@pytest.fixture
+def endless(script: Path) -> list[str | Path]:
+    """Options for a model that never ends, and a search long enough to be interrupted."""
+    (script / "endless.toml").write_text(ENDLESS, encoding="utf-8")
+    model = f"scripted:{script / 'endless.toml'}"
+    return ["--model", model, "--criterion", script / "kind.toml", "--max-tokens", "3000"]
+
+
+def test_ctrl_c_stops_a_stream_cleanly(endless: list[str | Path], tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    with start("generate", "Go.", *endless, "--trace", file) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(4)
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert first == "and," and set((first + rest).split()) == {"and,"}
+    assert "cancelled" in err and "Traceback" not in err
+    events = read_trace(file)
+    assert events[-1]["finish_reason"] == "cancelled"
+    assert events[-1]["text"].startswith((first + rest).strip())
+
+
+def test_a_closed_pipe_is_no_traceback(endless: list[str | Path]) -> None:
+    with start("generate", "Go.", *endless) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(3)
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in err
+
+
+def test_standard_input_json_and_a_terminal_on_standard_error(script: Path) -> None:
+    ours, theirs = pty.openpty()
+    model = ("--model", f"scripted:{script / 'model.toml'}", "--criterion", script / "kind.toml")
+    with start("generate", "-", *model, "--json", stdin=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        out, _ = process.communicate("Open the lock.\n", timeout=60)
+    shown = read_terminal(ours)
+    assert process.returncode == 0
+    assert json.loads(out)["text"] == "No, I will not."
+    assert "searching" in shown or "loading" in shown
+
+
+def test_wrong_usage_is_exit_2() -> None:
+    with start("generate", "x", "--preset", "none") as process:
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("error: unknown preset 'none'") and "Traceback" not in err
+
+
+def read_terminal(descriptor: int, until: str | None = None) -> str:
+    """What was written to a terminal, up to `until` or its end."""
+    shown = b""
+    while until is None or until.encode() not in shown:
+        try:
+            piece = os.read(descriptor, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    return shown.decode(errors="replace")
+
+
+def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    arguments = ("demo", "evaluate", "--n", "40", "--decoders", "greedy", "--workers", "1", "--records", file)
+    ours, theirs = pty.openpty()
+    with start(*arguments, "--json", stderr=theirs) as process:
+        os.close(theirs)
+        shown = read_terminal(ours, until="16/40")
+        process.send_signal(signal.SIGINT)
+        shown += read_terminal(ours)
+        assert process.stdout is not None
+        out = process.stdout.read()
+        process.wait(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert "answers" in shown and "goes on" in shown and "Traceback" not in shown
+    kept = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert 16 <= len(kept) < 40
+    assert len({record["prompt"] for record in kept}) == len(kept)
