@@ -101,6 +101,11 @@ class SearchConfig:
         lengths = self.token_set_lengths
         if not lengths or any(not isinstance(n, int) or n < 1 for n in lengths):
             raise ConfigError(f"token_set_lengths = {lengths!r}", hint="one or more whole numbers >= 1")
+        if max(self.max_simulations, self.extra_simulations) < 2:
+            raise ConfigError(
+                "max_simulations and extra_simulations are both 1",
+                hint="the first simulation judges the prompt itself; allow at least 2",
+            )
         if not isinstance(self.rollout_endings, str):
             raise ConfigError(f"rollout_endings = {self.rollout_endings!r}", hint="a string of characters")
 

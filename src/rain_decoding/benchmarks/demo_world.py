@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -93,24 +95,50 @@ def _draw(n: int, seed: int) -> list[Request]:
 
 
 def run(plan: Plan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record per answer as chunks are finished. `done` answers (decoder, seed, prompt) are left out."""
-    jobs = plan.jobs(done or set())
-    if plan.workers == 1:
+    """Yield one record per answer as it is finished. `done` answers (decoder, seed, prompt) are left out."""
+    jobs = list(plan.jobs(done or set()))
+    if plan.workers == 1 or len(jobs) <= 1:
         for job in jobs:
             yield from run_job(job)
         return
-    pool = ProcessPoolExecutor(plan.workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    context = get_context("spawn")
+    records, stopped = context.Queue(), context.Event()
+    pool = ProcessPoolExecutor(plan.workers, context, _start_worker, (records, stopped))
     try:
-        for future in as_completed([pool.submit(run_job, job) for job in jobs]):
-            yield from future.result()
+        futures = [pool.submit(_work, job) for job in jobs]
+        missing = sum(len(job.prompts) for job in jobs)
+        while missing:
+            try:
+                yield records.get(timeout=1)
+                missing -= 1
+            except Empty:
+                for future in futures:
+                    if future.done():
+                        future.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+_records: Any = None
+"""A worker's queue to the parent."""
+_stopped: Any = None
+"""A worker's sign to end early."""
+
+
+def _start_worker(records: Any, stopped: Any) -> None:
+    """One thread each, and Ctrl-C is the parent's affair."""
     import torch
 
+    global _records, _stopped
+    _records, _stopped = records, stopped
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(job: Job) -> None:
+    for record in run_job(job, cancelled=_stopped.is_set):
+        _records.put(record)
 
 
 @cache
@@ -126,17 +154,21 @@ def _decoder(name: str, config: SearchConfig, embedding: str) -> Decoder:
     return RainDecoder(_backend(), judge, config, embedding=embedding)
 
 
-def run_job(job: Job) -> list[dict[str, Any]]:
-    """Answer the requests of one job."""
+def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
+    """Answer the requests of one job; what was cancelled gives no record."""
     decoder = _decoder(job.decoder, job.config, job.embedding)
-    finished = decoder.iterate_batch(job.prompts, concurrency=CHUNK, seed=job.seed, max_tokens=job.max_tokens)
-    records = [_record(job, job.prompts[index], completion) for index, completion in finished]
-    if job.decoder in ("greedy", "sampled"):
-        judge = _decoder("rain", job.config, job.embedding)
-        assert isinstance(judge, RainDecoder)
-        for record in records:
+    finished = decoder.iterate_batch(
+        job.prompts, concurrency=CHUNK, seed=job.seed, max_tokens=job.max_tokens, cancelled=cancelled
+    )
+    for index, completion in finished:
+        if completion.finish_reason == "cancelled":
+            continue
+        record = _record(job, job.prompts[index], completion)
+        if job.decoder in ("greedy", "sampled"):
+            judge = _decoder("rain", job.config, job.embedding)
+            assert isinstance(judge, RainDecoder)
             record["judged"] = judge.judge(record["prompt"], record["text"]).score
-    return records
+        yield record
 
 
 def _record(job: Job, prompt: str, completion: Completion) -> dict[str, Any]:
@@ -163,11 +195,11 @@ def _record(job: Job, prompt: str, completion: Completion) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Records of an earlier run; a last line cut off by a crash is left out."""
+    """Records of an earlier run, up to the first line that is none (the last one, where a crash cut it off)."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from backends.transformers import tiny
 
@@ -137,3 +139,11 @@ class TestChat:
         tokenizer.chat_template = NO_SYSTEM
         with pytest.raises(InputError, match=r"refuses.*alternate"):
             HFCodec(tokenizer).render_chat([Message(role, "text") for role in roles], thinking=False)
+
+
+@pytest.mark.parametrize("make", [tiny.byte_level_tokenizer, tiny.metaspace_tokenizer])
+def test_the_tail_of_a_text_keeps_its_first_space(make: Any) -> None:
+    codec = HFCodec(make())
+    tokens = codec.encode("the cat sat", start=False)
+    for cut in range(1, len(tokens)):
+        assert codec.decode(tokens[:cut]).lstrip() + codec.decode(tokens[cut:]) == "the cat sat"

@@ -31,6 +31,7 @@ class HFCodec:
         self.special_texts = _special_texts(tokenizer)
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self._start = _start_tokens(tokenizer)
+        self._anchor = _anchor(tokenizer)
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`; with `start`, after what the tokenizer puts first. Nothing is put last."""
@@ -38,10 +39,15 @@ class HFCodec:
         return (*self._start, *tokens) if start else tuple(tokens)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of the tokens without control tokens, spaces as they are."""
-        return self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        """Text of the tokens without control tokens, spaces as they are, the first one included."""
+        begins = self._start and tuple(tokens[: len(self._start)]) == self._start
+        anchor = [] if begins else self._anchor
+        return self._decode([*anchor, *tokens]).removeprefix(self._decode(anchor))
+
+    def _decode(self, tokens: list[int]) -> str:
+        if not tokens:
+            return ""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to the assistant's answer.
@@ -113,3 +119,9 @@ def _start_tokens(tokenizer: Any) -> Tokens:
         if whole[position : position + len(bare)] == bare:
             return tuple(whole[:position])
     return ()
+
+
+def _anchor(tokenizer: Any) -> list[int]:
+    """A token to decode in front of others where the decoder drops the first space of what it is given."""
+    one, *others = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    return [] if tokenizer.decode(others).startswith(" ") else [one]
