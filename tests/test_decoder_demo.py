@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rain_decoding import RainDecoder, SearchConfig
+from rain_decoding import PlainDecoder, RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
 
 QUICK = SearchConfig.preset(
@@ -106,3 +106,23 @@ def test_a_failed_step_frees_everything(
     assert not demo._jobs
     demo.clear()
     assert demo.engine.slots_used == pinned
+
+
+def test_streams_of_one_backend_do_not_take_each_others_replies(
+    demo: LocalBackend, decoder: RainDecoder, prompts: list[str]
+) -> None:
+    """Two streams read in turn, and a judgement in between, give what each gives alone."""
+    plain, rain = PlainDecoder(demo, temperature=1.0), decoder
+    alone = [plain.generate(prompts[0], max_tokens=24).text, rain.generate(prompts[1], max_tokens=12).text]
+    streams = [plain.stream(prompts[0], max_tokens=24), rain.stream(prompts[1], max_tokens=12)]
+    pieces = ["", ""]
+    open_streams = {0, 1}
+    while open_streams:
+        for index in sorted(open_streams):
+            commit = next(streams[index], None)
+            if commit is None:
+                open_streams.remove(index)
+            else:
+                pieces[index] += commit.text
+                assert rain.judge(prompts[0], "That is kind.").score is not None
+    assert pieces == alone

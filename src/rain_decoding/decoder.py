@@ -29,7 +29,7 @@ class Stream(Iterator[Commit]):
     def __init__(self, decoder: Decoder, session: Session):
         self.completion: Completion | None = None
         self._session, self._task = session, session.task
-        self._scheduler = Scheduler(decoder.backend)
+        self._scheduler = Scheduler.of(decoder.backend)
         self._scheduler.start(self._task)
 
     def __next__(self) -> Commit:
@@ -105,7 +105,7 @@ class Decoder:
     ) -> Iterator[tuple[int, Completion]]:
         """Answer many prompts and yield (index, completion) as each is finished."""
         waiting = enumerate(prompts)
-        scheduler = Scheduler(self.backend)
+        scheduler = Scheduler.of(self.backend)
         running: dict[Task, tuple[int, Session]] = {}
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
@@ -255,7 +255,7 @@ class RainDecoder(Decoder):
 
     def judge(self, prompt: PromptLike, answer: str) -> Judgement:
         """Self-evaluation of any answer to a prompt."""
-        scheduler = Scheduler(self.backend)
+        scheduler = Scheduler.of(self.backend)
         owner = self.backend.new_owner()
         conversation = self.evaluator.conversation(self.build_prompt(prompt))
         task: Task[Any, Judgement] = Task(conversation.judge(answer), owner)

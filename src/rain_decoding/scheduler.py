@@ -7,9 +7,11 @@ program that is to end early receives `Interrupted` instead of values, and may s
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Backend, Handle, Reply
 from rain_decoding.types import BackendRequest, FinishReason
@@ -63,12 +65,28 @@ class Task(Generic[Event, Result]):
 
 
 class Scheduler:
-    """Advances all its tasks together, one backend step at a time."""
+    """Advances all its tasks together, one backend step at a time.
+
+    A step works on everything that is pending in the backend, so a backend has one scheduler: `Scheduler.of`.
+    """
+
+    _of: ClassVar[WeakKeyDictionary[Backend, Scheduler]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, backend: Backend) -> Scheduler:
+        """The scheduler of this backend."""
+        return cls._of.setdefault(backend, cls(backend))
 
     def __init__(self, backend: Backend):
-        self.backend = backend
+        self._backend = weakref.ref(backend)
         self.tasks: list[Task] = []
         self._waiting: dict[Handle, Task] = {}
+
+    @property
+    def backend(self) -> Backend:
+        backend = self._backend()
+        assert backend is not None, "the backend outlives its tasks"
+        return backend
 
     def start(self, task: Task) -> None:
         """Add a task; its program runs up to its first requests at once."""

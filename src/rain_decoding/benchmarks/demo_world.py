@@ -28,8 +28,10 @@ FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""
 
 DECODERS = ("greedy", "sampled", "rain", "rain-oracle")
-CHUNK = 16
+CONCURRENCY = 16
 """Requests that one worker searches at the same time."""
+JOB_SIZE = 64
+"""Requests a worker is given at once: many more than run together, since the last ones run alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,9 @@ class Plan:
         for seed in self.seeds:
             for decoder in self.decoders:
                 prompts = [r.prompt for r in self.requests if (decoder, seed, r.prompt) not in done]
-                for start in range(0, len(prompts), CHUNK):
-                    chunk = tuple(prompts[start : start + CHUNK])
+                size = min(JOB_SIZE, -(-len(prompts) // self.workers) or 1)
+                for start in range(0, len(prompts), size):
+                    chunk = tuple(prompts[start : start + size])
                     yield Job(decoder, seed, chunk, self.config, self.embedding, self.max_tokens)
 
     @property
@@ -158,7 +161,7 @@ def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[d
     """Answer the requests of one job; what was cancelled gives no record."""
     decoder = _decoder(job.decoder, job.config, job.embedding)
     finished = decoder.iterate_batch(
-        job.prompts, concurrency=CHUNK, seed=job.seed, max_tokens=job.max_tokens, cancelled=cancelled
+        job.prompts, concurrency=CONCURRENCY, seed=job.seed, max_tokens=job.max_tokens, cancelled=cancelled
     )
     for index, completion in finished:
         if completion.finish_reason == "cancelled":

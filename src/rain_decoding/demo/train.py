@@ -144,6 +144,8 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: 
         pad_token_id=tokenizer.eos_token_id,
     ).save_pretrained(part)
     tokenizer.save_pretrained(part)
+    for path in part.iterdir():
+        path.chmod(0o644)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
