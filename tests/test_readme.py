@@ -13,7 +13,7 @@ from rain_decoding.cli import app
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 DOCS = sorted((Path(__file__).parent.parent / "docs").rglob("*.md"))
-PROMPT = "How do I knit a winter hood?"
+PROMPT = "How do I bake a nut roll at the summer fair?"
 
 
 def blocks(language: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -28,9 +28,9 @@ FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""
 
 DECODERS = ("greedy", "sampled", "rain", "rain-oracle")
-CONCURRENCY = 16
+CONCURRENCY = 32
 """Requests that one worker searches at the same time."""
-JOB_SIZE = 64
+JOB_SIZE = 256
 """Requests a worker is given at once: many more than run together, since the last ones run alone."""
 
 
@@ -140,13 +140,20 @@ def _start_worker(records: Any, stopped: Any) -> None:
 
 
 def _work(job: Job) -> None:
-    for record in run_job(job, cancelled=_stopped.is_set):
+    for record in run_job(job, cancelled=_unwanted):
         _records.put(record)
+
+
+def _unwanted() -> bool:
+    """Whether the parent wants no more, or is gone."""
+    parent = parent_process()
+    return _stopped.is_set() or parent is None or not parent.is_alive()
 
 
 @cache
 def _backend() -> Any:
-    return load_backend("demo")
+    # No conversation has a next turn here, so nothing is kept for one.
+    return load_backend("demo", prefix_cache_slots=0)
 
 
 @cache
