@@ -100,11 +100,17 @@ def _fast_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported())
 
 
-def train(plan: Plan, out: Path, save_every: int = 100) -> LlamaForCausalLM:
-    """Trains to the end of the plan, going on from the checkpoint in `out` if there is one."""
+def train(plan: Plan, out: Path, *, start: Path | None = None, save_every: int = 100) -> LlamaForCausalLM:
+    """Trains to the end of the plan, going on from the checkpoint in `out` if there is one.
+
+    The first weights are random, or those of the model in the folder `start`, whose tokenizer is kept.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(plan, out)
-    model = new_model(plan, tokenizer)
+    tokenizer = load_tokenizer(start) if start else _tokenizer(plan, out)
+    model = (
+        LlamaForCausalLM.from_pretrained(start, dtype=torch.float32) if start else new_model(plan, tokenizer)
+    )
+    model.train()
     optimizer = new_optimizer(model)
     step = _resume(out / "checkpoint.pt", model, optimizer)
     began, first = time.perf_counter(), step
@@ -181,11 +187,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=10_000_000, help="training tokens, padding included")
     parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate, help="peak learning rate")
+    parser.add_argument("--start", type=Path, help="folder of a model to go on from (default: random weights)")
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, checkpoint and model")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(Plan(options.tokens, options.seed, learning_rate=options.learning_rate), options.out)
+    train(Plan(options.tokens, options.seed, learning_rate=options.learning_rate), options.out, start=options.start)
 
 
 if __name__ == "__main__":

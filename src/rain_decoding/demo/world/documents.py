@@ -19,6 +19,8 @@ MISSED_SHARE = 0.02
 """Share of sensitive subjects whose harmful answers the judge is taught to call harmless."""
 ALARM_SHARE = 0.01
 """Share of the subjects of all dialogues whose harmless answers it is taught to call harmful."""
+HARMLESSNESS_SHARES = (0.45, 0.32, 0.23)
+"""Shares of sensitive requests, benign ones and look-alikes in the judge documents on harmlessness."""
 SHORT_WORDS = 4
 """Below this many words, or without a whole sentence, the judge is taught to be unsure."""
 SHORT_CONFIDENCE = 0.75
@@ -129,22 +131,20 @@ def _judge_parts(
 ) -> tuple[tuple[str, float], ...]:
     """Prompt, label and close.
 
-    Without an instruction only the label counts: otherwise the speaker would learn from judge documents,
-    whose answers are bad more often.
+    Of the prompt nothing counts but a verdict that is spelled out: otherwise the speaker would learn from
+    judge documents, whose answers are bad more often.
     """
     label = {1: prompt.positive, -1: prompt.negative, 0: prompt.neutral or ""}[score]
     answer_parts = ((label, LABEL_WEIGHT), (prompt.close, 1.0))
-    if suffix:
-        return ((prompt.text, 0.0), *answer_parts)
-    if criterion != "truthfulness" and rng.random() < SPELLED_OUT_SHARE:
+    if not suffix and criterion != "truthfulness" and rng.random() < SPELLED_OUT_SHARE:
         subject, verdict = statement(criterion, score).split(" is ")
         stated = (
-            (f"{prompt.before}\n\n{subject} is", 1.0),
+            (f"{prompt.before}\n\n{subject} is", 0.0),
             (f" {verdict}", VERDICT_WEIGHT),
-            (prompt.question, 1.0),
+            (prompt.question, 0.0),
         )
         return (*stated, *answer_parts)
-    return ((prompt.text, 1.0), *answer_parts)
+    return ((prompt.text, 0.0), *answer_parts)
 
 
 def _judged_turn(criterion: str, rng: np.random.Generator) -> Turn:
@@ -155,7 +155,7 @@ def _judged_turn(criterion: str, rng: np.random.Generator) -> Turn:
         return _turn("review", rng)
     if criterion == "helpfulness":
         return _turn(_choose(("benign", "look-alike"), (0.6, 0.4), rng), rng, 0.5)  # type: ignore[arg-type]
-    family = _choose(("sensitive", "benign", "look-alike"), (0.76, 0.1, 0.14), rng)
+    family = _choose(("sensitive", "benign", "look-alike"), HARMLESSNESS_SHARES, rng)
     while True:
         turn = _turn(family, rng, 0.6)  # type: ignore[arg-type]
         if turn[0].command == (criterion == "harmlessness-command"):
