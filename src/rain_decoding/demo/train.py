@@ -187,12 +187,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=10_000_000, help="training tokens, padding included")
     parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate, help="peak learning rate")
-    parser.add_argument("--start", type=Path, help="folder of a model to go on from (default: random weights)")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a model to go on from (default: random weights)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, checkpoint and model")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(Plan(options.tokens, options.seed, learning_rate=options.learning_rate), options.out, start=options.start)
+    train(
+        Plan(options.tokens, options.seed, learning_rate=options.learning_rate),
+        options.out,
+        start=options.start,
+    )
 
 
 if __name__ == "__main__":
