@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from multiprocessing import get_context, parent_process
-from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -202,19 +200,6 @@ def _record(job: Job, prompt: str, completion: Completion) -> dict[str, Any]:
         "malformed": verdict.malformed,
         "usage": asdict(completion.usage),
     }
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Records of an earlier run, up to the first line that is none (the last one, where a crash cut it off)."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
 
 
 def summarise(records: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from rain_decoding.errors import InputError
 
 Key = tuple[str, int, str]
+KEYS = {"decoder", "seed", "prompt", "run"}
+"""What every record has."""
 
 
 def key(record: dict[str, Any]) -> Key:
@@ -29,17 +31,20 @@ class RecordFile:
         """
         if self.path is None or not self.path.exists():
             return []
-        from rain_decoding.benchmarks.demo_world import read_records
-
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        records = read_records(self.path)[: whole.count(b"\n")]
-        keys = {"decoder", "seed", "prompt", "run"}
-        if len(records) < whole.count(b"\n") or (content and not whole):
-            raise InputError(f"{self.path}: line {len(records) + 1} is no record", hint="give another file")
-        for number, record in enumerate(records, start=1):
-            if not isinstance(record, dict) or not keys <= record.keys():
-                raise InputError(f"{self.path}: line {number} is no record", hint="give another file")
+        if content and not whole:
+            raise self._no_record(1)
+        records = []
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise self._no_record(number) from error
+            if not isinstance(record, dict) or not record.keys() >= KEYS:
+                raise self._no_record(number)
+            records.append(record)
+        for record in records:
             if record["run"] != self.settings:
                 raise InputError(
                     f"{self.path} was made with {record['run']}, not {self.settings}",
@@ -49,6 +54,9 @@ class RecordFile:
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
         return records
+
+    def _no_record(self, line: int) -> InputError:
+        return InputError(f"{self.path}: line {line} is no record", hint="give another file")
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record to the end."""
