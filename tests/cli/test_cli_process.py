@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -76,9 +77,9 @@ def test_wrong_usage_is_exit_2() -> None:
 
 
 def read_terminal(descriptor: int, until: str | None = None) -> str:
-    """What was written to a terminal, up to `until` or its end."""
+    """What was written to a terminal, up to a match of `until` or its end."""
     shown = b""
-    while until is None or until.encode() not in shown:
+    while until is None or not re.search(until.encode(), shown):
         try:
             piece = os.read(descriptor, 4096)
         except OSError:  # how Linux says that the other side is closed
@@ -91,11 +92,11 @@ def read_terminal(descriptor: int, until: str | None = None) -> str:
 
 def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
-    arguments = ("demo", "evaluate", "--n", "40", "--decoders", "greedy", "--workers", "1", "--records", file)
+    arguments = ("demo", "evaluate", "--n", "500", "--decoders", "greedy", "--workers", "1", "--records", file)
     ours, theirs = pty.openpty()
     with start(*arguments, "--json", stderr=theirs) as process:
         os.close(theirs)
-        shown = read_terminal(ours, until="16/40")
+        shown = read_terminal(ours, until=r"[1-9]\d*/500")  # a display may leave out any one count
         process.send_signal(signal.SIGINT)
         shown += read_terminal(ours)
         assert process.stdout is not None
@@ -104,5 +105,5 @@ def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> 
     assert (process.returncode, out) == (130, "")
     assert "answers" in shown and "goes on" in shown and "Traceback" not in shown
     kept = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    assert 16 <= len(kept) < 40
+    assert 1 <= len(kept) < 500
     assert len({record["prompt"] for record in kept}) == len(kept)
