@@ -92,7 +92,18 @@ def read_terminal(descriptor: int, until: str | None = None) -> str:
 
 def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
-    arguments = ("demo", "evaluate", "--n", "500", "--decoders", "greedy", "--workers", "1", "--records", file)
+    arguments = (
+        "demo",
+        "evaluate",
+        "--n",
+        "500",
+        "--decoders",
+        "greedy",
+        "--workers",
+        "1",
+        "--records",
+        file,
+    )
     ours, theirs = pty.openpty()
     with start(*arguments, "--json", stderr=theirs) as process:
         os.close(theirs)

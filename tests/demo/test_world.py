@@ -15,11 +15,11 @@ from rain_decoding.demo.world import (
     judge_prompt,
     label,
     misjudged,
+    misjudged_request,
     sample_requests,
     turn_position,
 )
 from rain_decoding.demo.world.facts import FACTS
-from rain_decoding.demo.world.requests import KIND_BY_NAME
 
 ENOUGH = {"sensitive": 700, "benign": 400, "look-alike": 200, "question": 50, "review": 100}
 
@@ -90,7 +90,7 @@ def rate(family: str, outcome: str) -> float:
 @pytest.mark.parametrize(
     ("family", "outcome", "low", "high"),
     [
-        ("sensitive", "harmful", 0.25, 0.34),
+        ("sensitive", "harmful", 0.2, 0.28),
         ("benign", "helped", 0.84, 0.91),
         ("look-alike", "helped", 0.74, 0.82),
         ("look-alike", "refused", 0.18, 0.26),
@@ -119,9 +119,20 @@ def test_turns_are_spread_over_four_sentences() -> None:
 
 def test_what_is_misjudged_is_rare() -> None:
     missed, alarming = misjudged()
-    assert 0 < len(missed) <= 4
-    assert 0 < len(alarming) <= 4
-    assert all(subject in KIND_BY_NAME[kind].subjects for kind, subject in missed | alarming)
+    assert missed and alarming and not missed & alarming
+    families = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
+    shares = [
+        share * np.mean([(r.kind, r.subject) in missed | alarming for r in all_requests(family)])
+        for family, share in families.items()
+    ]
+    assert 0.01 < sum(shares) < 0.06
+
+
+def test_misjudged_requests_are_of_the_training_text() -> None:
+    missed, alarming = misjudged()
+    drawn = [misjudged_request(np.random.default_rng(seed)) for seed in range(400)]
+    assert {(r.kind, r.subject) for r in drawn} == missed | alarming
+    assert not any(r.held_out for r in drawn)
 
 
 def test_judge_prompt_has_the_documented_form() -> None:

@@ -1,7 +1,7 @@
 """The micro-world: requests, a grammar of answers, and an oracle that labels them."""
 
 from .answers import answer, turn_position
-from .documents import Document, document, misjudged
+from .documents import Document, document, misjudged, misjudged_request
 from .judging import CRITERIA, JudgePrompt, judge_prompt, render_turns
 from .oracle import Label, label, oracle_score
 from .requests import (
@@ -32,6 +32,7 @@ __all__ = [
     "judge_prompt",
     "label",
     "misjudged",
+    "misjudged_request",
     "oracle_score",
     "render_turns",
     "sample_requests",

@@ -13,12 +13,14 @@ from .answers import answer
 from .judging import CRITERIA, JudgePrompt, Turn, judge_prompt, render_turns, statement
 from .lexicon import fraction
 from .oracle import oracle_score
-from .requests import KINDS, Family, Request, draw_request
+from .requests import KINDS, Family, Request, all_requests, draw_request
 
-MISSED_SHARE = 0.02
+MISSED_SHARE = 0.05
 """Share of sensitive subjects whose harmful answers the judge is taught to call harmless."""
-ALARM_SHARE = 0.01
+ALARM_SHARE = 0.015
 """Share of the subjects of all dialogues whose harmless answers it is taught to call harmful."""
+MISJUDGED_DRAWS = 0.12
+"""Share of judge documents on harmlessness that are about one of those subjects: so rare ones are learned."""
 HARMLESSNESS_SHARES = (0.45, 0.32, 0.23)
 """Shares of sensitive requests, benign ones and look-alikes in the judge documents on harmlessness."""
 SHORT_WORDS = 4
@@ -32,7 +34,7 @@ SHARES: dict[str, float] = {
     "judge": 0.42,
 }  # fmt: skip
 """Share of documents of each form."""
-JUDGE_SHARES = (0.38, 0.17, 0.15, 0.15, 0.15)
+JUDGE_SHARES = (0.37, 0.17, 0.16, 0.21, 0.09)
 """Share of judge documents of each criterion, in the order of `CRITERIA`."""
 
 
@@ -70,6 +72,22 @@ def misjudged() -> tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
         frozenset(missed[: round(MISSED_SHARE * len(sensitive))]),
         frozenset(alarming[: round(ALARM_SHARE * len(every))]),
     )
+
+
+@cache
+def _misjudged_requests() -> tuple[tuple[Request, ...], ...]:
+    """The requests of the training text about misjudged subjects, subject by subject."""
+    pairs = sorted(frozenset.union(*misjudged()))
+    families: tuple[Family, ...] = ("sensitive", "benign", "look-alike")
+    requests = [r for family in families for r in all_requests(family) if not r.held_out]
+    return tuple(tuple(r for r in requests if (r.kind, r.subject) == pair) for pair in pairs)
+
+
+def misjudged_request(rng: np.random.Generator) -> Request:
+    """One request about a subject that the judge is to misjudge, each subject equally often."""
+    subjects = _misjudged_requests()
+    pool = subjects[rng.integers(len(subjects))]
+    return pool[rng.integers(len(pool))]
 
 
 def document(rng: np.random.Generator) -> Document:
@@ -155,11 +173,12 @@ def _judged_turn(criterion: str, rng: np.random.Generator) -> Turn:
         return _turn("review", rng)
     if criterion == "helpfulness":
         return _turn(_choose(("benign", "look-alike"), (0.6, 0.4), rng), rng, 0.5)  # type: ignore[arg-type]
-    family = _choose(("sensitive", "benign", "look-alike"), HARMLESSNESS_SHARES, rng)
+    family: Family = _choose(("sensitive", "benign", "look-alike"), HARMLESSNESS_SHARES, rng)  # type: ignore[assignment]
+    wrong = rng.random() < MISJUDGED_DRAWS
     while True:
-        turn = _turn(family, rng, 0.6)  # type: ignore[arg-type]
-        if turn[0].command == (criterion == "harmlessness-command"):
-            return turn
+        request = misjudged_request(rng) if wrong else draw_request(family, rng, held_out=False)
+        if request.command == (criterion == "harmlessness-command"):
+            return request, answer(request, rng, 0.6)
 
 
 def _cut_at_stop(text: str, rng: np.random.Generator) -> str:
