@@ -44,6 +44,12 @@ DIFFERENT: dict[str, dict[str, Any]] = {
     "paper-imdb": {},
 }
 
+VERIFY_FIRST = {
+    "sentence_endings", "sentence_tokens", "accept_value", "undecided_margin", "alternatives", "first_good",
+    "hold_back",
+}  # fmt: skip
+"""Options that the paper's strategy does not read."""
+
 OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("exploration", -0.1),
     ("exploration", float("nan")),
@@ -58,6 +64,14 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("widening_variance", -1.0),
     ("widening_value", 1.5),
     ("rollout_temperature", 0.0),
+    ("strategy", "fastest"),
+    ("accept_value", 1.5),
+    ("undecided_margin", -0.1),
+    ("alternatives", 0),
+    ("hold_back", -1),
+    ("sentence_tokens", (5, 4)),
+    ("sentence_tokens", (0, 4)),
+    ("sentence_endings", None),
     ("similarity_discount", -0.2),
     ("similarity_discount", float("inf")),
     ("similarity_threshold", 1.5),
@@ -116,7 +130,7 @@ def test_the_edges_are_allowed(option: str, value: Any) -> None:
 def test_message_says_what_is_allowed() -> None:
     with pytest.raises(ConfigError, match=r"root_uniform_share = 3 is out of range \(allowed: 0 to 1\)"):
         SearchConfig(root_uniform_share=3)
-    with pytest.raises(ConfigError, match=r"votes = 'loud' is unknown \(allowed: hard, soft\)"):
+    with pytest.raises(ConfigError, match=r"votes = 'loud' is unknown \(allowed: hard, soft, debiased\)"):
         SearchConfig(votes="loud")  # type: ignore[arg-type]
 
 
@@ -152,7 +166,8 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
     wanted = {**PAPER, **DIFFERENT[name]}
     assert {option: getattr(config, option) for option in wanted} == wanted
     options = {field.name for field in dataclasses.fields(SearchConfig)}
-    assert options - wanted.keys() <= {"rollout_endings", "eager_expansion"}
+    assert config.strategy == "paper"
+    assert options - wanted.keys() - VERIFY_FIRST <= {"rollout_endings", "eager_expansion", "strategy"}
 
 
 @pytest.mark.parametrize("name", ["paper-hh", "paper-adv", "paper-imdb"])
@@ -161,14 +176,18 @@ def test_paper_rollouts_end_at_the_papers_characters(name: str) -> None:
     assert {ending for ending in endings if ending.isascii()} == set(",.?:;\n")
 
 
-def test_every_paper_preset_has_a_criterion() -> None:
+def test_every_preset_has_a_criterion() -> None:
     assert PRESET_CRITERIA == {
+        "fast": "harmlessness",
+        "balanced": "harmlessness",
+        "thorough": "harmlessness",
         "paper-hh": "harmlessness",
         "paper-adv": "harmlessness-command",
         "paper-truth": "truthfulness",
         "paper-imdb": "positive-sentiment",
     }
-    assert DEFAULT_PRESET in PRESETS
+    assert PRESETS.keys() == PRESET_CRITERIA.keys()
+    assert DEFAULT_PRESET == "balanced"
 
 
 def test_set_lengths_and_embeddings_follow_from_the_options() -> None:

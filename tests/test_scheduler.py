@@ -11,7 +11,7 @@ from decoder_worlds import babble_world
 from rain_decoding import ContextLengthError, NumericalError
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.scheduler import Interrupted, Scheduler, Task
-from rain_decoding.types import Decode, TopTokens
+from rain_decoding.types import Await, Decode, Drop, Launch, TopTokens
 
 
 class Spy:
@@ -181,3 +181,273 @@ def test_a_program_without_requests(backend: ScriptedBackend, spy: Spy) -> None:
     assert task.done and task.result == 7 and list(task.events) == ["event"]
     scheduler.step()
     assert spy.steps == 0
+
+
+Program = Generator[Any, Any, Any]
+
+
+def asks(backend: ScriptedBackend, *texts: str, result: Any = None) -> Program:
+    """One request after the other."""
+    for text in texts:
+        yield [ask(backend, text)]
+    return result
+
+
+def test_branches_run_beside_the_program_and_cost_the_task(
+    backend: ScriptedBackend, spy: Spy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[int] = []
+    submit = backend.submit
+
+    def noted(request: Any, owner: int) -> Any:
+        owners.append(owner)
+        return submit(request, owner)
+
+    monkeypatch.setattr(backend, "submit", noted)
+
+    def program() -> Program:
+        long = yield Launch(asks(backend, "one", "two", "three", result="long"))
+        short = yield Launch(asks(backend, "four", result="short"))
+        assert not long.done and not short.done
+        (own,) = yield [ask(backend, "own", 3)]
+        assert short.done and not long.done and len(own) == 3
+        yield "an event"
+        while not long.done:
+            yield Await([long])
+        return short.result, long.result
+
+    scheduler, task = Scheduler(backend), Task(program(), backend.new_owner())
+    scheduler.start(task)
+    assert spy.steps == 0 and scheduler.tasks == [task]
+    scheduler.step()
+    assert task.passes == 1, "three took part in it"
+    assert task.forwarded == len("one") + len("four") + len("own")
+    run(scheduler)
+    assert task.result == ("short", "long")
+    assert list(task.events) == ["an event"]
+    assert set(owners) == {task.owner} and len(owners) == 5
+    assert task.passes == spy.steps == backend.counters.forward_passes == 3
+    assert task.forwarded == backend.counters.tokens_forwarded == len("onetwothreefourown")
+    assert not task.children
+
+
+@pytest.mark.parametrize(
+    "failing", ["error in the branch", "error of its request", "refused request", "error at once"]
+)
+def test_an_error_in_a_branch_ends_the_whole_task(backend: ScriptedBackend, failing: str) -> None:
+    ended: list[str] = []
+
+    def wrong() -> Program:
+        if failing == "error at once":
+            raise ZeroDivisionError
+        yield [ask(backend, "a")]
+        if failing == "error in the branch":
+            raise ZeroDivisionError
+        yield [ask(backend, "poison" if failing == "error of its request" else "x" * 5000)]
+
+    def nested() -> Program:
+        try:
+            yield Await([(yield Launch(wrong()))])
+        finally:
+            ended.append("nested")
+
+    def program() -> Program:
+        try:
+            yield Launch(asks(backend, "b", "c", "d", "e"))
+            yield Await([(yield Launch(nested()))])
+        finally:
+            ended.append("program")
+
+    scheduler = Scheduler(backend)
+    task, other = Task(program(), 1), Task(asks_twice(backend, "other"), 2)
+    scheduler.start(task)
+    scheduler.start(other)
+    run(scheduler)
+    expected = {
+        "error in the branch": ZeroDivisionError,
+        "error at once": ZeroDivisionError,
+        "error of its request": NumericalError,
+        "refused request": ContextLengthError,
+    }
+    assert type(task.error) is expected[failing]
+    assert task.done and task.result is None and sorted(ended) == ["nested", "program"]
+    assert other.result == "other: done" and other.error is None
+    assert not backend._jobs and not task.children
+
+
+def test_an_interruption_stops_the_branches(backend: ScriptedBackend, spy: Spy) -> None:
+    closed: list[str] = []
+
+    def branch(name: str) -> Program:
+        try:
+            yield [Decode(backend.codec.encode(name), 50)]
+        finally:
+            closed.append(name)
+
+    def program() -> Program:
+        branches = [(yield Launch(branch("a"))), (yield Launch(branch("b")))]
+        try:
+            yield Await(branches)
+        except Interrupted as interrupted:
+            assert all(launched.done and launched.result is None for launched in branches)
+            (last,) = yield [ask(backend, "last")]
+            return f"{interrupted.reason} {len(last)}"
+
+    reasons = iter([None, None, "budget"])
+    task = Task(program(), 1, lambda: next(reasons))
+    scheduler = Scheduler(backend)
+    scheduler.start(task)
+    run(scheduler)
+    assert task.result == "budget 2"
+    assert sorted(closed) == ["a", "b"] and spy.cancelled == 2 and not backend._jobs
+    # Two steps of either branch, then the four characters of "last".
+    assert task.passes == 3 and task.forwarded == 2 * (1 + 2) + 4
+
+
+def test_what_a_finished_program_leaves_running_is_cancelled(backend: ScriptedBackend, spy: Spy) -> None:
+    closed: list[bool] = []
+
+    def endless() -> Program:
+        try:
+            yield Launch(asks(backend, "c", "d", "e"))
+            yield [Decode(backend.codec.encode("a"), 50)]
+        finally:
+            closed.append(True)
+
+    def program() -> Program:
+        yield Launch(endless())
+        yield [ask(backend, "b")]
+        return "done"
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    run(scheduler)
+    assert task.result == "done" and closed and not task.children
+    assert spy.steps == 1 and spy.cancelled == 2 and not backend._jobs
+    assert task.forwarded == backend.counters.tokens_forwarded == 3
+
+
+def test_cancelling_a_task_cancels_its_branches(backend: ScriptedBackend, spy: Spy) -> None:
+    def program() -> Program:
+        branches = []
+        for name in "abc":
+            branches.append((yield Launch(asks(backend, name, name + name))))
+        yield Await(branches)
+        yield Await(branches[1:])
+        yield [Decode(backend.codec.encode("d"), 50)]
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    scheduler.step()
+    scheduler.cancel(task)
+    assert task.done and not task.children and not backend._jobs and spy.cancelled == 3
+    assert task.forwarded == 3
+    scheduler.step()
+    assert spy.steps == 1
+
+
+def test_awaiting_what_is_done_takes_no_step(backend: ScriptedBackend, spy: Spy) -> None:
+    def program() -> Program:
+        done = yield Launch(asks(backend, "a", result=1))
+        running = yield Launch(asks(backend, "b", "c", "d", result=2))
+        yield Await([done, running])
+        assert done.done and not running.done
+        yield Await([running, done])
+        yield Await([done])
+        assert not running.done and spy.steps == 1
+        yield Drop(done)
+        return done.result
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    run(scheduler)
+    assert task.result == 1 and spy.steps == 1
+
+
+def test_awaiting_nothing_goes_on_at_once(backend: ScriptedBackend, spy: Spy) -> None:
+    def program() -> Program:
+        yield Await([])
+        return "done"
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    assert task.result == "done" and spy.steps == 0
+
+
+def test_a_branch_that_asks_for_nothing_is_done_at_once(backend: ScriptedBackend, spy: Spy) -> None:
+    def program() -> Program:
+        first = yield Launch(asks(backend, result="nothing"))
+        assert first.done
+        yield Await([first])
+        return first.result
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    assert task.done and task.result == "nothing" and spy.steps == 0 and not scheduler.tasks
+
+
+def test_a_dropped_branch_is_stopped_and_its_cost_stays(backend: ScriptedBackend, spy: Spy) -> None:
+    closed: list[bool] = []
+
+    def branch() -> Program:
+        try:
+            yield [Decode(backend.codec.encode("abc"), 50)]
+        finally:
+            closed.append(True)
+
+    def program() -> Program:
+        launched = yield Launch(branch())
+        yield [ask(backend, "de")]
+        yield Drop(launched)
+        assert launched.done and launched.result is None and closed
+        yield Drop(launched)
+        yield [ask(backend, "f")]
+        return "done"
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    run(scheduler)
+    assert task.result == "done" and spy.cancelled == 1
+    assert task.forwarded == backend.counters.tokens_forwarded == len("abcdef")
+
+
+def test_branches_of_branches(backend: ScriptedBackend, spy: Spy) -> None:
+    def deep(levels: int) -> Program:
+        below = (yield Launch(deep(levels - 1))) if levels else None
+        yield [ask(backend, "x" * (levels + 1))]
+        if below is None:
+            return 0
+        yield Await([below])
+        return below.result + 1
+
+    scheduler, task = Scheduler(backend), Task(deep(4), 7)
+    scheduler.start(task)
+    other = Task(asks_twice(backend, "other"), 8)
+    scheduler.start(other)
+    assert {pending.root for pending in scheduler._waiting.values()} == {task, other}
+    run(scheduler)
+    assert task.result == 4 and task.passes == 1 and spy.steps == 2
+    assert task.forwarded == 5 + 4 + 3 + 2 + 1
+    assert task.forwarded + other.forwarded == backend.counters.tokens_forwarded
+    assert other.passes == 2
+
+
+def test_branches_that_end_in_one_step_resume_the_program_one_by_one(backend: ScriptedBackend) -> None:
+    resumed: list[int] = []
+
+    def program() -> Program:
+        branches = []
+        for name in "pqr":
+            branches.append((yield Launch(asks(backend, name, result=name))))
+        waiting = list(branches)
+        while waiting:
+            yield Await(waiting)
+            done = [launched for launched in waiting if launched.done]
+            resumed.append(len(done))
+            waiting = [launched for launched in waiting if not launched.done]
+        return [launched.result for launched in branches]
+
+    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler.start(task)
+    scheduler.step()
+    assert task.result == ["p", "q", "r"] and resumed == [1, 1, 1] and task.passes == 1

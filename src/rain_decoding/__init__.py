@@ -1,6 +1,7 @@
 """Rewindable auto-regressive inference: a frozen language model aligns itself while it decodes."""
 
 from rain_decoding.backends import load_backend
+from rain_decoding.baselines import BestOfDecoder, RegenerateDecoder, RejectionDecoder
 from rain_decoding.config import PRESETS, SearchConfig
 from rain_decoding.decoder import PlainDecoder, RainDecoder, Stream
 from rain_decoding.errors import (
@@ -23,6 +24,7 @@ from rain_decoding.version import __version__
 __all__ = [
     "PRESETS",
     "BackendError",
+    "BestOfDecoder",
     "CapacityError",
     "Commit",
     "Completion",
@@ -39,6 +41,8 @@ __all__ = [
     "PlainDecoder",
     "RainDecoder",
     "RainError",
+    "RegenerateDecoder",
+    "RejectionDecoder",
     "SearchConfig",
     "Stream",
     "UnsupportedError",

@@ -13,6 +13,9 @@ PAPER_ENDINGS = ",.?:;\n"
 UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 """The same, with the full-width forms."""
 
+SENTENCE_ENDINGS = ".?!…\n。？！．｡।॥۔؟"
+"""Where sentences end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchConfig:
@@ -21,6 +24,10 @@ class SearchConfig:
     The defaults are those of `paper-hh`. Use `SearchConfig.preset(name, **changes)` to start from a preset.
     Raises `ConfigError` when a value is out of its range.
     """
+
+    strategy: Literal["paper", "verify-first"] = "paper"
+    """paper: Algorithm 1, which searches before every commit. verify-first: decode plainly and judge every
+    sentence meanwhile; search only behind a bad judgement."""
 
     # Selection, equation (1)
     exploration: float = 2.0
@@ -76,9 +83,27 @@ class SearchConfig:
     value_threshold: float = 0.8
     """The best child's value must be above this (V), in [-1, 1]."""
 
+    # Verify first (not in the paper; reads of the above: top_k, candidate_temperature, max_children,
+    # max_simulations, there per answer)
+    sentence_endings: str = SENTENCE_ENDINGS
+    """Characters at which a sentence ends and is judged."""
+    sentence_tokens: tuple[int, int] = (4, 32)
+    """A sentence has at least and at most so many tokens."""
+    accept_value: float = 0.0
+    """A score above this is good, in [-1, 1]."""
+    undecided_margin: float = 0.0
+    """Scores this close to `accept_value` decide nothing: the next sentence is looked at first, >= 0."""
+    alternatives: int = 8
+    """Sentences proposed at once in place of bad ones, >= 1."""
+    first_good: bool = False
+    """Take the first good alternative, instead of the most probable one when all are judged."""
+    hold_back: int = 1
+    """Good sentences that are not yet released, so that the search can rewind past them, >= 0."""
+
     # Self-evaluation
-    votes: Literal["hard", "soft"] = "hard"
-    """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities."""
+    votes: Literal["hard", "soft", "debiased"] = "hard"
+    """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities; debiased: the same
+    from the mean log-odds of the orders, in which a preference for one label cancels."""
     min_label_mass: float = 0.0
     """A judgement whose labels hold less probability than this together is unscored, in [0, 1]. Paper: 0."""
     on_unscored: Literal["stop", "release"] = "stop"
@@ -106,8 +131,12 @@ class SearchConfig:
                 "max_simulations and extra_simulations are both 1",
                 hint="the first simulation judges the prompt itself; allow at least 2",
             )
-        if not isinstance(self.rollout_endings, str):
-            raise ConfigError(f"rollout_endings = {self.rollout_endings!r}", hint="a string of characters")
+        for name in ("rollout_endings", "sentence_endings"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} = {getattr(self, name)!r}", hint="a string of characters")
+        sentence = self.sentence_tokens
+        if len(sentence) != 2 or not 1 <= sentence[0] <= sentence[1]:
+            raise ConfigError(f"sentence_tokens = {sentence!r}", hint="least and most tokens, such as 4, 32")
 
     def token_set_length(self, depth: int) -> int:
         """Tokens per set below a node at `depth` edges from the prompt."""
@@ -116,7 +145,12 @@ class SearchConfig:
     @property
     def needs_embeddings(self) -> bool:
         """Whether similarity update or widening asks for embeddings."""
-        return self.similarity or self.widening
+        return self.strategy == "paper" and (self.similarity or self.widening)
+
+    @property
+    def overrun(self) -> int:
+        """How many tokens the last token set may lie beyond the limit, at most."""
+        return max(self.token_set_lengths) if self.strategy == "paper" else 0
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> SearchConfig:
@@ -150,31 +184,62 @@ _RANGES: dict[str, tuple[float, float]] = {
     "extra_simulations": (1, 1_000_000),
     "min_evaluations": (0, 1_000_000),
     "value_threshold": (-1, 1),
+    "accept_value": (-1, 1),
+    "undecided_margin": (0, 2),
+    "alternatives": (1, 1000),
+    "hold_back": (0, 1_000_000),
     "min_label_mass": (0, 1),
 }
-_WHOLE = ("candidates", "top_k", "max_children", "max_simulations", "extra_simulations", "min_evaluations")
+_WHOLE = (
+    "candidates",
+    "top_k",
+    "max_children",
+    "max_simulations",
+    "extra_simulations",
+    "min_evaluations",
+    "alternatives",
+    "hold_back",
+)
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "votes": ("hard", "soft"),
+    "strategy": ("paper", "verify-first"),
+    "votes": ("hard", "soft", "debiased"),
     "on_unscored": ("stop", "release"),
     **dict.fromkeys(
-        ("redraw", "eager_expansion", "widening", "next_turn_ends", "similarity"),
+        ("redraw", "eager_expansion", "widening", "next_turn_ends", "similarity", "first_good"),
         (True, False),
     ),
 }
 
+_OURS = SearchConfig(strategy="verify-first", votes="debiased", min_label_mass=0.01)
+
 PRESETS: dict[str, SearchConfig] = {
+    "fast": _OURS.with_changes(
+        sentence_tokens=(20, 48), alternatives=6, first_good=True, hold_back=0, max_simulations=40
+    ),
+    "balanced": _OURS.with_changes(undecided_margin=0.3),
+    "thorough": _OURS.with_changes(
+        accept_value=0.5,
+        undecided_margin=0.3,
+        alternatives=16,
+        max_children=64,
+        max_simulations=200,
+        hold_back=1000,
+    ),
     "paper-hh": SearchConfig(),
     "paper-adv": SearchConfig(min_evaluations=5, candidate_temperature=2.0, redraw=True),
     "paper-truth": SearchConfig(min_evaluations=16, rollout_endings="", next_turn_ends=False),
     "paper-imdb": SearchConfig(),
 }
-"""The faithful presets; `PRESET_CRITERIA` names what each was judged by in the paper."""
+"""Ours by what one wants, and the faithful ones; `PRESET_CRITERIA` names what each is judged by."""
 
 PRESET_CRITERIA = {
+    "fast": "harmlessness",
+    "balanced": "harmlessness",
+    "thorough": "harmlessness",
     "paper-hh": "harmlessness",
     "paper-adv": "harmlessness-command",
     "paper-truth": "truthfulness",
     "paper-imdb": "positive-sentiment",
 }
 
-DEFAULT_PRESET = "paper-hh"
+DEFAULT_PRESET = "balanced"

@@ -14,9 +14,9 @@ from rain_decoding.plain import PlainSession
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.rain import RainSession, ThinkingSession
 from rain_decoding.scheduler import Scheduler, Task
-from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
-from rain_decoding.self_evaluation.embedding import load_embedder
-from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
+from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
 from rain_decoding.session import Options, Session, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
@@ -189,7 +189,7 @@ class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
     `criterion` is a name, a TOML file, a `Criterion`, or another `Evaluator` in place of self-evaluation;
-    `config` a `SearchConfig` (default: the preset `paper-hh`); `embedding` one of
+    `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
     `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
     reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
     """
@@ -207,6 +207,7 @@ class RainDecoder(Decoder):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
+        parse_embedding(embedding)
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
@@ -217,19 +218,14 @@ class RainDecoder(Decoder):
         return other
 
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
-        if isinstance(criterion, str):
-            criterion = load_criterion(criterion, search_dirs=self.backend.criteria_dirs)
-        if not isinstance(criterion, Criterion):
-            return criterion
         config = self.config
-        return SelfEvaluator(
+        return load_evaluator(
             self.backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
         )
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:
         built = self.build_prompt(prompt, options)
-        overrun = max(self.config.token_set_lengths)
-        limit = token_limit(built, self.backend, options.max_tokens, overrun=overrun)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if self.thinking else RainSession
         return kind(
             self.backend,

@@ -11,19 +11,23 @@ from rain_decoding.randomness import derive_seed
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
 from rain_decoding.search.stopping import best_child
-from rain_decoding.search.tree import Tree
+from rain_decoding.search.tree import Node, Tree
+from rain_decoding.search.verify_first import Rewound, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.session import Session
 from rain_decoding.text_stream import TextStream
 from rain_decoding.types import (
+    Await,
     Completion,
     Decode,
     Decoded,
+    Drop,
     Embed,
     FinishReason,
     Judge,
     Judgement,
+    Launch,
     Stop,
     Tokens,
 )
@@ -99,8 +103,12 @@ class RainSession(Session):
         )
 
     def _search(self, tree: Tree) -> Generator[Any, Any, FinishReason]:
-        """Drive the search: answer its requests and pass on its commits."""
-        running = search(tree)
+        """Run the search of this strategy on the tree."""
+        strategy = verify_first if self.config.strategy == "verify-first" else search
+        return (yield from self._answer(tree, strategy(tree)))
+
+    def _answer(self, tree: Tree, running: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Drive a part of the search: answer its requests and pass on its commits."""
         reply: Any = None
         while True:
             try:
@@ -113,6 +121,13 @@ class RainSession(Session):
                     yield self._commit(tree)
                 case Judge():
                     reply = yield from self._judge(request.tokens)
+                case Rewound():
+                    reply = None
+                    self._forget_beside(request.node)
+                case Launch():
+                    reply = yield Launch(self._answer(tree, request.program))
+                case Await() | Drop():
+                    reply = yield request
                 case Embed():
                     assert self.embedder is not None
                     reply = yield from self.embedder.embed(request, len(self.prompt.tokens))
@@ -134,9 +149,13 @@ class RainSession(Session):
         step = self.commit(
             node.token_set.tokens, value=node.value, visits=node.visits, simulations=tree.simulations
         )
-        judged = self.judge.held(self.backend.codec.decode(self.answer))
-        self.backend.retain(self.owner, [node.tokens, *judged])
+        self._forget_beside(node)
         return step
+
+    def _forget_beside(self, node: Node) -> None:
+        """Give back the memory of what is not on the path to `node`, nor below it."""
+        judged = self.judge.held(self.backend.codec.decode(node.tokens[len(self.prompt.tokens) :]))
+        self.backend.retain(self.owner, [node.tokens, *judged])
 
     def _commit_best_path(self, tree: Tree) -> Generator[Any, Any, None]:
         """Where a budget ends the search, go on along the best judged children while they are not bad."""

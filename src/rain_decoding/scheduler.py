@@ -1,8 +1,9 @@
 """Runs many programs at once: gathers what they ask for and hands it to the backend as one batch.
 
 A program is a generator. It yields a list of backend requests, which may run at the same time, and receives
-the list of their values; or it yields an event, which is passed on to whoever listens, and receives None. A
-program that is to end early receives `Interrupted` instead of values, and may still finish what it has.
+the list of their values; `Launch`, `Await` or `Drop`, to let other programs run beside it; or an event, which
+is passed on to whoever listens, and receives None. A program that is to end early receives `Interrupted`
+instead of values, and may still finish what it has.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Backend, Handle, Reply
-from rain_decoding.types import BackendRequest, FinishReason
+from rain_decoding.types import Await, BackendRequest, Branch, Drop, FinishReason, Launch
 
 Event = TypeVar("Event")
 Result = TypeVar("Result")
-Program = Generator[list[BackendRequest] | Event, Any, Result]
+Program = Generator[list[BackendRequest] | Launch | Await | Drop | Event, Any, Result]
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -36,7 +37,8 @@ def never() -> None:
 class Task(Generic[Event, Result]):
     """A program that runs. `events` are those not yet taken; the numbers what it has cost so far.
 
-    `interruption` is asked before every step; once it names a reason, the program is interrupted.
+    `interruption` is asked before every step; once it names a reason, the program is interrupted. A task that a
+    program launched has that program's task as its `parent`, which bears its costs and its errors.
     """
 
     def __init__(
@@ -44,8 +46,14 @@ class Task(Generic[Event, Result]):
         program: Program[Event, Result],
         owner: int,
         interruption: Callable[[], FinishReason | None] = never,
+        parent: Task | None = None,
     ):
         self.program, self.owner, self.interruption = program, owner, interruption
+        self.parent = parent
+        self.children: list[Task] = []
+        """Launched by the program and not yet done."""
+        self.awaited: tuple[Branch, ...] = ()
+        """The program waits until one of these is done."""
         self.events: deque[Event] = deque()
         self.handles: list[Handle] = []
         """The requests that the program waits for."""
@@ -60,8 +68,14 @@ class Task(Generic[Event, Result]):
 
     @property
     def forwarded(self) -> int:
-        """Tokens forwarded so far, those of unfinished requests included."""
-        return self.answered + sum(handle.forwarded for handle in self.handles)
+        """Tokens forwarded so far, those of unfinished requests and of children included."""
+        running = sum(handle.forwarded for handle in self.handles)
+        return self.answered + running + sum(child.forwarded for child in self.children)
+
+    @property
+    def root(self) -> Task:
+        """The task that a caller started and whose program launched this one, directly or not."""
+        return self.parent.root if self.parent else self
 
 
 class Scheduler:
@@ -102,7 +116,7 @@ class Scheduler:
                 self._resume(task, Interrupted(reason))
         if not self._waiting:
             return
-        active, counters = set(self._waiting.values()), self.backend.counters
+        active, counters = {task.root for task in self._waiting.values()}, self.backend.counters
         before = counters.forward_passes
         replies = self.backend.step()
         for task in active:
@@ -118,9 +132,13 @@ class Scheduler:
         self._end(task)
 
     def _withdraw(self, task: Task) -> None:
+        """Let the task wait for nothing: its requests are cancelled, its children stopped."""
+        task.awaited = ()
         for handle in task.handles:
             if self._waiting.pop(handle, None):
                 self.backend.cancel(handle)
+        for child in list(task.children):
+            self.cancel(child)
 
     def _deliver(self, reply: Reply) -> None:
         task = self._waiting.pop(reply.handle, None)
@@ -133,30 +151,68 @@ class Scheduler:
         if len(task.values) == len(task.handles):
             self._resume(task, [task.values[handle] for handle in task.handles])
 
-    def _resume(self, task: Task, values: list[Any] | Interrupted | None) -> None:
-        """Run a program on to its next requests, with values or an interruption."""
-        task.answered, task.handles, task.values = task.forwarded, [], {}
+    def _resume(self, task: Task, value: Any) -> None:
+        """Run a program on to where it waits, with a value or an interruption."""
+        task.answered += sum(handle.forwarded for handle in task.handles)
+        task.handles, task.values = [], {}
         try:
-            go_on = task.program.throw if isinstance(values, Interrupted) else task.program.send
-            requested = go_on(values)  # type: ignore[arg-type]
-            while not isinstance(requested, list):
-                task.events.append(requested)
-                requested = task.program.send(None)
-            for request in requested:
-                handle = self.backend.submit(request, task.owner)
-                task.handles.append(handle)
-                self._waiting[handle] = task
+            go_on = task.program.throw if isinstance(value, Interrupted) else task.program.send
+            wanted = go_on(value)
+            while not self._waits(task, wanted):
+                wanted = task.program.send(self._serve(task, wanted))
         except StopIteration as stop:
             task.result = stop.value
             self._end(task)
         except Exception as error:
             self._fail(task, error)
 
+    def _waits(self, task: Task, wanted: Any) -> bool:
+        """Whether the program has to wait for what it yielded."""
+        if isinstance(wanted, Await):
+            if not any(child.done for child in wanted.branches):
+                task.awaited = tuple(wanted.branches)
+            return bool(task.awaited)
+        if not isinstance(wanted, list):
+            return False
+        for request in wanted:
+            handle = self.backend.submit(request, task.owner)
+            task.handles.append(handle)
+            self._waiting[handle] = task
+        return True
+
+    def _serve(self, task: Task, wanted: Any) -> Task | None:
+        """Do at once what a program yielded; the reply to it."""
+        match wanted:
+            case Launch():
+                child: Task = Task(wanted.program, task.owner, parent=task)
+                task.children.append(child)
+                self._resume(child, None)
+                return child
+            case Drop():
+                if not wanted.branch.done:
+                    self.cancel(wanted.branch)
+            case Await():
+                pass
+            case _:
+                task.events.append(wanted)
+        return None
+
     def _fail(self, task: Task, error: BaseException) -> None:
-        task.error = error
-        self.cancel(task)
+        """End the task with an error, and with it the whole that it is a part of."""
+        task.root.error = error
+        self.cancel(task.root)
 
     def _end(self, task: Task) -> None:
+        for child in list(task.children):
+            self.cancel(child)
         task.done = True
         if task in self.tasks:
             self.tasks.remove(task)
+        parent = task.parent
+        if parent is None or task not in parent.children:
+            return
+        parent.children.remove(task)
+        parent.answered += task.forwarded
+        if task in parent.awaited:
+            parent.awaited = ()
+            self._resume(parent, None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Tokens = tuple[int, ...]
 """Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
@@ -95,8 +95,8 @@ class Decode:
 
     Ends at an end of sequence, when a marker of `stop` stands in the text, when the text (prefix included)
     ends in one of the characters of `endings`, or after `max_tokens`. Each is tested before a token is drawn, so
-    nothing is drawn after a prefix that already ends so. `seed` None decodes greedily.
-    Reply: `Decoded`.
+    nothing is drawn after a prefix that already ends so; `endings` not before `min_tokens`. `seed` None
+    decodes greedily. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -106,15 +106,21 @@ class Decode:
     top_k: int = 0
     top_p: float = 1.0
     endings: str = ""
+    min_tokens: int = 0
     stop: Stop = Stop()
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Reply to `Decode`: the new tokens and why they end ("ending": one of `Decode.endings`)."""
+    """Reply to `Decode`: the new tokens and why they end ("ending": one of `Decode.endings`).
+
+    `logprob` is the sum of the tokens' log-probabilities in nats (full softmax at temperature 1); being float
+    noise in its last bits, it does not count in comparisons.
+    """
 
     tokens: Tokens
     reason: Literal["stop", "length", "ending"]
+    logprob: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,41 @@ class Embed:
     starts: tuple[int, ...]
 
 
-SearchRequest = TopTokens | Sample | Decode | Judge | Embed
+# Programs (generators of requests) that run beside the one that launches them.
+
+
+class Branch(Protocol):
+    """A launched program: whether it is `done`, and then what it returned as `result`."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def result(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start a program; it runs beside this one and ends with it. Reply, at once: its `Branch`."""
+
+    program: Generator[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until at least one of the branches is done. Reply: None."""
+
+    branches: Sequence[Branch]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Stop a branch, if it is not done. Reply, at once: None."""
+
+    branch: Any
+
+
+SearchRequest = TopTokens | Sample | Decode | Judge | Embed | Launch | Await | Drop
 
 
 @dataclass(frozen=True, slots=True)

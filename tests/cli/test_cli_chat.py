@@ -46,7 +46,7 @@ def test_new_forgets_but_keeps_the_system_message(chat: Any, tmp_path: Path) -> 
 def test_trace_prints_the_last_search(chat: Any) -> None:
     assert "nothing was searched yet" in chat("/trace").err
     shown = chat("Open.", "/trace").out
-    assert "✓ ' No'" in shown and "rewound" in shown
+    assert "✓ ' No, I will not.'" in shown and "rewound" in shown
 
 
 def test_the_criterion_can_be_changed(chat: Any, script: Path, tmp_path: Path) -> None:

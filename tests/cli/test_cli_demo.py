@@ -64,7 +64,7 @@ def test_evaluate_keeps_its_records_and_goes_on(demo_rain: Rain, tmp_path: Path,
     again = json.loads(demo_rain(*options).out)
     assert file.read_text(encoding="utf-8") == whole
     assert again.pop("seconds") <= summary.pop("seconds")
-    assert again == summary and summary["preset"] == "paper-hh"
+    assert again == summary and summary["preset"] == "balanced"
 
 
 def test_records_of_other_settings_are_refused(demo_rain: Rain, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_file_that_holds_no_records_is_left_alone(demo_rain: Rain, tmp_path: P
         (["evaluate", "--n", "1"], "at least 3"),
         (["evaluate", "--n", "1000000"], "too large"),
         (["evaluate", "--decoders", "greedy,best"], "decoders: greedy, sampled"),
-        (["evaluate", "--preset", "none"], "presets: paper-hh"),
+        (["evaluate", "--preset", "none"], "presets: fast, balanced"),
         (["evaluate", "--records", "/no/such/folder/f"], "there is no folder"),
         (["dance"], "No such command"),
     ],

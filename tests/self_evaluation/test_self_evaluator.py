@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,54 @@ def test_soft_votes_are_the_mean_difference_of_the_shares(
     judgement = judged(tmp_path_factory.mktemp("soft"), *rows, votes="soft")
     assert judgement.score == pytest.approx(expected, abs=1e-5)
     assert -1 <= judgement.score <= 1
+
+
+def two_labels(log_odds: float, mass: float) -> tuple[float, float]:
+    """Probabilities of A and B that hold `mass` together."""
+    first = mass / (1 + math.exp(-log_odds))
+    return first, mass - first
+
+
+@given(
+    rows=st.lists(st.lists(st.floats(1e-3, 0.3), min_size=3, max_size=3).map(tuple), min_size=2, max_size=2),
+    count=st.sampled_from([2, 3]),
+)
+@settings(max_examples=25, deadline=None)
+def test_debiased_votes_are_the_mean_of_the_log_odds(
+    rows: list[Any], count: int, tmp_path_factory: Any
+) -> None:
+    rows = [row[:count] for row in rows]
+    # Half of what the neutral option has counts for either side.
+    (a, b), (c, d) = ([p + sum(row[2:]) / 2 for p in row[:2]] for row in rows)
+    mean = (math.log(a / b) + math.log(d / c)) / 2
+    judgement = judged(tmp_path_factory.mktemp("debiased"), *rows, votes="debiased")
+    assert judgement.score == pytest.approx(math.tanh(mean / 2), abs=1e-5)
+
+
+@pytest.mark.parametrize("opinion", [-6.0, -0.5, 0.0, 1.0, 4.0])
+@pytest.mark.parametrize("preference", [-5.0, -1.0, 2.0, 6.0])
+def test_a_preference_for_one_label_cancels(opinion: float, preference: float, tmp_path: Path) -> None:
+    """`opinion` is the log-odds of the positive statement, `preference` what the label A gains anywhere."""
+    rows = two_labels(opinion + preference, 0.9), two_labels(-opinion + preference, 0.6)
+    debiased = judged(tmp_path, *rows, votes="debiased").score
+    assert debiased == pytest.approx(math.tanh(opinion / 2), abs=1e-5)
+    # Without a preference, soft votes say the same.
+    plain = two_labels(opinion, 0.9), two_labels(-opinion, 0.6)
+    assert judged(tmp_path, *plain, votes="soft").score == pytest.approx(debiased, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "score"),
+    [
+        (((0.9, 0.0), (0.0, 0.9)), 1.0),
+        (((0.0, 0.9), (0.9, 0.0)), -1.0),
+        (((0.9, 0.0), (0.9, 0.0)), 0.0),
+        (((0.0, 0.0), (0.0, 0.0)), 0.0),
+        (((0.0, 0.0, 0.9), (0.0, 0.0, 0.9)), 0.0),
+    ],
+)
+def test_debiased_votes_of_impossible_labels(rows: Any, score: float, tmp_path: Path) -> None:
+    assert judged(tmp_path, *rows, votes="debiased").score == pytest.approx(score, abs=1e-9)
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.49, 0.51, 0.9])

@@ -197,6 +197,7 @@ class DecodeJob:
         self.limit = min(request.max_tokens, context_length - len(request.prefix))
         self.stream = None if request.seed is None else uniforms(request.seed)
         self.text = request.prefix
+        self.logprob = 0.0
         self.reason = self._ended(new=0)
 
     @property
@@ -214,7 +215,7 @@ class DecodeJob:
             return "stop"
         if holds_marker(self.codec, self.text, request.stop, new=new or len(self.text)):
             return "stop"
-        if ends_in(self.codec, self.text, request.endings):
+        if len(self.decoded) >= request.min_tokens and ends_in(self.codec, self.text, request.endings):
             return "ending"
         return "length" if len(self.decoded) >= self.limit else None
 
@@ -230,8 +231,9 @@ class DecodeJob:
                 logits, temperature=request.temperature, top_k=request.top_k, top_p=request.top_p
             )
             token = int(sampling.draw(probs, self.stream.random(1))[0])
+        self.logprob += sampling.log_probability(logits[0], token)
         self.text = (*self.text, token)
         self.reason = self._ended(new=1)
 
     def value(self) -> Decoded:
-        return Decoded(self.decoded, self.reason)  # type: ignore[arg-type]
+        return Decoded(self.decoded, self.reason, self.logprob)  # type: ignore[arg-type]

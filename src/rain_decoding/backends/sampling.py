@@ -35,6 +35,13 @@ def _nucleus(probs: np.ndarray, top_p: float) -> np.ndarray:
     return kept / kept.sum(axis=1, keepdims=True)
 
 
+def log_probability(logits: np.ndarray, token: int) -> float:
+    """Natural logarithm of one token's probability, from one row of logits."""
+    largest = logits.max()
+    total = np.exp(logits - largest, dtype=np.float64).sum()
+    return float(logits[token] - largest - np.log(total))
+
+
 def draw(probs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """One token id per row of `probs` `[n, vocabulary]` for uniform numbers `[n]` in [0, 1)."""
     cumulative = np.cumsum(probs, axis=1)

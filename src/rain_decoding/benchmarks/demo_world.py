@@ -1,11 +1,11 @@
-"""The demo world's evaluation: plain decoding, RAIN, and RAIN with the oracle as judge, on held-out requests."""
+"""The demo world's evaluation: decoders answer held-out requests, and the oracle labels the answers."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context, parent_process
 from queue import Empty
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.backends import load_backend
-from rain_decoding.benchmarks.statistics import Estimate, paired_difference, rate, removed_share
+from rain_decoding.benchmarks.contenders import PLAIN, SEARCHES, Contender, contender
 from rain_decoding.config import SearchConfig
-from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoder import Decoder, RainDecoder
 from rain_decoding.demo.judge import OracleEvaluator
 from rain_decoding.demo.world import Request, find_request, label, sample_requests
 from rain_decoding.errors import InputError
@@ -25,9 +25,6 @@ from rain_decoding.types import Completion
 FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""
 
-DECODERS = ("greedy", "sampled", "rain", "rain-oracle")
-CONCURRENCY = 32
-"""Requests that one worker searches at the same time."""
 JOB_SIZE = 256
 """Requests a worker is given at once: many more than run together, since the last ones run alone."""
 
@@ -37,43 +34,46 @@ class Job:
     """Some requests for one decoder and seed; what a worker process is sent."""
 
     decoder: str
+    contender: Contender
     seed: int
     prompts: tuple[str, ...]
-    config: SearchConfig
     embedding: str
     max_tokens: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What an evaluation runs. `n` requests are drawn by `request_seed`, each answered once per decoder and seed."""
+    """What an evaluation runs. `n` requests are drawn by `request_seed`, each answered once per decoder and seed.
+
+    `decoders` are distinct names, see `contenders.FORMS`; `config` is that of those which name no preset.
+    """
 
     n: int
     config: SearchConfig
     seeds: tuple[int, ...] = (0,)
-    decoders: tuple[str, ...] = DECODERS
+    decoders: tuple[str, ...] = (*PLAIN, *SEARCHES)
     embedding: str = "hashing"
     max_tokens: int = 160
     request_seed: int = 0
     workers: int = 1
     requests: tuple[Request, ...] = field(init=False)
+    contenders: dict[str, Contender] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.n < len(FAMILY_SHARES):
             raise InputError(f"n = {self.n}", hint=f"at least {len(FAMILY_SHARES)}")
-        if unknown := set(self.decoders) - set(DECODERS):
-            raise InputError(f"unknown decoders {sorted(unknown)}", hint=f"decoders: {', '.join(DECODERS)}")
+        object.__setattr__(self, "contenders", {name: contender(name, self.config) for name in self.decoders})
         object.__setattr__(self, "requests", tuple(_draw(self.n, self.request_seed)))
 
     def jobs(self, done: set[tuple[str, int, str]]) -> Iterator[Job]:
         """All work that is not in `done`, in chunks."""
         for seed in self.seeds:
-            for decoder in self.decoders:
-                prompts = [r.prompt for r in self.requests if (decoder, seed, r.prompt) not in done]
+            for name, chosen in self.contenders.items():
+                prompts = [r.prompt for r in self.requests if (name, seed, r.prompt) not in done]
                 size = min(JOB_SIZE, -(-len(prompts) // self.workers) or 1)
                 for start in range(0, len(prompts), size):
                     chunk = tuple(prompts[start : start + size])
-                    yield Job(decoder, seed, chunk, self.config, self.embedding, self.max_tokens)
+                    yield Job(name, chosen, seed, chunk, self.embedding, self.max_tokens)
 
     @property
     def samples(self) -> int:
@@ -155,25 +155,25 @@ def _backend() -> Any:
 
 
 @cache
-def _decoder(name: str, config: SearchConfig, embedding: str) -> Decoder:
-    if name in ("greedy", "sampled"):
-        return PlainDecoder(_backend(), temperature=float(name == "sampled"))
-    judge = OracleEvaluator() if name == "rain-oracle" else "harmlessness"
-    return RainDecoder(_backend(), judge, config, embedding=embedding)
+def _decoder(chosen: Contender, embedding: str) -> Decoder:
+    return chosen.decoder(_backend(), OracleEvaluator(), embedding)
 
 
 def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
     """Answer the requests of one job; what was cancelled gives no record."""
-    decoder = _decoder(job.decoder, job.config, job.embedding)
-    finished = decoder.iterate_batch(
-        job.prompts, concurrency=CONCURRENCY, seed=job.seed, max_tokens=job.max_tokens, cancelled=cancelled
+    finished = _decoder(job.contender, job.embedding).iterate_batch(
+        job.prompts,
+        concurrency=job.contender.concurrency,
+        seed=job.seed,
+        max_tokens=job.max_tokens,
+        cancelled=cancelled,
     )
     for index, completion in finished:
         if completion.finish_reason == "cancelled":
             continue
         record = _record(job, job.prompts[index], completion)
-        if job.decoder in ("greedy", "sampled"):
-            judge = _decoder("rain", job.config, job.embedding)
+        if job.contender.kind in PLAIN:
+            judge = _decoder(replace(job.contender, kind="rain"), job.embedding)
             assert isinstance(judge, RainDecoder)
             record["judged"] = judge.judge(record["prompt"], record["text"]).score
         yield record
@@ -200,92 +200,3 @@ def _record(job: Job, prompt: str, completion: Completion) -> dict[str, Any]:
         "malformed": verdict.malformed,
         "usage": asdict(completion.usage),
     }
-
-
-def summarise(records: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
-    """Rates per decoder with 95% intervals, costs per answer, and differences to greedy paired by request and seed."""
-    summary: dict[str, Any] = {
-        "n": plan.n,
-        "seeds": list(plan.seeds),
-        "decoders": {name: _rates([r for r in records if r["decoder"] == name]) for name in plan.decoders},
-    }
-    if "greedy" in plan.decoders:
-        summary["against_greedy"] = {
-            name: _against(records, "greedy", name) for name in plan.decoders if name != "greedy"
-        }
-        reached, ceiling = (
-            summary["against_greedy"].get(name, {}).get("harmful_removed") for name in ("rain", "rain-oracle")
-        )
-        if reached and ceiling and ceiling["value"]:
-            summary["share_of_ceiling"] = round(reached["value"] / ceiling["value"], 4)
-    return summary
-
-
-def _rates(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    by_family = {family: [r for r in records if r["family"] == family] for family in FAMILY_SHARES}
-    rates = {
-        "harmful_on_sensitive": rate([r["harmful"] for r in by_family["sensitive"]]),
-        "helpful_on_benign": rate([r["helpful"] for r in by_family["benign"]]),
-        "helpful_on_look_alikes": rate([r["helpful"] for r in by_family["look-alike"]]),
-        "malformed": rate([r["malformed"] for r in records]),
-        "self_evaluation_accuracy": rate(
-            [(r["judged"] or 0) * (-1 if r["harmful"] else 1) > 0 for r in records if not r["malformed"]]
-        ),
-    }
-    usage = {
-        f"{key}_per_answer": round(float(np.mean([r["usage"][key] for r in records])), 2) if records else None
-        for key in ("search_tokens", "forward_passes", "simulations", "completion_tokens", "rewinds")
-    }
-    reasons = {reason: sum(r["finish_reason"] == reason for r in records) for reason in _reasons(records)}
-    return {**{key: _rounded(value) for key, value in rates.items()}, **usage, "finish_reasons": reasons}
-
-
-def _reasons(records: Iterable[dict[str, Any]]) -> list[str]:
-    return sorted({record["finish_reason"] for record in records})
-
-
-def _against(records: Sequence[dict[str, Any]], base: str, other: str) -> dict[str, Any]:
-    """Paired comparison of two decoders, bootstrapped by subject."""
-    pairs = _pairs(records, base, other)
-    sensitive = [pair for pair in pairs if pair[0]["family"] == "sensitive"]
-    benign = [pair for pair in pairs if pair[0]["family"] == "benign"]
-    look_alike = [pair for pair in pairs if pair[0]["family"] == "look-alike"]
-    return {
-        "harmful_removed": _rounded(
-            removed_share(
-                _column(sensitive, 0, "harmful"), _column(sensitive, 1, "harmful"), _subjects(sensitive)
-            )
-        ),
-        "harmful": _difference(sensitive, "harmful"),
-        "helpful_on_benign": _difference(benign, "helpful"),
-        "helpful_on_look_alikes": _difference(look_alike, "helpful"),
-        "malformed": _difference(pairs, "malformed"),
-    }
-
-
-Pair = tuple[dict[str, Any], dict[str, Any]]
-
-
-def _pairs(records: Sequence[dict[str, Any]], base: str, other: str) -> list[Pair]:
-    bases = {(r["seed"], r["prompt"]): r for r in records if r["decoder"] == base}
-    return [
-        (bases[r["seed"], r["prompt"]], r)
-        for r in records
-        if r["decoder"] == other and (r["seed"], r["prompt"]) in bases
-    ]
-
-
-def _column(pairs: Sequence[Pair], side: int, key: str) -> list[float]:
-    return [float(pair[side][key]) for pair in pairs]
-
-
-def _subjects(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-    return [(pair[0]["kind"], pair[0]["subject"]) for pair in pairs]
-
-
-def _difference(pairs: Sequence[Pair], key: str) -> dict[str, Any] | None:
-    return _rounded(paired_difference(_column(pairs, 1, key), _column(pairs, 0, key), _subjects(pairs)))
-
-
-def _rounded(estimate: Estimate | None) -> dict[str, Any] | None:
-    return estimate.rounded() if estimate else None

@@ -15,9 +15,11 @@ from rich.text import Text
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
 from rain_decoding.cli.records import RecordFile, key
+from rain_decoding.cli.summary import print_summary
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoder import PlainDecoder
 from rain_decoding.errors import InputError
+from rain_decoding.settings import search_config
 from rain_decoding.types import Completion
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def demo(context: typer.Context, seed: o.Seed = 0) -> None:
     from rain_decoding.demo.world import find_request, label
 
     setup = o.set_up("demo")
-    decoders = {"greedy decoding": PlainDecoder(setup.backend), "RAIN (paper-hh)": setup.decoder}
+    decoders = {"greedy decoding": PlainDecoder(setup.backend), f"RAIN ({setup.preset})": setup.decoder}
     table = Table(title="The demo model answers", show_lines=True)
     table.add_column("request", ratio=2)
     for name in decoders:
@@ -105,7 +107,13 @@ def evaluate(
     preset: o.Preset = DEFAULT_PRESET,
     n: Annotated[int, typer.Option(help="Held-out requests: sensitive, benign and look-alikes.")] = 200,
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
-    decoders: Annotated[str, typer.Option(help="Comma-separated.")] = "greedy,sampled,rain,rain-oracle",
+    decoders: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: greedy, sampled, rain, rain-oracle, rain:PRESET@NAME=VALUE, best-of-K, "
+            "rejection-K, verify-regenerate-K."
+        ),
+    ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,
     embedding: o.EmbeddingName = "hashing",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
@@ -116,12 +124,14 @@ def evaluate(
 ) -> None:
     """Measure harmlessness, helpfulness and cost on held-out requests, labelled by the oracle."""
     from rain_decoding.benchmarks import demo_world
+    from rain_decoding.benchmarks.contenders import split_names
+    from rain_decoding.benchmarks.summary import summarise
 
     plan = demo_world.Plan(
         n=n,
-        config=o.search_config(preset, settings),
+        config=search_config(preset, settings),
         seeds=tuple(range(seeds)),
-        decoders=tuple(decoders.split(",")),
+        decoders=split_names(decoders),
         embedding=embedding,
         workers=workers or os.cpu_count() or 1,
     )
@@ -136,11 +146,11 @@ def evaluate(
         err.print(f"stopped after {len(collected)} of {plan.samples} answers: {kept}", markup=False)
         raise typer.Exit(INTERRUPTED)
     seconds = round(time.perf_counter() - started, 1)
-    summary = {**run, **demo_world.summarise(collected, plan), "seconds": seconds}
+    summary = {**run, **summarise(collected, plan), "seconds": seconds}
     if json:
         print_json(summary)
     else:
-        _print_summary(summary)
+        print_summary(summary)
 
 
 def _collect(plan: Plan, file: RecordFile) -> list[dict[str, Any]]:
@@ -160,30 +170,3 @@ def _collect(plan: Plan, file: RecordFile) -> list[dict[str, Any]]:
         except KeyboardInterrupt:
             pass
     return collected
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    columns = {
-        "harmful on sensitive": "harmful_on_sensitive",
-        "helpful on benign": "helpful_on_benign",
-        "helpful on look-alikes": "helpful_on_look_alikes",
-        "malformed": "malformed",
-        "self-evaluation accuracy": "self_evaluation_accuracy",
-    }
-    table = Table(title=f"{summary['preset']}, {summary['n']} held-out requests, seeds {summary['seeds']}")
-    for heading in ("decoder", *columns, "tokens forwarded", "passes", "simulations"):
-        table.add_column(heading)
-    for name, rates in summary["decoders"].items():
-        costs = (rates[f"{key}_per_answer"] for key in ("search_tokens", "forward_passes", "simulations"))
-        table.add_row(name, *(_percent(rates[key]) for key in columns.values()), *map(str, costs))
-    out.print(table)
-    for name, comparison in summary.get("against_greedy", {}).items():
-        out.print(f"{name} removes {_percent(comparison['harmful_removed'])} of greedy's harmful answers")
-    if "share_of_ceiling" in summary:
-        out.print(f"that is {summary['share_of_ceiling']:.1%} of what the oracle as judge removes")
-
-
-def _percent(estimate: dict[str, Any] | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate['value']:.1%} ({estimate['low']:.1%}-{estimate['high']:.1%})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +11,11 @@ import typer
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import status
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, SearchConfig
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS
 from rain_decoding.decoder import RainDecoder
-from rain_decoding.errors import ConfigError, InputError
+from rain_decoding.errors import InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
+from rain_decoding.settings import search_config
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
@@ -65,32 +66,6 @@ def messages(prompt: str, system: str | None) -> str | list[dict[str, str]]:
     if system is None:
         return prompt
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-
-
-def search_config(preset: str, settings: list[str] | None) -> SearchConfig:
-    """The preset with the changes given as NAME=VALUE."""
-    base = SearchConfig.preset(preset)
-    changes: dict[str, Any] = {}
-    for setting in settings or []:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise ConfigError(f"--set {setting!r} is not NAME=VALUE", hint="such as --set candidates=5")
-        changes[name] = _parse(name, text, base)
-    return base.with_changes(**changes)
-
-
-def _parse(name: str, text: str, base: SearchConfig) -> Any:
-    """Read a value of the type the option has."""
-    kinds = {field.name: type(getattr(base, field.name)) for field in fields(base)}
-    kind = kinds.get(name, str)
-    try:
-        if kind is bool:
-            return {"true": True, "false": False, "on": True, "off": False}[text.lower()]
-        if kind is tuple:
-            return tuple(int(part) for part in text.split(","))
-        return kind(text)
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{name} = {text!r} is not a {kind.__name__}") from error
 
 
 def criterion_for(backend: Backend, name: str | None, principle: str | None, preset: str) -> Criterion:

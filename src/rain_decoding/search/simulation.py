@@ -23,15 +23,7 @@ def simulate(tree: Tree) -> Requests:
     text = leaf.tokens + (yield from _roll_out(tree, leaf))
     judgement: Judgement = yield Judge(text)
     tree.simulations += 1
-    tree.record(
-        "judge",
-        node=leaf.id,
-        score=judgement.score,
-        judged=judgement.text,
-        probabilities=[list(order) for order in judgement.probabilities],
-        problem=judgement.problem,
-        remembered=judgement.remembered,
-    )
+    tree.record_judgement(leaf, judgement)
     if judgement.score is None:
         _close(tree, leaf)
         return True
@@ -92,14 +84,7 @@ def _credit(tree: Tree, path: list[Node], score: float, embeddings: np.ndarray |
     leaf = path[-1]
     leaf.passable = True
     similar = back_up(path, score, embeddings, tree.config)
-    tree.record(
-        "backup",
-        score=score,
-        nodes=[
-            {"id": node.id, "visits": node.visits, "evaluations": node.evaluations, "value": node.value}
-            for node in [*path, *similar]
-        ],
-    )
+    tree.record_backup([*path, *similar], score)
     if score < 0:
         tree.rewinds += 1
         tree.record("rewind", node=leaf.id, root=tree.root.id, score=score)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.randomness import derive_seed
-from rain_decoding.types import Candidate, Stop, Tokens, TokenSet
+from rain_decoding.types import Candidate, Judgement, Stop, Tokens, TokenSet
 
 Recorder = Callable[[dict[str, Any]], None]
 """Receives trace events (see `rain_decoding.trace`)."""
@@ -34,6 +34,8 @@ class Node:
     evaluations: int = 0
     value: float = 0.0
     embedding: np.ndarray | None = None
+    score: float | None = None
+    """The judgement of the text that ends here, where there was one without a rollout (verify first)."""
     children: list[Node] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     """Everything proposed here so far, newest proposals first (for widening)."""
@@ -43,7 +45,7 @@ class Node:
     """It was a leaf of a simulation once, so the next one goes through it."""
     expanded: bool = False
     closed: bool = False
-    """Nothing below it can be judged, so selection avoids it."""
+    """Nothing below it can be judged, or all of it is bad, so selection avoids it."""
 
     @property
     def siblings(self) -> Iterator[Node]:
@@ -108,3 +110,26 @@ class Tree:
         """Hand one event to the recorder, if there is one."""
         if self._record:
             self._record({"event": event, **details})
+
+    def record_judgement(self, node: Node, judgement: Judgement) -> None:
+        """Record a judgement of the text that ends at `node` or in its rollout."""
+        self.record(
+            "judge",
+            node=node.id,
+            score=judgement.score,
+            judged=judgement.text,
+            probabilities=[list(order) for order in judgement.probabilities],
+            problem=judgement.problem,
+            remembered=judgement.remembered,
+        )
+
+    def record_backup(self, nodes: Sequence[Node], score: float) -> None:
+        """Record what a score made of the nodes it was credited to."""
+        self.record(
+            "backup",
+            score=score,
+            nodes=[
+                {"id": node.id, "visits": node.visits, "evaluations": node.evaluations, "value": node.value}
+                for node in nodes
+            ],
+        )

@@ -142,9 +142,15 @@ EMBEDDERS: dict[str, Callable[[Backend, str], Embedder]] = {
 
 def load_embedder(name: str, backend: Backend) -> Embedder:
     """The embedder called "hashing", "hidden" or "sbert:NAME_OR_FOLDER"."""
+    kind, model = parse_embedding(name)
+    return EMBEDDERS[kind](backend, model)
+
+
+def parse_embedding(name: str) -> tuple[str, str]:
+    """Kind and model of an embedding's name. Raises `ConfigError` for an unknown one."""
     kind, _, model = name.partition(":")
     if kind not in EMBEDDERS or (kind == "sbert") != bool(model):
         raise ConfigError(
             f"unknown embedding {name!r}", hint="embeddings: hashing, hidden, sbert:NAME_OR_FOLDER"
         )
-    return EMBEDDERS[kind](backend, model)
+    return kind, model

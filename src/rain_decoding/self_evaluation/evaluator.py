@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import log, tanh
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,9 +15,12 @@ import numpy as np
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
 from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens
+
+Votes = Literal["hard", "soft", "debiased"]
+"""How label probabilities become a score, see `SearchConfig.votes`."""
 
 Judging = Generator[list[BackendRequest], list[Any], Judgement]
 """A judgement in progress: it yields requests that may run at the same time."""
@@ -100,7 +105,8 @@ def encode_continuation(codec: Codec, text: str) -> Tokens:
 class SelfEvaluator:
     """Judges answers by one criterion with one model.
 
-    `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities.
+    `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities,
+    "debiased" that difference from the mean log-odds of the orders.
     Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored.
     """
 
@@ -109,7 +115,7 @@ class SelfEvaluator:
         backend: Backend,
         criterion: Criterion,
         *,
-        votes: Literal["hard", "soft"] = "hard",
+        votes: Votes = "hard",
         min_label_mass: float = 0.0,
     ):
         self.backend, self.criterion, self.name = backend, criterion, criterion.name
@@ -117,12 +123,19 @@ class SelfEvaluator:
         self.renderer = Renderer(criterion, backend.codec)
         sample = self.renderer.judge_prompt("", criterion.orders[0])
         self.labels = find_label_tokens(backend.codec, sample, criterion.labels)
+        self.question_length = 0
+        """Tokens behind the conversation in a judge prompt, where the question comes last."""
         if criterion.placement == "prefix":
-            self._pin_prefix()
+            self._measure_prompt()
 
-    def _pin_prefix(self) -> None:
+    def _measure_prompt(self) -> None:
+        """Pin what all judge prompts begin with, and count what comes behind the conversation."""
         order = self.criterion.orders[0]
-        one, other = (self.renderer.encode(self.renderer.judge_prompt(text, order)) for text in ("a", "Z"))
+        one, longer, other = (
+            self.renderer.encode(self.renderer.judge_prompt(text, order)) for text in ("a", "a ...", "Z")
+        )
+        # The last common token may merge with what follows in another answer.
+        self.question_length = len(one) - common_prefix(one, longer) + 1
         shared = one[: common_prefix(one, other)]
         if shared and len(shared) < self.backend.context_length:
             self.backend.pin(shared)
@@ -134,7 +147,7 @@ class SelfEvaluator:
     def score(
         self, probabilities: np.ndarray, order: Sequence[int]
     ) -> tuple[float | None, tuple[float, ...]]:
-        """Score of one order, None below the label mass, and the probability of each statement.
+        """Vote of one order, None below the label mass, and the probability of each statement.
 
         `probabilities` are those of all surface forms, option by option; of several forms the most probable
         counts.
@@ -151,15 +164,43 @@ class SelfEvaluator:
         return _vote(by_statement, self.votes), tuple(by_statement)
 
 
-def _vote(probabilities: Sequence[float], votes: Literal["hard", "soft"]) -> float:
-    """Score from the probabilities of the positive, the negative and perhaps the neutral statement."""
+def load_evaluator(
+    backend: Backend,
+    judge: str | Criterion | Evaluator,
+    *,
+    votes: Votes = "hard",
+    min_label_mass: float = 0.0,
+) -> Evaluator:
+    """Self-evaluation by a criterion, given as such or by name or file; another `Evaluator` stays what it is."""
+    if isinstance(judge, str):
+        judge = load_criterion(judge, search_dirs=backend.criteria_dirs)
+    if isinstance(judge, Criterion):
+        return SelfEvaluator(backend, judge, votes=votes, min_label_mass=min_label_mass)
+    return judge
+
+
+def _vote(probabilities: Sequence[float], votes: Votes) -> float:
+    """Vote of one order from the probabilities of the positive, the negative and perhaps the neutral statement.
+
+    Votes are scores, but for "debiased": log-odds, with half of the neutral probability on either side.
+    """
     positive, negative = probabilities[:2]
     total = sum(probabilities)
+    if votes == "debiased":
+        shared = sum(probabilities[2:]) / 2 + sys.float_info.min
+        return log(positive + shared) - log(negative + shared)
     if votes == "soft":
         return (positive - negative) / total if total else -1.0
     if len(probabilities) == 3 and probabilities[2] > max(positive, negative):
         return 0.0
     return 1.0 if positive > negative else -1.0
+
+
+def _combined(orders: Sequence[float], votes: Votes) -> float:
+    """The score in [-1, 1] that the votes of all orders make."""
+    mean = float(np.mean(orders))
+    # What one label gains by itself is added to the log-odds of one order and taken from those of the other.
+    return tanh(mean / 2) if votes == "debiased" else mean
 
 
 class ConversationJudge:
@@ -181,7 +222,7 @@ class ConversationJudge:
         if prompts is None:
             judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
         else:
-            judgement = yield from self._ask(text, prompts)
+            judgement = yield from self._ask(text, prompts, tokens)
         self._memo[text] = judgement
         return judgement
 
@@ -200,12 +241,20 @@ class ConversationJudge:
         # The last common token may merge with what follows in another answer.
         return [one[: max(common_prefix(one, other) - 1, 1)]]
 
-    def _ask(self, text: str, prompts: list[Tokens]) -> Judging:
+    def _conversation_length(self, prompt: Tokens, tokens: Tokens | None) -> int:
+        """How many tokens of a judge prompt come before the question: what other prompts may share."""
+        if self.evaluator.criterion.placement == "suffix":
+            return common_prefix(prompt, tokens or ())
+        return len(prompt) - self.evaluator.question_length
+
+    def _ask(self, text: str, prompts: list[Tokens], tokens: Tokens | None) -> Judging:
         labels = self.evaluator.labels
         flat = tuple(token for forms in labels.forms for token in forms)
         ready = [prompt[: len(prompt) - labels.dropped] for prompt in prompts]
-        keep = common_prefix(ready[0], ready[-1]) if len(ready) > 1 else len(ready[0])
-        replies = yield [LabelProbabilities(prompt, flat, keep) for prompt in ready]
+        replies = yield [
+            LabelProbabilities(prompt, flat, keep=self._conversation_length(whole, tokens))
+            for prompt, whole in zip(ready, prompts, strict=True)
+        ]
         results = [
             self.evaluator.score(reply, order)
             for reply, order in zip(replies, self.evaluator.criterion.orders, strict=True)
@@ -214,7 +263,7 @@ class ConversationJudge:
         scores = [score for score, _ in results if score is not None]
         if len(scores) < len(results):
             return Judgement(None, text, probabilities, "the labels hold less than min_label_mass")
-        return Judgement(float(np.mean(scores)), text, probabilities)
+        return Judgement(_combined(scores, self.evaluator.votes), text, probabilities)
 
     def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
         """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""

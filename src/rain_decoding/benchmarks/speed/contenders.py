@@ -1,0 +1,175 @@
+"""What is compared: our decoders, each with a cache of its own over the same weights, and `model.generate`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.benchmarks.speed.judge import JudgeOptions
+from rain_decoding.config import PRESETS
+from rain_decoding.decoder import Decoder, PlainDecoder, PromptLike
+from rain_decoding.errors import InputError, UnsupportedError
+from rain_decoding.prompting import build_prompt
+from rain_decoding.text_stream import answer_text
+
+PLAIN = ("plain", "generate")
+"""Plain decoding: ours, and transformers' own."""
+NAIVE, NAIVE_PRESET = "naive", "paper-hh"
+"""RAIN without any reuse: the same draws, every sequence forwarded from its first token on in every step.
+
+Equal sequences of one step are still forwarded once, so it is rather too cheap.
+"""
+
+
+NAMES = (*PLAIN, NAIVE, *PRESETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Answers in their prompts' order; `first_release` are the seconds until the first text, where they are known."""
+
+    texts: list[str]
+    tokens_released: int
+    first_release: float | None
+
+
+class Contender(Protocol):
+    """Something that answers prompts. Slots are tokens whose keys and values are held."""
+
+    name: str
+    pinned_slots: int
+    """What `reset` leaves."""
+
+    @property
+    def peak_slots(self) -> int:
+        """The most since `reset`, pinned ones included."""
+        ...
+
+    def reset(self) -> None:
+        """Forget every conversation."""
+        ...
+
+    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+        """Answer the prompts, `concurrency` at a time. A single one is streamed."""
+        ...
+
+
+class DecoderContender:
+    """One of our decoders on a backend of its own."""
+
+    def __init__(self, name: str, decoder: Decoder):
+        self.name, self.decoder = name, decoder
+        self.reset()
+
+    def reset(self) -> None:
+        backend = self.decoder.backend
+        backend.clear()
+        self.pinned_slots = backend.counters.peak_kv_slots = backend.counters.kv_slots
+
+    @property
+    def peak_slots(self) -> int:
+        return self.decoder.backend.counters.peak_kv_slots
+
+    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+        options: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed}
+        if len(prompts) == 1:
+            return self._stream(prompts[0], options)
+        finished = dict(self.decoder.iterate_batch(prompts, concurrency=concurrency, **options))
+        completions = [finished[index] for index in range(len(prompts))]
+        released = sum(completion.usage.completion_tokens for completion in completions)
+        return Run([completion.text for completion in completions], released, None)
+
+    def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Run:
+        first, started = None, time.perf_counter()
+        with self.decoder.stream(prompt, **options) as stream:
+            for commit in stream:
+                if first is None and commit.text:
+                    first = time.perf_counter() - started
+        completion = stream.completion
+        assert completion is not None
+        return Run([completion.text], completion.usage.completion_tokens, first)
+
+
+class GenerateContender:
+    """`model.generate`, greedy, in padded batches. Its first release is its first token."""
+
+    name = "generate"
+    pinned_slots = 0
+
+    def __init__(self, model: Any, backend: Backend):
+        self.model, self.backend = model, backend
+        self.reset()
+
+    def reset(self) -> None:
+        self.peak_slots = 0
+
+    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+        from rain_decoding.benchmarks.speed.generate import generate
+
+        texts, released, first, started = [], 0, None, time.perf_counter()
+        for begin in range(0, len(prompts), concurrency):
+            built = [build_prompt(prompt, self.backend) for prompt in prompts[begin : begin + concurrency]]
+            tokens = [prompt.tokens for prompt in built]
+            markers = [prompt.markers for prompt in built]
+            answers, stopping = generate(self.model, self.backend.codec, tokens, markers, max_tokens)
+            texts += [answer_text(self.backend.codec, *pair) for pair in zip(built, answers, strict=True)]
+            released += sum(map(len, answers))
+            longest = max(map(len, tokens)) + max(map(len, answers)) - 1
+            self.peak_slots = max(self.peak_slots, len(built) * longest)
+            if len(prompts) == 1 and stopping.first is not None:
+                first = stopping.first - started
+        return Run(texts, released, first)
+
+
+def torch_model(backend: Backend) -> Any:
+    """The model a backend runs. Raises `UnsupportedError` unless it is one on transformers."""
+    model = getattr(getattr(backend, "engine", None), "_model", None)
+    if model is None:
+        raise UnsupportedError(
+            f"{backend.name} is no model on transformers, so its forwards cannot be counted",
+            hint="take --model demo, random or hf:NAME",
+        )
+    return model
+
+
+def check_names(names: Sequence[str], known: Sequence[str] = NAMES) -> None:
+    """Raises `InputError` for an unknown or repeated name."""
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"unknown contenders {unknown}", hint=f"contenders: {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"contenders {list(names)}", hint="name each of them once")
+
+
+def make_contenders(names: Sequence[str], backend: LocalBackend, judge: JudgeOptions) -> list[Contender]:
+    """The contenders of these `NAMES`."""
+    model = torch_model(backend)
+    return [_make(name, model, backend, judge) for name in names]
+
+
+def _make(name: str, model: Any, backend: LocalBackend, judge: JudgeOptions) -> Contender:
+    if name == "generate":
+        return GenerateContender(model, backend)
+    own = _beside(backend, model, naive=name == NAIVE)
+    if name == "plain":
+        return DecoderContender(name, PlainDecoder(own))
+    return DecoderContender(name, judge.decoder(NAIVE_PRESET if name == NAIVE else name, own))
+
+
+def _beside(backend: LocalBackend, model: Any, *, naive: bool) -> LocalBackend:
+    """Another backend over the same weights, with an empty cache, or with none at all."""
+    from rain_decoding.backends.transformers.plain import PlainEngine
+    from rain_decoding.backends.transformers.probe import choose_engine
+
+    length, name = backend.context_length, backend.name
+    engine = PlainEngine(model, length) if naive else choose_engine(model, length, name=name)
+    return LocalBackend(
+        name,
+        engine,
+        backend.codec,
+        criteria_dirs=backend.criteria_dirs,
+        dialogue_header=backend.dialogue_header,
+    )

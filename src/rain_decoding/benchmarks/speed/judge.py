@@ -1,0 +1,55 @@
+"""How RAIN judges in the benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
+from rain_decoding.decoder import RainDecoder
+from rain_decoding.errors import ConfigError, InputError
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
+from rain_decoding.self_evaluation.rendering import Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOptions:
+    """`few_shot` takes the built-in criterion with its examples in place of a model's own short form; `placement`
+    says where the question stands (None: as the criterion has it); `bad_rate` in [0, 1] draws the scores, by
+    `seed` (None: they are the model's own).
+    """
+
+    few_shot: bool = False
+    placement: Literal["prefix", "suffix"] | None = None
+    bad_rate: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bad_rate is not None and not 0 <= self.bad_rate <= 1:
+            raise InputError(f"bad_rate = {self.bad_rate}", hint="a number from 0 to 1")
+
+    def decoder(self, preset: str, backend: Backend) -> RainDecoder:
+        """RAIN with this preset. Raises `ConfigError` where the criterion does not fit into the context."""
+        config = SearchConfig.preset(preset)
+        decoder = RainDecoder(backend, self.criterion(preset, backend), config)
+        if self.bad_rate is None:
+            return decoder
+        return decoder.judged_by(DrawnEvaluator(decoder.evaluator, self.bad_rate, self.seed))
+
+    def criterion(self, preset: str, backend: Backend) -> Criterion:
+        """What the preset is judged by."""
+        name = PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET])
+        criterion = load_criterion(name, search_dirs=() if self.few_shot else backend.criteria_dirs)
+        if self.placement is not None:
+            criterion = replace(criterion, placement=self.placement)
+        renderer = Renderer(criterion, backend.codec)
+        needed = len(renderer.encode(renderer.judge_prompt("", criterion.orders[0])))
+        if criterion.placement == "prefix" and needed >= backend.context_length:
+            raise ConfigError(
+                f"the criterion {name!r} needs {needed} tokens before it reads a conversation, and "
+                f"{backend.name} has a context of {backend.context_length}",
+                hint="leave out --few-shot, or take --model random",
+            )
+        return criterion

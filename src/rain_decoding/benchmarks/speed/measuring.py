@@ -1,0 +1,119 @@
+"""Runs contenders side by side: every prompt, every repeat, in an order that changes with both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.benchmarks.speed.contenders import Contender
+from rain_decoding.benchmarks.speed.forwards import count_forwards
+from rain_decoding.benchmarks.speed.prompts import Families, conversation
+from rain_decoding.benchmarks.speed.sample import Case, Sample
+from rain_decoding.decoder import PromptLike
+from rain_decoding.errors import InputError
+
+WARM_UP_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Prompts that are measured together; `number` counts the units of a case."""
+
+    case: Case
+    number: int
+    prompts: tuple[PromptLike, ...]
+    max_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured: every combination of the lists, `repeats` times.
+
+    `prompt_tokens` are the least lengths of the prompts, reached by earlier turns (0: as they are). With a
+    `concurrency` of 1 every prompt is a unit of its own, else all prompts of a family are one.
+    Raises `InputError` for values out of range.
+    """
+
+    families: Families
+    max_tokens: tuple[int, ...] = (160,)
+    prompt_tokens: tuple[int, ...] = (0,)
+    concurrency: tuple[int, ...] = (1,)
+    repeats: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 1), ("prompt_tokens", 0), ("concurrency", 1)):
+            if min(getattr(self, name), default=-1) < least:
+                raise InputError(
+                    f"{name} = {getattr(self, name)}", hint=f"one or more whole numbers >= {least}"
+                )
+        if self.repeats < 1:
+            raise InputError(f"repeats = {self.repeats}", hint="a whole number >= 1")
+
+    def units(self, backend: Backend) -> list[Unit]:
+        """All units, their prompts as long as asked for with this backend's tokenizer."""
+        return [
+            unit
+            for lengths in product(self.max_tokens, self.prompt_tokens, self.concurrency)
+            for family, prompts in self.families.items()
+            for unit in self._units(family, prompts, backend, *lengths)
+        ]
+
+    def _units(
+        self, family: str, prompts: list[str], backend: Backend, answer: int, least: int, concurrency: int
+    ) -> Iterator[Unit]:
+        case: Case = (
+            ("family", family),
+            ("max_tokens", answer),
+            ("prompt_tokens", least),
+            ("concurrency", concurrency),
+        )
+        asked = [conversation(prompt, number, least, backend) for number, prompt in enumerate(prompts)]
+        size = 1 if concurrency == 1 else len(asked)
+        for number, begin in enumerate(range(0, len(asked), size)):
+            yield Unit(case, number, tuple(asked[begin : begin + size]), answer, concurrency)
+
+
+def run(
+    units: Sequence[Unit], contenders: Sequence[Contender], model: Any, *, repeats: int, seed: int
+) -> Iterator[Sample]:
+    """Yield `repeats` samples per unit and contender, after a first answer of each that does not count."""
+    for contender in contenders:
+        contender.answer(units[0].prompts[:1], max_tokens=WARM_UP_TOKENS, concurrency=1, seed=seed)
+    for repeat in range(repeats):
+        for position, unit in enumerate(units):
+            turn = (repeat + position) % len(contenders)
+            for contender in (*contenders[turn:], *contenders[:turn]):
+                yield measure(contender, unit, model, repeat=repeat, seed=seed)
+
+
+def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Sample:
+    """One contender's work on one unit, from an empty cache."""
+    contender.reset()
+    with count_forwards(model) as forwards:
+        started = time.perf_counter()
+        answered = contender.answer(
+            unit.prompts, max_tokens=unit.max_tokens, concurrency=unit.concurrency, seed=seed
+        )
+        seconds = time.perf_counter() - started
+    return Sample(
+        case=unit.case,
+        contender=contender.name,
+        unit=unit.number,
+        repeat=repeat,
+        answers=len(answered.texts),
+        texts=tuple(answered.texts),
+        seconds=seconds,
+        first_release=answered.first_release,
+        passes=forwards.passes,
+        tokens_forwarded=forwards.tokens,
+        tokens_released=answered.tokens_released,
+        kv_slots=contender.peak_slots - contender.pinned_slots,
+        kv_pinned=contender.pinned_slots,
+        model_seconds=forwards.seconds(),
+    )

@@ -1,0 +1,53 @@
+"""The three measurements of `rain bench`, each from what is asked to the report's results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.benchmarks.speed import measuring, sweep
+from rain_decoding.benchmarks.speed.contenders import Contender, torch_model
+from rain_decoding.benchmarks.speed.machine import bytes_per_slot, describe
+from rain_decoding.benchmarks.speed.report import fits, summarise
+from rain_decoding.benchmarks.speed.sample import Sample
+from rain_decoding.benchmarks.speed.turns import converse
+
+Item = TypeVar("Item")
+Tracked = Callable[[Iterable[Item], int], Iterable[Item]]
+"""Passes items on and shows how many of how many there were."""
+
+
+def compare(
+    plan: measuring.Plan, contenders: Sequence[Contender], backend: LocalBackend, tracked: Tracked
+) -> dict[str, Any]:
+    """Contenders side by side on the same prompts; lines against length where several were asked for."""
+    model, units = torch_model(backend), plan.units(backend)
+    running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed)
+    samples: list[Sample] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
+    results = summarise(samples, bytes_per_slot(model))
+    return {"mode": "compare", "machine": describe(model), "results": results, "fits": fits(samples)}
+
+
+def turns(
+    plan: measuring.Plan, contenders: Sequence[Contender], backend: LocalBackend, tracked: Tracked
+) -> dict[str, Any]:
+    """One conversation with each contender, whose turns are the prompts of the plan's first family."""
+    model = torch_model(backend)
+    prompts = next(iter(plan.families.values()))
+    options = {"max_tokens": plan.max_tokens[0], "seed": plan.seed}
+    taken = (
+        turn for contender in contenders for turn in converse(contender, prompts, backend, model, **options)
+    )
+    results = list(tracked(taken, len(prompts) * len(contenders)))
+    return {"mode": "turns", "machine": describe(model), "results": results}
+
+
+def replay(asked: sweep.Sweep, model: Any, tracked: Tracked) -> dict[str, Any]:
+    """Searches recorded without a model, replayed on this one beside plain decoding."""
+    context = model.config.max_position_embeddings
+    rounds = list(tracked(sweep.record(asked, context), asked.rounds))
+    running = sweep.run(rounds, model, context, asked.repeats)
+    samples: list[Sample] = list(tracked(running, asked.rounds * len(asked.contenders) * asked.repeats))
+    results = summarise(samples, bytes_per_slot(model))
+    return {"mode": "replay", "machine": describe(model), "note": sweep.NOTE, "results": results}

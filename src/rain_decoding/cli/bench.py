@@ -1,0 +1,296 @@
+"""`rain bench`: what RAIN costs beside plain decoding, measured side by side in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rain_decoding.backends import load_backend
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import err, out, print_json, status
+from rain_decoding.errors import InputError, MissingDependencyError, UnsupportedError
+
+if TYPE_CHECKING:
+    from rain_decoding.benchmarks.speed.judge import JudgeOptions
+    from rain_decoding.benchmarks.speed.measuring import Plan
+    from rain_decoding.benchmarks.speed.prompts import Families
+    from rain_decoding.benchmarks.speed.sweep import Sweep
+
+Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
+Report = dict[str, Any]
+
+WIDTH = 200
+"""Characters that a table may take at least."""
+
+TIME = {
+    "seconds": "seconds",
+    "overhead": "overhead",
+    "in total": "overhead_in_total",
+    "first release, s": "first_release_seconds",
+    "host share": "host_share",
+    "answers/s": "answers_per_second",
+    "tokens/s": "tokens_per_second",
+}
+WORK = {
+    "passes": "passes",
+    "passes overhead": "passes_overhead",
+    "tokens forwarded": "tokens_forwarded",
+    "per token released": "forwarded_per_released",
+    "KV slots": "kv_slots",
+    "KV overhead": "kv_overhead",
+    "KV bytes": "kv_bytes",
+    "pinned slots": "kv_pinned_slots",
+}
+TURNS = {
+    name.replace("_", " "): name
+    for name in ("turn", "prompt_tokens", "fresh_tokens", "tokens_released", "tokens_forwarded", "passes")
+}
+FIT = {"cost": "cost", "per released token": "per_released_token", "R²": "r_squared", "at 0": "intercept"}
+"""Columns of the tables, and where the report has them."""
+CASE = ("family", "max_tokens", "prompt_tokens", "concurrency", "distinct", "bad_rate")
+
+ContenderNames = Annotated[str, typer.Option(help="Comma-separated: plain, generate, naive, or presets.")]
+FamilyNames = Annotated[str, typer.Option(help="Comma-separated families of the demo's requests.")]
+PromptFile = Annotated[Path | None, typer.Option(help="File of prompts, one a line, for other models.")]
+N = Annotated[
+    int | None,
+    typer.Option(min=1, help="Prompts per family; raised to the concurrency.", show_default="4; --shape: 1"),
+]
+Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each prompt and contender.")]
+Concurrency = Annotated[str, typer.Option(help="Comma-separated: prompts answered at the same time.")]
+Lengths = Annotated[str, typer.Option(help="Comma-separated: tokens per answer at most.")]
+PromptLengths = Annotated[
+    str, typer.Option(help="Comma-separated: tokens that earlier turns make a prompt long at least.")
+]
+FewShot = Annotated[
+    bool, typer.Option("--few-shot", help="Judge by the built-in criterion with its examples.")
+]
+Placement = Annotated[
+    Literal["prefix", "suffix"] | None, typer.Option(help="Where the judge's question stands.")
+]
+BadRates = Annotated[
+    str | None,
+    typer.Option(help="Draw judgements: share of texts judged bad, 0 to 1. For --shape comma-separated."),
+]
+Turns = Annotated[int | None, typer.Option(min=1, help="Measure one conversation of so many turns instead.")]
+Shape = Annotated[
+    str | None,
+    typer.Option(help="Replay recorded searches on a random tiny, llama-1b, llama-7b or llama-13b instead."),
+]
+Distinct = Annotated[str, typer.Option(help="For --shape: how many of 10 candidates are distinct.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: torch's choice.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw overhead and tokens: .png, .svg or .pdf.")]
+
+
+def bench(
+    model: Annotated[str, typer.Option("--model", "-m", help="As for generate, or random.")] = "demo",
+    contenders: ContenderNames = "plain,generate,fast,balanced,thorough,paper-hh",
+    families: FamilyNames = "sensitive,benign",
+    prompts: PromptFile = None,
+    n: N = None,
+    repeats: Repeats = 3,
+    concurrency: Concurrency = "1",
+    max_tokens: Lengths = "160",
+    prompt_tokens: PromptLengths = "0",
+    few_shot: FewShot = False,
+    placement: Placement = None,
+    bad_rate: BadRates = None,
+    turns: Turns = None,
+    shape: Shape = None,
+    distinct: Distinct = "2,5,10",
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    threads: Threads = None,
+    seed: o.Seed = 0,
+    plot: Plot = None,
+    json: o.Json = False,
+) -> None:
+    """Measure time, forwards and memory of RAIN beside plain decoding. `random` is a random model that never ends."""
+    _prepare(threads, plot, turns)
+    from rain_decoding.benchmarks.speed.judge import JudgeOptions
+    from rain_decoding.benchmarks.speed.measuring import Plan
+    from rain_decoding.benchmarks.speed.sweep import Sweep
+
+    names, lengths = tuple(contenders.split(",")), _numbers("--max-tokens", max_tokens, int)
+    rates = _numbers("--bad-rate", bad_rate, float) if bad_rate else ()
+    if shape is not None or turns is not None:
+        _single("--max-tokens", lengths)
+    if shape is not None:
+        judge = JudgeOptions(few_shot=few_shot, placement=placement, seed=seed)
+        sweep = Sweep(
+            contenders=names,
+            distinct=_numbers("--distinct", distinct, int),
+            bad_rates=rates or (0.0, 0.2, 0.5),
+            n=n or 1,
+            max_tokens=lengths[0],
+            repeats=repeats,
+            judge=judge,
+        )
+        report = _replay(sweep, shape, device, dtype)
+    else:
+        # The random model cannot judge.
+        rate = _single("--bad-rate", rates) if rates else 0.0 if model == "random" else None
+        judge = JudgeOptions(few_shot=few_shot, placement=placement, bad_rate=rate, seed=seed)
+        at_once = _numbers("--concurrency", concurrency, int)
+        plan = Plan(
+            families=_prompts(model, families, prompts, turns or max(n or 4, *at_once)),
+            max_tokens=lengths,
+            prompt_tokens=_numbers("--prompt-tokens", prompt_tokens, int),
+            concurrency=at_once,
+            repeats=repeats,
+            seed=seed,
+        )
+        report = _run(plan, names, judge, model, device, dtype, turns=turns is not None)
+    asked = {"model": shape or model, "judge": asdict(judge), "max_tokens": lengths, "repeats": repeats}
+    _publish({**asked, **report}, plot=plot, json=json)
+
+
+def _prepare(threads: int | None, plot: Path | None, turns: int | None) -> None:
+    """Set the threads, and say at once what would fail after the measurement."""
+    try:
+        import torch
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
+        ) from error
+    if plot is not None:
+        from rain_decoding.benchmarks.speed.plot import check_plot
+
+        if turns is not None:
+            raise InputError("--plot draws no turns", hint="leave out --plot or --turns")
+        check_plot(plot)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _numbers(option: str, text: str, kind: type[Number]) -> tuple[Number, ...]:
+    """The numbers of a comma-separated list."""
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"{option} {text!r}", hint="numbers with commas between them, such as 1,4"
+        ) from error
+
+
+def _single(option: str, numbers: tuple[Number, ...]) -> Number:
+    if len(numbers) > 1:
+        raise InputError(f"{option} holds {len(numbers)} numbers", hint="this measurement takes one")
+    return numbers[0]
+
+
+def _prompts(model: str, families: str, file: Path | None, n: int) -> Families:
+    from rain_decoding.benchmarks.speed.prompts import builtin_prompts, demo_prompts, read_prompts
+
+    if file is not None:
+        return read_prompts(file, n)
+    return demo_prompts(families.split(","), n) if model in ("demo", "random") else builtin_prompts(n)
+
+
+def _replay(sweep: Sweep, shape: str, device: str | None, dtype: str | None) -> Report:
+    from rain_decoding.benchmarks.speed import modes
+    from rain_decoding.benchmarks.speed.shapes import random_model
+
+    with status(f"making {shape}"):
+        model = random_model(shape, device=device, dtype=dtype)
+    return modes.replay(sweep, model, _tracked)
+
+
+def _run(
+    plan: Plan,
+    names: tuple[str, ...],
+    judge: JudgeOptions,
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    *,
+    turns: bool,
+) -> Report:
+    from rain_decoding.benchmarks.speed import modes
+    from rain_decoding.benchmarks.speed.contenders import check_names, make_contenders
+
+    check_names(names)
+    with status(f"loading {model}"):
+        backend = _load(model, device, dtype)
+        contenders = make_contenders(names, backend, judge)
+    return (modes.turns if turns else modes.compare)(plan, contenders, backend, _tracked)
+
+
+def _load(model: str, device: str | None, dtype: str | None) -> LocalBackend:
+    from rain_decoding.benchmarks.speed.random_model import random_backend
+
+    if model == "random":
+        return random_backend()
+    options = {"device": device, "dtype": dtype}
+    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    if not isinstance(backend, LocalBackend):
+        raise UnsupportedError(f"{model} does not run in this process", hint="take demo, random or hf:NAME")
+    return backend
+
+
+def _tracked(items: Iterable[Item], total: int) -> Iterable[Item]:
+    """Pass items on, with a bar on standard error."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress("measured", *columns, console=err, disable=not err.is_terminal) as progress:
+        yield from progress.track(items, total=total)
+
+
+def _publish(report: Report, *, plot: Path | None, json: bool) -> None:
+    """Print the report, and draw it where that is wanted."""
+    results = report["results"]
+    turns = report["mode"] == "turns"
+    varying = [] if turns else [name for name in CASE if len({r.get(name) for r in results}) > 1]
+    if plot is not None:
+        from rain_decoding.benchmarks.speed.plot import plot as draw
+
+        draw(results, varying, plot)
+    if json:
+        print_json(report)
+        return
+    machine = report["machine"]
+    out.print(
+        f"{report['model']}, {machine['dtype']} on {machine['device']}, {machine['threads']} of "
+        f"{machine['cores']} cores, torch {machine['torch']}; medians with quartiles"
+    )
+    for columns in [TURNS] if turns else [TIME, WORK]:
+        _print_table(results, varying, columns)
+    if fits := report.get("fits"):
+        _print_table(fits, [name for name in varying if name != "max_tokens"], FIT)
+    if "note" in report:
+        out.print(report["note"])
+
+
+def _print_table(rows: list[dict[str, Any]], varying: list[str], columns: dict[str, str]) -> None:
+    table = Table()
+    for heading in (*(name.replace("_", " ") for name in varying), "contender", *columns):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in (*varying, "contender", *columns.values())))
+    # Cells cut off in a narrow terminal or file would say nothing.
+    Console(file=out.file, width=max(out.width, WIDTH)).print(table)
+
+
+def _cell(value: Any) -> str:
+    """A figure, or a median with its quartiles where they differ."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        return _number(value)
+    median, low, high = (_number(value[key]) for key in ("median", "low", "high"))
+    return median if low == high else f"{median} ({low}-{high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,0 +1,113 @@
+"""Decoders by name: what each name builds, and which names are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from rain_decoding import (
+    PRESETS,
+    BestOfDecoder,
+    ConfigError,
+    InputError,
+    PlainDecoder,
+    RainDecoder,
+    RegenerateDecoder,
+    RejectionDecoder,
+    SearchConfig,
+)
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.benchmarks.contenders import FORMS, contender, split_names
+from rain_decoding.benchmarks.demo_world import Plan
+from rain_decoding.demo.judge import OracleEvaluator
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+
+OWN = SearchConfig(candidates=3, votes="soft")
+
+
+def built(name: str, backend: LocalBackend) -> object:
+    return contender(name, OWN).decoder(backend, OracleEvaluator(), "hashing")
+
+
+@pytest.mark.parametrize(("name", "temperature"), [("greedy", 0), ("sampled", 1)])
+def test_plain_decoding(demo: LocalBackend, name: str, temperature: float) -> None:
+    decoder = built(name, demo)
+    assert isinstance(decoder, PlainDecoder) and decoder.temperature == temperature
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("rain", OWN),
+        ("rain-oracle", OWN),
+        *((f"rain:{preset}", config) for preset, config in PRESETS.items()),
+        ("rain:paper-hh@similarity=off", SearchConfig(similarity=False)),
+        (
+            "rain:paper-adv@token_set_lengths=2,3@value_threshold=0.5",
+            SearchConfig.preset("paper-adv", token_set_lengths=(2, 3), value_threshold=0.5),
+        ),
+    ],
+)
+def test_searches(demo: LocalBackend, name: str, config: SearchConfig) -> None:
+    decoder = built(name, demo)
+    assert isinstance(decoder, RainDecoder) and decoder.config == config
+    assert isinstance(decoder.evaluator, OracleEvaluator) == (name == "rain-oracle")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "k"),
+    [
+        ("best-of-16", BestOfDecoder, 16),
+        ("rejection-1", RejectionDecoder, 1),
+        ("verify-regenerate-64", RegenerateDecoder, 64),
+    ],
+)
+def test_baselines_have_the_judge_of_the_search(demo: LocalBackend, name: str, kind: type, k: int) -> None:
+    decoder, search = built(name, demo), built("rain", demo)
+    assert isinstance(decoder, kind) and isinstance(search, RainDecoder)
+    assert decoder.k == k  # type: ignore[attr-defined]
+    judge, own = decoder.evaluator, search.evaluator  # type: ignore[attr-defined]
+    assert isinstance(judge, SelfEvaluator) and isinstance(own, SelfEvaluator)
+    assert (judge.criterion, judge.votes) == (own.criterion, own.votes) and judge.votes == "soft"
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 16, 64, 1000])
+def test_best_of_k_fills_a_forward_and_does_not_flood_it(k: int) -> None:
+    requests = contender(f"best-of-{k}", OWN).concurrency
+    assert requests >= 1 and (requests == 1 or requests * k <= 64)
+    assert k in (1, 1000) or requests * k > 32
+    assert contender(f"rejection-{k}", OWN).concurrency == contender("greedy", OWN).concurrency
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "best", "rain:", "rain-", "best-of-0", "best-of-", "best-of-x", "best-of-2.5", "rejection--1"],
+)
+def test_an_unknown_name_is_answered_with_the_forms(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Plan(n=3, config=OWN, decoders=("greedy", name))
+    assert repr(name) in str(caught.value)
+    assert all(form in str(caught.value) for form in FORMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rain:none", "presets: "),
+        ("rain:paper-hh@candidates", "NAME=VALUE"),
+        ("rain:paper-hh@candidates=0", "candidates"),
+        ("rain:paper-hh@size=3", "size"),
+    ],
+)
+def test_unknown_presets_and_settings_are_named(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        contender(name, OWN)
+
+
+def test_a_list_of_names_may_hold_settings_with_commas() -> None:
+    assert split_names("greedy,rain:paper-hh@token_set_lengths=1,4,best-of-2, rain,greedy") == (
+        "greedy",
+        "rain:paper-hh@token_set_lengths=1,4",
+        "best-of-2",
+        "rain",
+    )
+    assert split_names("greedy,") == ("greedy", "")

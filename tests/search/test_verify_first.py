@@ -1,0 +1,318 @@
+"""Verify first against a sequential reference over hundreds of random worlds, and on worlds made by hand."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pytest
+from decoder_worlds import scripted
+from reference.verify_first import ROUNDING, Text, VerifyFirst, VerifyRules, VerifyRun
+from reference.worlds import PUNCTUATION, RandomWorld, random_world
+from search.driver import TOLERANCE, backend_for
+
+from rain_decoding.backends.scripted import ScriptedBackend
+from rain_decoding.config import SearchConfig
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.search.outer_loop import Committed
+from rain_decoding.search.tree import Node, Tree
+from rain_decoding.search.verify_first import Rewound, verify_first
+from rain_decoding.types import Await, Drop, Judge, Judgement, Launch, Stop, Tokens, TopTokens
+
+CASES = 400
+MOST_BY_ROUNDING = 4
+"""Cases that may differ because equal probabilities were rounded otherwise (see the reference's ROUNDING)."""
+
+EXPECTED_EVENTS = {
+    "good": 400,
+    "undecided": 80,
+    "bad": 1000,
+    "unscored": 200,
+    "commit": 300,
+    "sentence: ending": 300,
+    "widened by openings": 200,
+    "widened by samples": 500,
+    "no openings": 25,
+    "repeated": 200,
+    "alternative, good": 100,
+    "alternative, undecided": 25,
+    "turned before undecided": 80,
+    "deep rewind": 100,
+    "given up": 300,
+    "given up, deep": 60,
+    "no simulations left": 200,
+    "no more children": 200,
+    "end: stop": 50,
+    "end: length": 50,
+    "end: unjudged": 20,
+}
+"""How often each thing must at least happen over all cases, so that agreement means something."""
+
+
+@dataclass
+class Run:
+    """A finished search of the package, from the prompt down."""
+
+    tree: Tree
+    first_root: Node
+    finish: str = ""
+    events: list[Committed | Rewound] = field(default_factory=list)
+    forwarded: int = 0
+
+    @property
+    def commits(self) -> list[Tokens]:
+        """The committed sentences."""
+        return [event.node.token_set.tokens for event in self.events if isinstance(event, Committed)]
+
+
+def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) -> Generator[Any, Any, Any]:
+    """The search as a program for the scheduler; the world judges, and takes `delay` steps for it."""
+    reply: Any = None
+    while True:
+        try:
+            request = running.send(reply)
+        except StopIteration as stop:
+            return stop.value
+        match request:
+            case Committed() | Rewound() | Await() | Drop():
+                reply = yield request
+            case Launch():
+                reply = yield Launch(driven(request.program, world, delay))
+            case Judge():
+                for _ in range(delay):
+                    yield [TopTokens(request.tokens, 1)]
+                reply = Judgement(world.judge(request.tokens), "")
+            case _:
+                (reply,) = yield [request]
+
+
+def run_package(
+    world: RandomWorld, config: SearchConfig, *, delay: int = 1, backend: ScriptedBackend | None = None
+) -> Run:
+    """Run the package's search to its end, on the real scheduler."""
+    stop = Stop(world.markers, start=len(world.prompt))
+    tree = Tree(world.prompt, config, seed=world.seed, max_tokens=world.max_tokens, stop=stop)
+    run = Run(tree, tree.root)
+    backend = backend or backend_for(world)
+    task: Task[Any, str] = Task(driven(verify_first(tree), world, delay), owner=1)
+    scheduler = Scheduler(backend)
+    scheduler.start(task)
+    while not task.done:
+        scheduler.step()
+    if task.error:
+        raise task.error
+    assert not backend._jobs, "nothing stays queued"
+    run.events, run.finish, run.forwarded = list(task.events), task.result or "", task.forwarded
+    return run
+
+
+@dataclass(frozen=True)
+class Case:
+    """One search: what `number` stands for. `delay` is how many steps a judgement takes."""
+
+    world: RandomWorld
+    options: dict[str, Any]
+    delay: int
+
+    def run(self) -> Run:
+        """The package's search."""
+        return run_package(
+            self.world, SearchConfig(strategy="verify-first", **self.options), delay=self.delay
+        )
+
+    def reference(self) -> VerifyRun:
+        """The reference's search."""
+        options = {**self.options, "sentence_endings": tuple(self.options["sentence_endings"])}
+        return VerifyFirst(self.world, self.world.vocabulary, VerifyRules(**options)).run()
+
+
+@cache
+def case(number: int) -> Case:
+    """Case `number`: kinds of judges in turn, the rest drawn."""
+    rng = random.Random(f"verify first {number}")
+    judge = ("", "random", "soft", "mostly bad", "bad", "gaps", "mostly gaps", "mostly good")[number % 8]
+    options = {
+        "sentence_endings": "".join(PUNCTUATION),
+        "sentence_tokens": rng.choice(((1, 1), (1, 3), (1, 4), (2, 2), (2, 5), (3, 8), (4, 32))),
+        "accept_value": rng.choice((0.0, 0.0, 0.5, -0.4)),
+        "undecided_margin": rng.choice((0.0, 0.0, 0.3, 0.6)),
+        "alternatives": rng.choice((1, 2, 3, 8)),
+        "hold_back": rng.choice((0, 1, 2, 3, 4, 5, 1000)),
+        "max_children": rng.choice((1, 2, 4, 9, 20)),
+        "max_simulations": rng.choice((2, 6, 20, 60)),
+        "top_k": rng.choice((0, 1, 3, 15)),
+        "candidate_temperature": rng.choice((0.5, 1.0, 1.0, 2.0)),
+        "on_unscored": rng.choice(("stop", "stop", "release")),
+    }
+    # Where all tokens are equally probable, rounding decides.
+    logits = rng.choice(("normal", "normal", "peaked", "flat", "impossible"))
+    limit = rng.choice((7, 12, 17, 30))
+    return Case(
+        random_world(number, logits=logits, judge=judge, max_tokens=limit),
+        options,
+        rng.choice((0, 1, 1, 2, 5)),
+    )
+
+
+def differences(ours: Run, theirs: VerifyRun) -> list[str]:
+    """What differs between the two runs, in words; empty where they agree."""
+    found: list[str] = []
+
+    def same(what: str, one: object, other: object) -> None:
+        if one != other:
+            found.append(f"{what}: {one} instead of {other}")
+
+    def compare(node: Node, text: Text) -> None:
+        where = f"node {list(node.tokens)}"
+        same(f"{where} score", node.score, text.score)
+        same(f"{where} visits", (node.visits, node.evaluations), (text.visits, text.evaluations))
+        same(f"{where} closed", node.closed, text.closed)
+        same(f"{where} draws", node.draws, text.draws)
+        for what, tolerance in (("value", TOLERANCE), ("prior", ROUNDING)):
+            if abs(getattr(node, what) - getattr(text, what)) > tolerance:
+                same(f"{where} {what}", getattr(node, what), getattr(text, what))
+        same(
+            f"{where} children",
+            [child.token_set.tokens for child in node.children],
+            [child.sentence for child in text.children],
+        )
+        for child, other in zip(node.children, text.children, strict=False):
+            compare(child, other)
+
+    same("finish", ours.finish, theirs.finish)
+    same("commits", ours.commits, theirs.commits)
+    same("simulations", ours.tree.simulations, theirs.simulations)
+    turns = [event.node.tokens for event in ours.events if isinstance(event, Rewound)]
+    same("turns", turns, theirs.turns)
+    same("rewinds", ours.tree.rewinds, theirs.rewinds)
+    compare(ours.first_root, theirs.first_root)
+    return found
+
+
+@cache
+def compared(number: int) -> tuple[str, ...]:
+    """What differs in one case."""
+    return tuple(differences(case(number).run(), reference(number)))
+
+
+@cache
+def reference(number: int) -> VerifyRun:
+    return case(number).reference()
+
+
+@pytest.mark.parametrize("judge", range(8))
+def test_trees_agree(judge: int) -> None:
+    failures = {number: compared(number)[:5] for number in range(judge, CASES, 8) if compared(number)}
+    surely = {n: found for n, found in failures.items() if not reference(n).events["decided by rounding"]}
+    assert not surely
+    assert len(failures) <= MOST_BY_ROUNDING, failures
+
+
+def test_everything_happened() -> None:
+    events: Counter[str] = Counter()
+    for number in range(CASES):
+        events += reference(number).events
+    missing = {name: (events[name], least) for name, least in EXPECTED_EVENTS.items() if events[name] < least}
+    assert not missing, f"seen and wanted: {missing}"
+
+
+OPENINGS = {" Sure": 0.4, " Well": 0.3, " Maybe": 0.2, " No": 0.1}
+FOLLOWS = {
+    " Sure": " thing",
+    " thing": ".",
+    " Well": ", let",
+    ", let": " me",
+    " me": " think",
+    " think": ".",
+    " Maybe": ".",
+    " No": " thanks",
+    " thanks": ".",
+    ".": "<end>",
+}
+GOOD_ANSWERS = (" Well, let me think.", " No thanks.")
+
+
+def talk(text: str) -> dict[str, float]:
+    """Four answers of one sentence each; the plain one and the shortest are bad."""
+    return next((({word: 1.0}) for end, word in FOLLOWS.items() if text.endswith(end)), OPENINGS)
+
+
+class CancelledTexts:
+    """The decoded texts of cancelled requests of a backend."""
+
+    def __init__(self, backend: ScriptedBackend, monkeypatch: pytest.MonkeyPatch):
+        self.texts: list[str] = []
+        cancel = backend.cancel
+
+        def noted(handle: Any) -> None:
+            self.texts.append(backend.codec.decode(handle.request.prefix + handle.decoded))
+            cancel(handle)
+
+        monkeypatch.setattr(backend, "cancel", noted)
+
+
+def talking(
+    good: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[list[str], list[str], Run]:
+    """Answers to "?" where only those that begin with one of `good` are good: commits, cancelled texts, run."""
+    backend = scripted(talk, sorted({*OPENINGS, *FOLLOWS}))
+    codec = backend.codec
+    world = RandomWorld(
+        logits=backend.engine.logits,
+        eos=codec.eos,
+        marker_end=lambda answer: False,
+        ends_with_punctuation=lambda tokens: codec.decode(tokens).endswith("."),
+        judge=lambda tokens: 1.0 if codec.decode(tokens)[1:].startswith(good) else -1.0,
+        embed=lambda tokens, start: None,  # type: ignore[arg-type, return-value]
+        prompt=codec.encode("?"),
+        max_tokens=20,
+    )
+    cancelled = CancelledTexts(backend, monkeypatch)
+    config = SearchConfig(
+        **{
+            "strategy": "verify-first",
+            "sentence_tokens": (2, 8),
+            "alternatives": 3,
+            "hold_back": 0,
+            **options,
+        }
+    )
+    run = run_package(world, config, backend=backend)
+    return [codec.decode(tokens) for tokens in run.commits], cancelled.texts, run
+
+
+def test_the_most_probable_good_alternative_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits, cancelled, run = talking(GOOD_ANSWERS, monkeypatch)
+    assert commits == [" Well, let me think.", ""]
+    assert cancelled == ["? Sure thing."], "its end was being decoded ahead of the judgement"
+    # The plain answer, three alternatives, and the end of sequence.
+    assert run.tree.simulations == 5 and run.tree.rewinds == 2
+
+
+def test_the_first_good_alternative_is_taken_and_the_others_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commits, cancelled, run = talking(GOOD_ANSWERS, monkeypatch, first_good=True)
+    assert commits == [" No thanks.", ""]
+    # " No" takes two steps to its end and a third to be judged; " Well" is given three tokens in them.
+    assert cancelled == ["? Sure thing.", "? Well, let me think"]
+    assert run.tree.simulations == 4 and run.tree.rewinds == 2
+    assert all(node.score is not None for node in run.first_root.children)
+    assert run.forwarded < talking(GOOD_ANSWERS, monkeypatch)[2].forwarded
+
+
+def test_a_bad_alternative_drops_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits, cancelled, run = talking(GOOD_ANSWERS[:1], monkeypatch, first_good=True)
+    assert commits == [" Well, let me think.", ""]
+    assert cancelled == ["? Sure thing."]
+    assert run.tree.simulations == 5
+
+
+def test_good_text_is_decoded_once_and_ahead_of_its_judgements(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, cancelled, run = talking((" Sure thing.",), monkeypatch)
+    assert run.events and not any(isinstance(event, Rewound) for event in run.events)
+    assert not cancelled and run.tree.rewinds == 0 and run.tree.simulations == 2
