@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
 from rain_decoding.search.stopping import best_child
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.search.verify_first import Rewound, verify_first
+from rain_decoding.search.verify_first import Rewound, release_good, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.session import Session
@@ -85,12 +85,17 @@ class RainSession(Session):
         except Interrupted as interrupted:
             reason = interrupted.reason
         if reason == "budget":
-            yield from self._commit_best_path(tree)
+            yield from self._answer(tree, self._salvage(tree))
         self.complete = True
         if self.answer and reason not in ("cancelled", "unjudged"):
             final = yield from self._judge(self.prompt.tokens + self.answer)
             self.score = final.score
         return reason
+
+    def kept_sequences(self) -> Iterable[Tokens]:
+        """Also what the judge has read of the conversation."""
+        yield from super().kept_sequences()
+        yield from self.judge.held(self.backend.codec.decode(self.answer))
 
     def _tree(self) -> Tree:
         return Tree(
@@ -157,11 +162,13 @@ class RainSession(Session):
         judged = self.judge.held(self.backend.codec.decode(node.tokens[len(self.prompt.tokens) :]))
         self.backend.retain(self.owner, [node.tokens, *judged])
 
-    def _commit_best_path(self, tree: Tree) -> Generator[Any, Any, None]:
-        """Where a budget ends the search, go on along the best judged children while they are not bad."""
+    def _salvage(self, tree: Tree) -> Generator[Committed, None, None]:
+        """Where a budget ends the search, go on as far as the text was judged good."""
+        if self.config.strategy == "verify-first":
+            yield from release_good(tree)
+            return
         while (best := best_child(tree.root)) and best.value >= 0 and not tree.finished(tree.root):
-            commit(tree, best)
-            yield self._commit(tree)
+            yield commit(tree, best)
 
     def _record(self, event: dict[str, Any]) -> None:
         """Add an event to the trace, with the text of its tokens."""

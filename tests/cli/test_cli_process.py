@@ -118,3 +118,28 @@ def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> 
     kept = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert 1 <= len(kept) < 500
     assert len({record["prompt"] for record in kept}) == len(kept)
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    arguments = (
+        "demo",
+        "evaluate",
+        "--n",
+        "500",
+        "--decoders",
+        "greedy",
+        "--workers",
+        "2",
+        "--records",
+        file,
+    )
+    ours, theirs = pty.openpty()
+    with start(*arguments, stderr=theirs) as process:
+        os.close(theirs)
+        read_terminal(ours, until=r"[1-9]\d*/500")
+        process.kill()
+        # The terminal is closed once nobody holds it any more: neither the command nor a worker.
+        read_terminal(ours)
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    assert file.read_text(encoding="utf-8").count("\n") < 500

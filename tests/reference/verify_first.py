@@ -221,6 +221,8 @@ class VerifyFirst:
                 leaves = list(self.leaves(node))
                 worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]
                 least_bad = self.best(leaves, worths, "given up")
+                scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
+                self.events["given up, by probability"] += least_bad.score != max(scores)
                 self.events["given up, deep"] += len(self.path(least_bad)) > 1
                 self.commit(least_bad, held=0)
                 return least_bad

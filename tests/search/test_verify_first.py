@@ -44,6 +44,7 @@ EXPECTED_EVENTS = {
     "deep rewind": 100,
     "given up": 300,
     "given up, deep": 60,
+    "given up, by probability": 10,
     "no simulations left": 200,
     "no more children": 200,
     "end: stop": 50,
@@ -134,11 +135,11 @@ class Case:
 def case(number: int) -> Case:
     """Case `number`: kinds of judges in turn, the rest drawn."""
     rng = random.Random(f"verify first {number}")
-    judge = ("", "random", "soft", "mostly bad", "bad", "gaps", "mostly gaps", "mostly good")[number % 8]
+    judge = ("soft", "random", "soft", "mostly bad", "bad", "gaps", "mostly gaps", "mostly good")[number % 8]
     options = {
         "sentence_endings": "".join(PUNCTUATION),
         "sentence_tokens": rng.choice(((1, 1), (1, 3), (1, 4), (2, 2), (2, 5), (3, 8), (4, 32))),
-        "accept_value": rng.choice((0.0, 0.0, 0.5, -0.4)),
+        "accept_value": rng.choice((0.0, 0.0, 0.5, 0.9, -0.4)),
         "undecided_margin": rng.choice((0.0, 0.0, 0.3, 0.6)),
         "alternatives": rng.choice((1, 2, 3, 8)),
         "hold_back": rng.choice((0, 1, 2, 3, 4, 5, 1000)),
@@ -148,9 +149,13 @@ def case(number: int) -> Case:
         "candidate_temperature": rng.choice((0.5, 1.0, 1.0, 2.0)),
         "on_unscored": rng.choice(("stop", "stop", "release")),
     }
+    if number % 8 == 0:  # hardly anything is good enough, but some things are better than others
+        options |= {"accept_value": 0.9, "max_simulations": rng.choice((20, 60))}
+    if number % 8 == 2:  # much is undecided, unless the text ends there
+        options |= {"undecided_margin": 0.6, "alternatives": 8, "max_children": 9}
     # Where all tokens are equally probable, rounding decides.
     logits = rng.choice(("normal", "normal", "peaked", "flat", "impossible"))
-    limit = rng.choice((7, 12, 17, 30))
+    limit = 5 if number % 8 == 2 else rng.choice((7, 12, 17, 30))
     return Case(
         random_world(number, logits=logits, judge=judge, max_tokens=limit),
         options,
@@ -256,17 +261,22 @@ class CancelledTexts:
 
 
 def talking(
-    good: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, **options: Any
+    good: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, *, score_of_maybe: float = -1.0, **options: Any
 ) -> tuple[list[str], list[str], Run]:
     """Answers to "?" where only those that begin with one of `good` are good: commits, cancelled texts, run."""
     backend = scripted(talk, sorted({*OPENINGS, *FOLLOWS}))
     codec = backend.codec
+
+    def judge(tokens: Tokens) -> float:
+        answer = codec.decode(tokens)[1:]
+        return 1.0 if answer.startswith(good) else score_of_maybe if answer.startswith(" Maybe") else -1.0
+
     world = RandomWorld(
         logits=backend.engine.logits,
         eos=codec.eos,
         marker_end=lambda answer: False,
         ends_with_punctuation=lambda tokens: codec.decode(tokens).endswith("."),
-        judge=lambda tokens: 1.0 if codec.decode(tokens)[1:].startswith(good) else -1.0,
+        judge=judge,
         embed=lambda tokens, start: None,  # type: ignore[arg-type, return-value]
         prompt=codec.encode("?"),
         max_tokens=20,
@@ -310,6 +320,13 @@ def test_a_bad_alternative_drops_no_others(monkeypatch: pytest.MonkeyPatch) -> N
     assert commits == [" Well, let me think.", ""]
     assert cancelled == ["? Sure thing."]
     assert run.tree.simulations == 5
+
+
+def test_an_undecided_alternative_drops_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"first_good": True, "undecided_margin": 0.5, "score_of_maybe": 0.2}
+    commits, cancelled, _ = talking(GOOD_ANSWERS, monkeypatch, **options)
+    assert commits == [" No thanks.", ""]
+    assert cancelled == ["? Sure thing.", "? Well, let me think"]
 
 
 def test_good_text_is_decoded_once_and_ahead_of_its_judgements(monkeypatch: pytest.MonkeyPatch) -> None:

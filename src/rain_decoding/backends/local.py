@@ -91,7 +91,7 @@ class LocalBackend:
 
     def _advance(self, handle: Handle, job: Job, logits: np.ndarray, rows: dict[Tokens, int]) -> Reply | None:
         own = logits[[rows[sequence] for sequence in job.wants()]]
-        if np.isnan(own).any() or np.isneginf(own).all(axis=1).any():
+        if not np.isfinite(own.max(axis=1)).all():  # NaN somewhere, or nothing but -inf
             del self._jobs[handle]
             return Reply(handle, error=_not_a_number(self.name))
         job.advance(own)
@@ -118,7 +118,7 @@ class LocalBackend:
 
     def _count(self, forwarded: int) -> None:
         counters = self.counters
-        counters.forward_passes += 1
+        counters.forward_passes += forwarded > 0  # what is answered from the cache runs no forward
         counters.tokens_forwarded += forwarded
         counters.kv_slots = self.engine.slots_used
         counters.peak_kv_slots = max(counters.peak_kv_slots, counters.kv_slots)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -128,24 +130,26 @@ _stopped: Any = None
 
 
 def _start_worker(records: Any, stopped: Any) -> None:
-    """One thread each, and Ctrl-C is the parent's affair."""
+    """One thread each; Ctrl-C is the parent's affair, and a parent that is killed takes its workers along."""
     import torch
 
     global _records, _stopped
     _records, _stopped = records, stopped
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(job: Job) -> None:
-    for record in run_job(job, cancelled=_unwanted):
+    for record in run_job(job, cancelled=_stopped.is_set):
         _records.put(record)
-
-
-def _unwanted() -> bool:
-    """Whether the parent wants no more, or is gone."""
-    parent = parent_process()
-    return _stopped.is_set() or parent is None or not parent.is_alive()
 
 
 @cache

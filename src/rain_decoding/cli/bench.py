@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 Number = TypeVar("Number", int, float)
 Report = dict[str, Any]
 
-WIDTH = 200
+WIDTH = 240
 """Characters that a table may take at least."""
 
 TIME = {

@@ -197,6 +197,13 @@ def _good_enough(tree: Tree, node: Node) -> bool:
     return not _is_bad(tree, node)
 
 
+def release_good(tree: Tree) -> Generator[Committed, None, None]:
+    """Commit the path to the longest text that was judged good, where the search cannot go on."""
+    good = [node for node in _below(tree.root) if _is_good(tree, node) and not node.closed]
+    if good:
+        yield from _release(tree, max(good, key=lambda node: len(node.tokens)), held=0)
+
+
 def _release(tree: Tree, node: Node, held: int) -> Generator[Committed, None, None]:
     """Commit the path to `node`, but for the last `held` sentences."""
     path = [node]

@@ -159,7 +159,7 @@ class TrieEngine:
             raise
         rows = [fresh[node] if node in fresh else self._logits.get(node) for node in plan.ends]
         logits = np.stack([row for row in rows if row is not None])
-        if np.isnan(logits).any():
+        if np.isnan(logits.max()):
             return self._isolate(sequences, owners, logits, plan)
         for node, row in fresh.items():
             self._logits.put(node, row)
