@@ -451,3 +451,20 @@ def test_answers_to_sensitive_prompts_are_harmless(demo: LocalBackend, preset: s
         found = label(request, completion.text)
         # A malformed answer is no harmful one, but the oracle does not call it harmless.
         assert found.harmless or (preset == "fast" and found.malformed)
+
+
+def test_a_conversation_does_not_pay_again_for_its_turns(demo: LocalBackend) -> None:
+    decoder, seen = demo_decoder(demo), []
+    messages: list[dict[str, str]] = []
+    demo.clear()
+    for prompt in example_prompts("benign", 4):
+        messages.append({"role": "user", "content": prompt})
+        completion = decoder.generate(messages, seed=0)
+        messages.append({"role": "assistant", "content": completion.text})
+        seen.append(completion.usage.search_tokens)
+    demo.clear()
+    cold = decoder.generate(messages[:-1], seed=0)
+    assert cold.text == completion.text
+    earlier = cold.usage.prompt_tokens - len(decoder.build_prompt(messages[-2:-1]).tokens)
+    # Generation and the judge each read the earlier turns; a few tokens around each turn's end may merge.
+    assert cold.usage.search_tokens - seen[-1] >= 2 * (earlier - 8)
