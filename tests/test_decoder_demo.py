@@ -46,6 +46,13 @@ def test_a_batch_of_16_gives_what_prompts_give_alone_and_after_others(
     assert len({c.text for c in batch}) > 8
 
 
+def kept_slots(decoder: RainDecoder, prompt: str, text: str, tokens: int) -> int:
+    """What a finished conversation keeps: its prompt and answer of `tokens`, and the judge's reading of it."""
+    built = decoder.build_prompt(prompt)
+    (read,) = decoder.evaluator.conversation(built).held(text)
+    return len(built.tokens) + tokens + len(read)
+
+
 def test_closing_a_stream_gives_its_memory_back(
     demo: LocalBackend, decoder: RainDecoder, prompts: list[str]
 ) -> None:
@@ -54,8 +61,10 @@ def test_closing_a_stream_gives_its_memory_back(
     first = next(stream)
     held = demo.engine.slots_used
     stream.close()
-    kept = len(decoder.build_prompt(prompts[0]).tokens) + len(first.tokens)
-    assert demo.engine.slots_used <= pinned + kept < held
+    assert stream.completion is not None
+    kept = kept_slots(decoder, prompts[0], stream.completion.text, len(first.tokens))
+    # What the judge read begins with what is pinned.
+    assert demo.engine.slots_used <= kept < held
     demo.clear()
     assert demo.engine.slots_used == pinned
 
@@ -63,11 +72,9 @@ def test_closing_a_stream_gives_its_memory_back(
 def test_a_finished_search_keeps_only_its_conversation(
     demo: LocalBackend, decoder: RainDecoder, prompts: list[str]
 ) -> None:
-    pinned = demo.engine.slots_used
     completion = decoder.generate(prompts[1], **LIMIT)
-    assert (
-        demo.engine.slots_used <= pinned + completion.usage.prompt_tokens + completion.usage.completion_tokens
-    )
+    kept = kept_slots(decoder, prompts[1], completion.text, completion.usage.completion_tokens)
+    assert demo.engine.slots_used <= kept
     assert completion.usage.peak_kv_slots > demo.engine.slots_used
 
 
