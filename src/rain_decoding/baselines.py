@@ -47,7 +47,7 @@ class JudgedSession(Session):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.judged: list[Judged] = []
+        self.scored: list[Judged] = []
         """Without those that could not be judged."""
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
@@ -56,9 +56,9 @@ class JudgedSession(Session):
             yield from self._decode_rounds()
         except Interrupted as interrupted:
             reason = interrupted.reason
-        if not self.judged or reason == "cancelled":
+        if not self.scored or reason == "cancelled":
             return reason or "unjudged"
-        best = max(self.judged)
+        best = max(self.scored)
         self.score = best.score
         yield self.commit(best.decoded.tokens, value=best.score)
         return reason or ("stop" if best.decoded.reason == "stop" else "length")
@@ -72,7 +72,7 @@ class JudgedSession(Session):
                 order -= 1
             while running := [branch for branch in branches if not branch.done]:
                 yield Await(running)
-            if any(answer.score > 0 for answer in self.judged):
+            if any(answer.score > 0 for answer in self.scored):
                 return
 
     def _attempt(self, number: int | None, order: int) -> Generator[Any, Any, None]:
@@ -82,14 +82,9 @@ class JudgedSession(Session):
         stop = Stop(self.prompt.markers, len(prompt))
         decoded: Decoded
         (decoded,) = yield [Decode(prompt, self.limit, seed=seed, stop=stop)]
-        answer = self.backend.codec.decode(decoded.tokens)
-        judgement = yield from self.judge.judge(answer, prompt + decoded.tokens)
-        self.warnings[:] = self.judge.warnings
-        if not judgement.remembered:
-            self.usage.self_evaluations += 1
-            self.usage.unscored += judgement.score is None
+        judgement = yield from self.judged(self.judge, prompt + decoded.tokens)
         if judgement.score is not None:
-            self.judged.append(Judged(judgement.score, decoded.logprob, order, decoded))
+            self.scored.append(Judged(judgement.score, decoded.logprob, order, decoded))
 
 
 class JudgedDecoder(Decoder, ABC):

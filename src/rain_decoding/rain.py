@@ -26,7 +26,6 @@ from rain_decoding.types import (
     Embed,
     FinishReason,
     Judge,
-    Judgement,
     Launch,
     Stop,
     Tokens,
@@ -88,7 +87,7 @@ class RainSession(Session):
             yield from self._answer(tree, self._salvage(tree))
         self.complete = True
         if self.answer and reason not in ("cancelled", "unjudged"):
-            final = yield from self._judge(self.prompt.tokens + self.answer)
+            final = yield from self.judged(self.judge, self.prompt.tokens + self.answer)
             self.score = final.score
         return reason
 
@@ -125,7 +124,7 @@ class RainSession(Session):
                     reply = None
                     yield self._commit(tree)
                 case Judge():
-                    reply = yield from self._judge(request.tokens)
+                    reply = yield from self.judged(self.judge, request.tokens)
                 case Rewound():
                     reply = None
                     self._forget_beside(request.node)
@@ -138,15 +137,6 @@ class RainSession(Session):
                     reply = yield from self.embedder.embed(request, len(self.prompt.tokens))
                 case _:
                     (reply,) = yield [request]
-
-    def _judge(self, tokens: Tokens) -> Generator[Any, Any, Judgement]:
-        answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
-        judgement = yield from self.judge.judge(answer, tokens)
-        self.warnings[:] = self.judge.warnings
-        if not judgement.remembered:
-            self.usage.self_evaluations += 1
-            self.usage.unscored += judgement.score is None
-        return judgement
 
     def _commit(self, tree: Tree) -> Any:
         """Release the committed text and give back the memory of what it leaves behind."""

@@ -11,8 +11,9 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted, Task
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.text_stream import TextStream, answer_text
-from rain_decoding.types import Commit, Completion, FinishReason, Tokens, Usage
+from rain_decoding.types import Commit, Completion, FinishReason, Judgement, Tokens, Usage
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -114,6 +115,16 @@ class Session:
         self.answer += tokens
         piece = self.stream.push(self.answer)
         return Commit(piece, tokens, value, visits, simulations)
+
+    def judged(self, judge: ConversationEvaluator, tokens: Tokens) -> Generator[Any, Any, Judgement]:
+        """Have the answer in `tokens`, prompt included, judged, and count it."""
+        answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
+        judgement = yield from judge.judge(answer, tokens)
+        self.warnings[:] = judge.warnings
+        if not judgement.remembered:
+            self.usage.self_evaluations += 1
+            self.usage.unscored += judgement.score is None
+        return judgement
 
     def run(self) -> Generator[Any, Any, Completion]:
         """The whole program: `steps`, then the last piece of text, then the completion."""

@@ -90,20 +90,15 @@ def read_terminal(descriptor: int, until: str | None = None) -> str:
     return shown.decode(errors="replace")
 
 
+def evaluation(records: Path, workers: int) -> tuple[str | Path, ...]:
+    """Arguments of an evaluation that takes long enough to be stopped in the middle."""
+    size = ("--n", "500", "--decoders", "greedy", "--workers", str(workers))
+    return ("demo", "evaluate", *size, "--records", records)
+
+
 def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
-    arguments = (
-        "demo",
-        "evaluate",
-        "--n",
-        "500",
-        "--decoders",
-        "greedy",
-        "--workers",
-        "1",
-        "--records",
-        file,
-    )
+    arguments = evaluation(file, workers=1)
     ours, theirs = pty.openpty()
     with start(*arguments, "--json", stderr=theirs) as process:
         os.close(theirs)
@@ -122,18 +117,7 @@ def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
-    arguments = (
-        "demo",
-        "evaluate",
-        "--n",
-        "500",
-        "--decoders",
-        "greedy",
-        "--workers",
-        "2",
-        "--records",
-        file,
-    )
+    arguments = evaluation(file, workers=2)
     ours, theirs = pty.openpty()
     with start(*arguments, stderr=theirs) as process:
         os.close(theirs)

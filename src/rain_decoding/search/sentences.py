@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import exp, log
-from typing import Any
 
+from rain_decoding.search.expansion import Requests
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.types import Candidate, Decode, Decoded, Judge, Tokens, TokenSet, TopTokens
 
 LEAST_SHARE = 0.02
 """A first token less probable than this share of the most probable one opens no alternative."""
-
-Steps = Generator[Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +32,12 @@ class Proposal:
     decode: Decode
 
 
-def plain_sentence(tree: Tree, node: Node) -> Steps:
+def plain_sentence(tree: Tree, node: Node) -> Requests:
     """Plain decoding's next sentence after a node, a `Sentence`."""
     return (yield from _complete(Proposal(node, (), 0.0, _decode(tree, node, ()))))
 
 
-def alternative(proposal: Proposal, seen: set[Tokens]) -> Steps:
+def alternative(proposal: Proposal, seen: set[Tokens]) -> Requests:
     """Complete a proposal and have it judged: `(Sentence, Judgement)`, or None for one that was `seen`."""
     sentence: Sentence = yield from _complete(proposal)
     if sentence.token_set.tokens in seen:
@@ -49,7 +47,7 @@ def alternative(proposal: Proposal, seen: set[Tokens]) -> Steps:
     return sentence, judgement
 
 
-def openings(tree: Tree, node: Node, count: int) -> Steps:
+def openings(tree: Tree, node: Node, count: int) -> Requests:
     """Up to `count` proposals that begin with other tokens than the children, continued greedily; once per node."""
     if node.candidates:
         return []
@@ -95,7 +93,7 @@ def _decode(tree: Tree, node: Node, opening: Tokens, seed: int | None = None) ->
     )
 
 
-def _complete(proposal: Proposal) -> Steps:
+def _complete(proposal: Proposal) -> Requests:
     decoded: Decoded = yield proposal.decode
     tokens = proposal.opening + decoded.tokens
     logprob = proposal.logprob + decoded.logprob
