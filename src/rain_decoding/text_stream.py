@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from rain_decoding.backends.base import Codec
+from rain_decoding.backends.endings import INCOMPLETE
 from rain_decoding.prompting import Prompt
 from rain_decoding.types import Tokens
-
-REPLACEMENT = "\ufffd"
-"""What decoders write for bytes that are no character yet."""
 
 
 class TextStream:
@@ -58,10 +56,10 @@ def _whole_characters(codec: Codec, tokens: Tokens) -> str:
     so up to three tokens are left out in search of the longest text.
     """
     text = codec.decode(tokens)
-    if not text.endswith(REPLACEMENT):
+    if not text.endswith(INCOMPLETE):
         return text
     shorter = (tokens[: len(tokens) - missing] for missing in range(min(4, len(tokens))))
-    return max((codec.decode(part).rstrip(REPLACEMENT) for part in shorter), key=len)
+    return max((codec.decode(part).rstrip(INCOMPLETE) for part in shorter), key=len)
 
 
 def _stripped(prompt: Prompt, text: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rain_decoding.backends import sampling
 from rain_decoding.backends.base import Codec
+from rain_decoding.backends.endings import ends_in, holds_marker
 from rain_decoding.randomness import uniforms
 from rain_decoding.types import (
     BackendRequest,
@@ -17,7 +18,6 @@ from rain_decoding.types import (
     HiddenStates,
     LabelProbabilities,
     Sample,
-    Stop,
     Tokens,
     TokenSet,
     TopTokens,
@@ -61,21 +61,6 @@ def make_job(request: BackendRequest, codec: Codec, context_length: int) -> Job:
             return IdleJob()
 
 
-def holds_marker(codec: Codec, tokens: Tokens, stop: Stop, new: int) -> bool:
-    """Whether one of the last `new` tokens completed a marker in the text after the prompt."""
-    if not stop.markers:
-        return False
-    # A token holds at least one byte of text, so no marker that ends in the new tokens begins before this window.
-    window = new + 8 + max(len(marker.encode()) for marker in stop.markers)
-    text = codec.decode(tokens[max(stop.start, len(tokens) - window) :])
-    return any(marker in text for marker in stop.markers)
-
-
-def ends_in(codec: Codec, tokens: Tokens, endings: str) -> bool:
-    """Whether the text of the tokens ends in one of the characters `endings`."""
-    return bool(endings) and codec.decode(tokens[-8:])[-1:] in tuple(endings)
-
-
 class IdleJob:
     """A request that the backend serves without token steps."""
 
@@ -115,7 +100,7 @@ class TopTokensJob(OneRowJob):
         self.request, self.codec = request, codec
 
     def advance(self, logits: np.ndarray) -> None:
-        probs = sampling.probabilities(logits, temperature=self.request.temperature)[0]
+        probs = sampling.softmax(logits[0], self.request.temperature)
         self._value = [
             Candidate(self._token_set(token), probability)
             for token, probability in sampling.most_probable(probs, self.request.count)
@@ -135,7 +120,7 @@ class LabelJob(OneRowJob):
         self.request = request
 
     def advance(self, logits: np.ndarray) -> None:
-        self._value = sampling.probabilities(logits)[0][list(self.request.labels)]
+        self._value = sampling.softmax(logits[0])[list(self.request.labels)]
         self.done = True
 
 
@@ -160,18 +145,20 @@ class SampleJob:
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
-        probs = sampling.probabilities(logits, temperature=request.temperature, top_k=request.top_k)
+        ids, probs = sampling.conditionals(logits, temperature=request.temperature, top_k=request.top_k)
         position = len(self.sets[self.open[0]])
-        tokens = sampling.draw(probs, self.uniforms[self.open, position])
+        places = sampling.draw(probs, self.uniforms[self.open, position])
         if request.greedy and self.open[0] == 0:
-            tokens[0] = np.argmax(probs[0])
-        self.probabilities[self.open] *= probs[np.arange(len(tokens)), tokens]
+            places[0] = np.argmax(probs[0])
+        rows = np.arange(len(places))
+        tokens = ids[rows, places].tolist()
+        self.probabilities[self.open] *= probs[rows, places]
         for branch, token in zip(self.open, tokens, strict=True):
-            self.sets[branch].append(int(token))
+            self.sets[branch].append(token)
         self.open = [
             branch
             for branch, token in zip(self.open, tokens, strict=True)
-            if int(token) not in self.codec.eos and position + 1 < request.length
+            if token not in self.codec.eos and position + 1 < request.length
         ]
         self.done = not self.open
 
@@ -227,10 +214,10 @@ class DecodeJob:
         if self.stream is None:
             token = int(np.argmax(logits[0]))
         else:
-            probs = sampling.probabilities(
+            ids, probs = sampling.conditionals(
                 logits, temperature=request.temperature, top_k=request.top_k, top_p=request.top_p
             )
-            token = int(sampling.draw(probs, self.stream.random(1))[0])
+            token = int(ids[0, sampling.draw(probs, self.stream.random(1))[0]])
         self.logprob += sampling.log_probability(logits[0], token)
         self.text = (*self.text, token)
         self.reason = self._ended(new=1)

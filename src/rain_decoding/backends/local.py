@@ -72,31 +72,29 @@ class LocalBackend:
         """One forward for the distinct sequences all jobs want, then advance every job."""
         rows: dict[Tokens, int] = {}
         wanting: list[Handle] = []
+        own: list[tuple[Handle, Job, list[int]]] = []
         for handle, job in self._jobs.items():
-            for sequence in job.wants():
-                if sequence not in rows:
-                    rows[sequence] = len(rows)
-                    wanting.append(handle)
+            wanted = [rows.setdefault(sequence, len(rows)) for sequence in job.wants()]
+            wanting += [handle] * (len(rows) - len(wanting))
+            own.append((handle, job, wanted))
         if not rows:
             return []
         logits, forwarded = self.engine.forward(list(rows), [handle.owner for handle in wanting])
         for handle, count in zip(wanting, forwarded, strict=True):
             handle.forwarded += count
         self._count(sum(forwarded))
-        return [
-            reply
-            for handle, job in list(self._jobs.items())
-            if (reply := self._advance(handle, job, logits, rows)) is not None
-        ]
-
-    def _advance(self, handle: Handle, job: Job, logits: np.ndarray, rows: dict[Tokens, int]) -> Reply | None:
-        own = logits[[rows[sequence] for sequence in job.wants()]]
-        if not np.isfinite(own.max(axis=1)).all():  # NaN somewhere, or nothing but -inf
-            del self._jobs[handle]
-            return Reply(handle, error=_not_a_number(self.name))
-        job.advance(own)
-        handle.decoded = job.decoded
-        return self._finish_job(handle, job) if job.done else None
+        usable = np.isfinite(logits.max(axis=1))  # else NaN somewhere, or nothing but -inf
+        replies = []
+        for handle, job, wanted in own:
+            if not usable[wanted].all():
+                del self._jobs[handle]
+                replies.append(Reply(handle, error=_not_a_number(self.name)))
+                continue
+            job.advance(logits[wanted])
+            handle.decoded = job.decoded
+            if job.done:
+                replies.append(self._finish_job(handle, job))
+        return replies
 
     def _finish_job(self, handle: Handle, job: Job) -> Reply:
         del self._jobs[handle]

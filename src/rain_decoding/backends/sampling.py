@@ -5,24 +5,45 @@ A draw takes the first token id whose cumulative probability, in the order of id
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
-def probabilities(
-    logits: np.ndarray, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
-) -> np.ndarray:
-    """Float64 probabilities `[n, vocabulary]` of logits of that shape.
-
-    `top_k` keeps the k most probable tokens and all that tie with the last of them (0: all). `top_p` keeps the
-    smallest set of most probable tokens that holds at least that probability. What is kept is renormalised.
-    """
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Float64 probabilities along the last axis."""
     scaled = logits.astype(np.float64) / temperature
-    if 0 < top_k < scaled.shape[1]:
-        threshold = np.partition(scaled, -top_k, axis=1)[:, -top_k, None]
-        scaled = np.where(scaled >= threshold, scaled, -np.inf)
-    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    result = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return _nucleus(result, top_p) if top_p < 1.0 else result
+    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def conditionals(
+    logits: np.ndarray, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens that may be drawn and their probabilities: ids int64 `[n, m]`, ascending, and float64 `[n, m]`.
+
+    `logits` are `[n, vocabulary]`. `top_k` keeps the k most probable tokens and all that tie with the last of them
+    (0: all). `top_p` keeps the smallest set of most probable tokens that holds at least that probability. What is
+    kept is renormalised; rows that keep fewer tokens than others end in entries of probability 0.
+    """
+    ids, kept = _most_probable(logits, top_k)
+    probs = softmax(kept, temperature)
+    return ids, _nucleus(probs, top_p) if top_p < 1.0 else probs
+
+
+def _most_probable(logits: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and logits of the `top_k` largest of each row and their ties; -inf where a row has fewer than another."""
+    rows, size = logits.shape
+    if not 0 < top_k < size:
+        return np.broadcast_to(np.arange(size), logits.shape), logits
+    threshold = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
+    row, column = np.nonzero(logits >= threshold)
+    counts = np.bincount(row, minlength=rows)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ids = np.zeros((rows, counts.max()), dtype=np.int64)
+    kept = np.full(ids.shape, -np.inf, dtype=logits.dtype)
+    ids[row, place], kept[row, place] = column, logits[row, column]
+    return ids, kept
 
 
 def _nucleus(probs: np.ndarray, top_p: float) -> np.ndarray:
@@ -35,18 +56,17 @@ def _nucleus(probs: np.ndarray, top_p: float) -> np.ndarray:
     return kept / kept.sum(axis=1, keepdims=True)
 
 
-def log_probability(logits: np.ndarray, token: int) -> float:
-    """Natural logarithm of one token's probability, from one row of logits."""
-    largest = logits.max()
-    total = np.exp(logits - largest, dtype=np.float64).sum()
-    return float(logits[token] - largest - np.log(total))
-
-
 def draw(probs: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """One token id per row of `probs` `[n, vocabulary]` for uniform numbers `[n]` in [0, 1)."""
+    """The place drawn in each row of `probs` `[n, m]` by uniform numbers `[n]` in [0, 1)."""
     cumulative = np.cumsum(probs, axis=1)
     above = cumulative > (uniform * cumulative[:, -1])[:, None]
     return np.argmax(above, axis=1)
+
+
+def log_probability(logits: np.ndarray, token: int) -> float:
+    """Natural logarithm of one token's probability, from one row of logits."""
+    above = logits - logits.max()
+    return float(above[token]) - math.log(np.exp(above).sum(dtype=np.float64))
 
 
 def most_probable(probs: np.ndarray, count: int) -> list[tuple[int, float]]:

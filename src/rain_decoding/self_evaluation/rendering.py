@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rain_decoding.backends.base import Codec
+from rain_decoding.backends.endings import INCOMPLETE
 from rain_decoding.prompting import (
     ASSISTANT_MARKER,
     USER_MARKER,
@@ -14,7 +15,6 @@ from rain_decoding.prompting import (
     without_control_tokens,
 )
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.text_stream import REPLACEMENT
 from rain_decoding.types import Message, Tokens
 
 FULL_STOPS = ".。．｡।॥۔።။។"
@@ -23,7 +23,7 @@ FULL_STOPS = ".。．｡।॥۔።။។"
 
 def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
     """What the judge sees of an answer: cut at the next turn's marker and, if asked, after a full stop."""
-    answer = answer.rstrip(REPLACEMENT)
+    answer = answer.rstrip(INCOMPLETE)
     for marker in prompt.markers:
         answer = answer.split(marker, 1)[0]
     if criterion.cut_after_full_stop:

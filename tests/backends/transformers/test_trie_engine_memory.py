@@ -73,11 +73,14 @@ class Bookkeeping:
 
     config = tiny.config("llama")
     config._attn_implementation = "sdpa"
-    device, dtype = torch.device("cpu"), torch.float32
+
+    def get_input_embeddings(self):
+        return SimpleNamespace(weight=torch.zeros(1))
 
     def forward(self, input_ids, attention_mask, position_ids, past_key_values, use_cache, logits_to_keep):
         past_key_values.update(*torch.zeros(2, 1, 1, input_ids.shape[1], 1), 0)
-        return SimpleNamespace(logits=torch.zeros(1, len(logits_to_keep), tiny.VOCABULARY))
+        rows = logits_to_keep if isinstance(logits_to_keep, int) else len(logits_to_keep)
+        return SimpleNamespace(logits=torch.zeros(1, rows, tiny.VOCABULARY))
 
     __call__ = forward
 

@@ -74,6 +74,8 @@ class TrieEngine:
         self.prefix_cache_slots = prefix_cache_slots
         self.max_step_tokens = max_step_tokens
         self._model = model
+        self._embedding = model.get_input_embeddings().weight
+        """Tells where the model is: asking the model itself takes long."""
         self._config = config
         self._layers = attention_layers(config)
         self.split_from = None if attention == "eager" else split_from
@@ -157,8 +159,7 @@ class TrieEngine:
             if isinstance(error, torch.OutOfMemoryError):
                 raise CapacityError("out of memory", hint="set a lower max_kv_slots") from error
             raise
-        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in plan.ends]
-        logits = np.stack([row for row in rows if row is not None])
+        logits = self._rows(plan.ends, fresh)
         if np.isnan(logits.max()):
             return self._isolate(sequences, owners, logits, plan)
         for node, row in fresh.items():
@@ -196,6 +197,13 @@ class TrieEngine:
         for node in new:
             trie.seat(node)
 
+    def _rows(self, ends: list[Node], fresh: dict[Node, np.ndarray]) -> np.ndarray:
+        """Logits after the `ends`, `[len(ends), vocabulary]`: new ones, or kept ones."""
+        if len(ends) == 1 and ends[0] in fresh:
+            return fresh[ends[0]][None]
+        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in ends]
+        return np.stack([row for row in rows if row is not None])
+
     def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
         """Do the plan's work in chunks; logits by node for those where sequences end."""
         fresh: dict[Node, np.ndarray] = {}
@@ -210,13 +218,14 @@ class TrieEngine:
     def _step(self, nodes: list[Node], owners: list[int], positions: list[int]) -> np.ndarray:
         """One pass through the model: logits at `positions` of `nodes`, float32 `[positions, vocabulary]`."""
         pool, model = self._trie.pool, self._model
-        device = model.device
+        device = self._embedding.device
         slots = np.array([node.slot for node in nodes])
         depths = pool.depths[slots]
         self._cache.begin(slots, pool.span, device)
         options: dict[str, Any] = {}
         if self._selects:
-            options["logits_to_keep"] = torch.tensor(positions, device=device)
+            last = positions == [len(nodes) - 1]
+            options["logits_to_keep"] = 1 if last else torch.tensor(positions, device=device)
         visible = self._trie.visible(nodes)
         segments = [] if self.split_from is None else split(visible, owners, device, self.split_from)
         with self._storing_hidden(), attending(self._config, segments):
@@ -234,7 +243,7 @@ class TrieEngine:
     def _mask(self, visible: np.ndarray, depths: np.ndarray, device: torch.device) -> Any:
         """One mask, or one for each kind of layer where a model has several."""
         keys = self._trie.pool.depths[: visible.shape[1]]
-        dtype, additive = self._model.dtype, self._additive
+        dtype, additive = self._embedding.dtype, self._additive
         masks = {
             kind: to_tensor(within_reach(kind, size, visible, depths, keys), dtype, device, additive=additive)
             for kind, size in self._layers.items()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rain_decoding.backends.base import Codec
-from rain_decoding.backends.jobs import holds_marker
+from rain_decoding.backends.endings import holds_marker
 from rain_decoding.types import Stop, Tokens
 
 

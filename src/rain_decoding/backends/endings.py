@@ -1,0 +1,50 @@
+"""Whether a text ends: a marker stands in it, or it ends in one of some characters.
+
+Asked after every token, so what a single token says of itself is remembered, and the text is decoded only where
+that does not settle it.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from rain_decoding.backends.base import Codec
+from rain_decoding.types import Stop, Tokens
+
+INCOMPLETE = "\ufffd"
+"""What decoders write for bytes that are no character yet."""
+
+_pieces: WeakKeyDictionary[Codec, dict[int, str]] = WeakKeyDictionary()
+
+
+def holds_marker(codec: Codec, tokens: Tokens, stop: Stop, new: int) -> bool:
+    """Whether one of the last `new` tokens completed a marker in the text after the prompt."""
+    if not stop.markers or not _may_complete(codec, tokens[len(tokens) - new :], stop.markers):
+        return False
+    # A token holds at least one byte of text, so no marker that ends in the new tokens begins before this window.
+    window = new + 8 + max(len(marker.encode()) for marker in stop.markers)
+    text = codec.decode(tokens[max(stop.start, len(tokens) - window) :])
+    return any(marker in text for marker in stop.markers)
+
+
+def ends_in(codec: Codec, tokens: Tokens, endings: str) -> bool:
+    """Whether the text of the tokens ends in one of the characters `endings`."""
+    if not endings or not tokens:
+        return False
+    piece = _piece(codec, tokens[-1])
+    text = codec.decode(tokens[-8:]) if not piece or INCOMPLETE in piece else piece
+    return text[-1:] in tuple(endings)
+
+
+def _may_complete(codec: Codec, tokens: Tokens, markers: tuple[str, ...]) -> bool:
+    """Whether a marker may end in one of the tokens: it holds a marker's last character, or part of a character."""
+    last = {INCOMPLETE, *(marker[-1] for marker in markers)}
+    return any(not last.isdisjoint(_piece(codec, token)) for token in tokens)
+
+
+def _piece(codec: Codec, token: int) -> str:
+    """The text of one token by itself."""
+    known = _pieces.setdefault(codec, {})
+    if (text := known.get(token)) is None:
+        text = known[token] = codec.decode((token,))
+    return text
