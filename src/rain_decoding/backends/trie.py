@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from rain_decoding.backends.transformers.slots import Branch, SlotPool
+from rain_decoding.backends.slots import Branch, SlotPool
 from rain_decoding.types import Tokens
 
 CACHE = -1
