@@ -11,7 +11,7 @@ import torch
 from cli.command import Rain, runner
 
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.demo import MODEL_DIR
+from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
 from rain_decoding.demo.world.documents import document
 from rain_decoding.self_evaluation.criterion import builtin_criteria
 
@@ -84,10 +84,12 @@ def test_llama_cpp_gives_the_same_logits(
     context.close()
 
 
-def test_the_folder_is_the_shipped_one(rain: Rain, tmp_path: Path) -> None:
-    assert rain("demo", "export", "--hf", tmp_path / "new" / "demo").code == 0
-    files = {file.name: file.read_bytes() for file in (tmp_path / "new" / "demo").iterdir()}
-    assert files == {file.name: file.read_bytes() for file in MODEL_DIR.iterdir()}
+def test_the_folder_is_the_shipped_one_with_its_criteria(rain: Rain, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "demo"
+    assert rain("demo", "export", "--hf", folder).code == 0
+    for written, shipped in ((folder, MODEL_DIR), (folder / "rain_criteria", CRITERIA_DIR)):
+        files = {file.name: file.read_bytes() for file in written.iterdir() if file.is_file()}
+        assert files == {file.name: file.read_bytes() for file in shipped.iterdir()}
 
 
 def test_wrong_usage(rain: Rain, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rain_decoding.demo import MODEL_DIR
+from rain_decoding.backends.local import CRITERIA_FOLDER
+from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME, MODEL_DIR
 from rain_decoding.errors import MissingDependencyError
 
 GgufType = Literal["f16", "f32"]
@@ -28,8 +29,9 @@ BLOCK_NAMES = {
 
 
 def write_hf(folder: Path) -> None:
-    """Copy the model into `folder`, which is made, as `from_pretrained` reads it."""
+    """Copy the model and its criteria into `folder`, which is made, as `hf:FOLDER` and `from_pretrained` read it."""
     shutil.copytree(MODEL_DIR, folder, dirs_exist_ok=True)
+    shutil.copytree(CRITERIA_DIR, folder / CRITERIA_FOLDER, dirs_exist_ok=True)
 
 
 def write_gguf(file: Path, dtype: GgufType = "f32") -> None:
@@ -63,7 +65,7 @@ def write_gguf(file: Path, dtype: GgufType = "f32") -> None:
 
 
 def _add_architecture(writer: Any, config: dict[str, Any], file_type: int) -> None:
-    writer.add_name("RAIN demo")
+    writer.add_name(GGUF_NAME)
     writer.add_license("apache-2.0")
     writer.add_file_type(file_type)
     writer.add_vocab_size(config["vocab_size"])
