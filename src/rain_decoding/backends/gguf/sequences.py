@@ -52,7 +52,8 @@ class Sequences:
         number = self._ids.pop(node, None)
         if number is None or parent is None:  # was never added
             return
-        kept = 0 if parent.children else parent.depth
+        stored = any(child.slot >= 0 for child in parent.children.values())  # others are about to be added
+        kept = 0 if stored else parent.depth
         if kept:
             self._ids[parent] = number
         else:
