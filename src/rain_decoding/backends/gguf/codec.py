@@ -17,14 +17,15 @@ UNKNOWN_ATTR, CONTROL_ATTR, USER_ATTR, BYTE_ATTR = 1, 8, 16, 32
 
 
 class GgufCodec:
-    """Implements `backends.base.Codec` over a `LlamaVocab`, whose model must stay alive.
+    """Implements `backends.base.Codec` over a `LlamaModel`.
 
     Raises `ConfigError` if no end of sequence is known.
     """
 
-    def __init__(self, vocabulary: Any, chat_template: str = "", *, eos_token: str | None = None):
+    def __init__(self, model: Any, *, eos_token: str | None = None):
         """`eos_token` names an end of sequence beside the file's own (end of text, of turn, of message)."""
-        self._vocabulary = vocabulary
+        self._model = model  # which the vocabulary does not keep alive
+        self._vocabulary = vocabulary = model.get_vocab()
         ids = range(vocabulary.n_vocab)
         self.eos = frozenset([id for id in ids if vocabulary.is_eog(id)] + self._named(eos_token))
         if not self.eos:
@@ -32,8 +33,8 @@ class GgufCodec:
                 "the file names no end of sequence", hint="give its text as the option eos_token=..."
             )
         self.special_texts = tuple(sorted(self._special_texts()))
-        self.has_chat_template = bool(chat_template)
-        self._chat_template = chat_template
+        self._chat_template = model.get_default_chat_template()
+        self.has_chat_template = bool(self._chat_template)
         self._start: Tokens = (vocabulary.token_bos(),) if vocabulary.get_add_bos() else ()
         self._pieces: dict[int, bytes] = {}
         self._adds_space = self._bytes(self.encode("a", start=False)).startswith(b" ")

@@ -69,28 +69,37 @@ def load(
 
     Raises `ModelNotFoundError`, `ConfigError`, `UnsupportedError`, `CapacityError`, `BackendError`.
     """
-    path = _model_file(file)
+    _check("context_length", context_length)
+    _check("max_kv_slots", max_kv_slots)
+    _check("prefix_cache_slots", prefix_cache_slots, least=0)
+    _check("max_sequences", max_sequences, most=MAX_SEQUENCES)
+    _check("max_step_tokens", max_step_tokens)
+    _check("threads", threads)
+    path, layers = _model_file(file), _layers(gpu_layers)
     if not verbose:
         llama_cpp.disable_logging()
-    gpu = _layers(gpu_layers) != 0
-    model = _model(path, _layers(gpu_layers))
-    length = _within("context_length", context_length, model.n_ctx_train) or min(
-        model.n_ctx_train, DEFAULT_CONTEXT
+    model = _model(path, layers)
+    _check("context_length", context_length, most=model.n_ctx_train)
+    length = context_length or min(model.n_ctx_train, DEFAULT_CONTEXT)
+    slots = max_kv_slots or 2 * length
+    if flash_attention is None:
+        flash = AUTO if layers else OFF
+    else:
+        flash = ON if flash_attention else OFF
+    context = _context(
+        model,
+        n_ctx=slots,
+        n_batch=max_step_tokens,
+        n_ubatch=max_step_tokens,
+        n_seq_max=max_sequences,
+        kv_unified=True,  # branches share the cells of what they have in common
+        swa_full=True,  # a rewind needs what has left the sliding window
+        n_threads=threads or os.cpu_count() or 1,
+        n_threads_batch=threads or os.cpu_count() or 1,
+        type_k=_kv_type(kv_dtype, layers),
+        type_v=_kv_type(kv_dtype, layers),
+        flash_attn_type=flash,
     )
-    slots = _within("max_kv_slots", max_kv_slots) or 2 * length
-    params = llama_cpp.LlamaContextParams()
-    params.n_ctx = slots
-    params.n_batch = params.n_ubatch = _within("max_step_tokens", max_step_tokens)
-    params.n_seq_max = _within("max_sequences", max_sequences, MAX_SEQUENCES)
-    params.kv_unified = True  # branches share the cells of what they have in common
-    params.swa_full = True  # a rewind needs what has left the sliding window
-    params.n_threads = params.n_threads_batch = _within("threads", threads) or os.cpu_count() or 1
-    params.type_k = params.type_v = _kv_type(kv_dtype or ("f16" if gpu else "f32"))
-    params.flash_attn_type = (
-        (AUTO if gpu else OFF) if flash_attention is None else ON if flash_attention else OFF
-    )
-    context = _context(model, params)
-    codec = GgufCodec(model.get_vocab(), model.get_default_chat_template(), eos_token=eos_token)
     engine = LlamaCppEngine(
         context,
         llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
@@ -99,16 +108,14 @@ def load(
         max_kv_slots=slots,
         prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
     )
-    brought = [path.parent / CRITERIA_FOLDER]
-    if _is_demo(model):
-        brought.append(CRITERIA_DIR)
-        dialogue_header = dialogue_header or ""
+    demo = _is_demo(model)
+    brought = [path.parent / CRITERIA_FOLDER, *([CRITERIA_DIR] if demo else [])]
     return LocalBackend(
         display_name or path.name,
         engine,
-        codec,
+        GgufCodec(model, eos_token=eos_token),
         criteria_dirs=[*criteria_dirs, *(folder for folder in brought if folder.is_dir())],
-        dialogue_header=dialogue_header,
+        dialogue_header="" if demo and dialogue_header is None else dialogue_header,
     )
 
 
@@ -154,7 +161,10 @@ def _is_demo(model: Model) -> bool:
         return False
 
 
-def _context(model: Model, params: Any) -> Any:
+def _context(model: Model, **settings: int) -> Any:
+    params = llama_cpp.LlamaContextParams()
+    for name, value in settings.items():
+        setattr(params, name, value)
     try:
         return llama_cpp.LlamaContext(model, params)
     except RuntimeError as error:
@@ -176,16 +186,17 @@ def _layers(asked: int | None) -> int:
     return 0
 
 
-def _kv_type(name: str) -> int:
+def _kv_type(name: str | None, layers: int) -> int:
+    name = name or ("f16" if layers else "f32")
     if name not in KV_TYPES:
         raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"one of {', '.join(KV_TYPES)}")
     return KV_TYPES[name]
 
 
-def _within(name: str, value: int | None, most: int | None = None) -> int | None:
-    """The option's value, if it is from 1 to `most`, or None where it is."""
-    if value is not None and (value < 1 or (most is not None and value > most)):
+def _check(name: str, value: int | None, *, least: int = 1, most: int | None = None) -> None:
+    """Raise `ConfigError` unless the option's value is None or from `least` to `most`."""
+    if value is not None and (value < least or (most is not None and value > most)):
         raise ConfigError(
-            f"{name} is {value}", hint=f"give a number from 1 to {most}" if most else "give a positive number"
+            f"{name} is {value}",
+            hint=f"give a number from {least} to {most}" if most else f"give a number from {least} on",
         )
-    return value
