@@ -82,10 +82,6 @@ def load(
     _check("context_length", context_length, most=model.n_ctx_train)
     length = context_length or min(model.n_ctx_train, DEFAULT_CONTEXT)
     slots = max_kv_slots or 2 * length
-    if flash_attention is None:
-        flash = AUTO if layers else OFF
-    else:
-        flash = ON if flash_attention else OFF
     context = _context(
         model,
         n_ctx=slots,
@@ -98,7 +94,7 @@ def load(
         n_threads_batch=threads or os.cpu_count() or 1,
         type_k=_kv_type(kv_dtype, layers),
         type_v=_kv_type(kv_dtype, layers),
-        flash_attn_type=flash,
+        flash_attn_type=_flash(flash_attention, layers),
     )
     engine = LlamaCppEngine(
         context,
@@ -191,6 +187,12 @@ def _kv_type(name: str | None, layers: int) -> int:
     if name not in KV_TYPES:
         raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"one of {', '.join(KV_TYPES)}")
     return KV_TYPES[name]
+
+
+def _flash(asked: bool | None, layers: int) -> int:
+    if asked is None:
+        return AUTO if layers else OFF
+    return ON if asked else OFF
 
 
 def _check(name: str, value: int | None, *, least: int = 1, most: int | None = None) -> None:
