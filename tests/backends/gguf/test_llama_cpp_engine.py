@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from backends.gguf.files import load, random_llama
+from backends.gguf.files import CONTEXT, load, random_gemma, random_llama
 from backends.tree_work import Walk, check_against_ledger, operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +40,8 @@ def drawn(length: int, seed: int = 0) -> tuple[int, ...]:
 @pytest.fixture(scope="module")
 def plain(demo_backend: LocalBackend) -> Callable[[tuple[int, ...]], np.ndarray]:
     """The reference: a full forward without cache."""
+    import torch
+
     model = demo_backend.engine._model  # type: ignore[attr-defined]
 
     @torch.inference_mode()
@@ -66,6 +67,25 @@ def test_equals_plain_forwards_without_known_logits(demo_file: Path, plain: Any)
     engine._logits.max_bytes = 0
     work = Walk(engine, plain, VOCABULARY, seed=5)
     for _ in range(25):
+        work.step()
+    assert work.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_sequences": 6}, {"max_kv_slots": 100}], ids=str)
+def test_rewinds_reach_behind_a_sliding_window(tmp_path: Path, limits: dict[str, Any]) -> None:
+    file = random_gemma(tmp_path / "gemma.gguf", window=8)
+    alone, wide = load(file).engine, load(random_gemma(tmp_path / "wide.gguf", window=CONTEXT)).engine
+
+    def plain(tokens: tuple[int, ...]) -> np.ndarray:
+        alone.clear()
+        return alone.forward([tokens], [1])[0][0]
+
+    long = tuple(range(3, 60))
+    assert np.abs(plain(long) - wide.forward([long], [1])[0][0]).max() > 100 * TOLERANCE
+    engine: Any = load(file, **limits).engine
+    engine._logits.max_bytes = 0
+    work = Walk(engine, plain, alone.vocabulary_size, seed=5)
+    for _ in range(40):
         work.step()
     assert work.worst <= TOLERANCE
 
@@ -141,7 +161,9 @@ def check_cells(engine: LlamaCppEngine, cells: Cells) -> None:
     """What is stored is what the trie holds, and every sequence is in use or free."""
     engine._sequences.flush()
     assert cells.prefixes() == {node.tokens for node in engine._trie.nodes if node}
-    assert sum(map(bool, cells.stored)) + len(engine._sequences.free) == cells.n_seq_max
+    copies = engine._sequences.copies
+    in_use = sum(map(bool, cells.stored))
+    assert in_use + copies * len(engine._sequences.free) == cells.n_seq_max // copies * copies
 
 
 def do(engine: LlamaCppEngine, name: str, *arguments: Any) -> None:
@@ -164,9 +186,11 @@ def test_what_is_stored_is_what_the_ledger_holds(operations: list[Any]) -> None:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(OPERATIONS, st.integers(6, 16), st.integers(1, 5))
-def test_what_is_stored_stays_within_every_limit(operations: list[Any], slots: int, sequences: int) -> None:
-    engine, cells = bookkeeping(sequences, max_kv_slots=slots)
+@given(OPERATIONS, st.integers(6, 16), st.integers(2, 7), st.booleans())
+def test_what_is_stored_stays_within_every_limit(
+    operations: list[Any], slots: int, sequences: int, window: bool
+) -> None:
+    engine, cells = bookkeeping(sequences, max_kv_slots=slots, sliding_window=window)
     for each in operations:
         with suppress(CapacityError):  # beside the pinned not everything fits
             do(engine, *each)

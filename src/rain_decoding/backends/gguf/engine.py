@@ -30,6 +30,7 @@ class LlamaCppEngine(TokenTrieEngine):
         *,
         max_kv_slots: int,
         prefix_cache_slots: int,
+        sliding_window: bool = False,
         logits_cache_bytes: int = LOGITS_CACHE_BYTES,
     ):
         """See `TokenTrieEngine`; `max_kv_slots` is at most `context.n_ctx`."""
@@ -42,7 +43,7 @@ class LlamaCppEngine(TokenTrieEngine):
         )
         self._context = context
         self._batch = batch
-        self._sequences = Sequences(context)
+        self._sequences = Sequences(context, twins=sliding_window)
 
     def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
         """Not available: raises `UnsupportedError`."""
@@ -59,7 +60,7 @@ class LlamaCppEngine(TokenTrieEngine):
         while self._sequences.missing(plan.new, again) > 0:
             if not self._trie.evict(1):
                 raise CapacityError(
-                    f"the step needs more branches than the {self._context.n_seq_max} sequences there are",
+                    f"the step needs more branches than {self._context.n_seq_max} sequences give",
                     hint="raise max_sequences",
                 )
         super()._seat(plan)
@@ -69,7 +70,7 @@ class LlamaCppEngine(TokenTrieEngine):
         self._sequences.flush()
         ids = self._sequences.add(plan.new)
         again = {node: self._sequences.borrow(node) for node in plan.work if node not in ids}
-        ids |= {node: [number] for node, number in again.items()}
+        ids |= {node: [*self._sequences.all_of(number)] for node, number in again.items()}
         fresh: dict[Node, np.ndarray] = {}
         work, wanted, size = list(plan.work), set(plan.ends), self._context.n_batch
         try:

@@ -61,11 +61,11 @@ def load(
 
     `context_length` is what one sequence may have (None: the model's own, at most `DEFAULT_CONTEXT`), `max_kv_slots`
     the tokens whose KV is held for all sequences together, reserved at once (None: twice that), `prefix_cache_slots`
-    those of finished requests among them (None: half), `max_sequences` the branches held at a time, `max_step_tokens`
-    the tokens of one decode. `gpu_layers` go to the GPU (None: all, if llama.cpp is built for one). `kv_dtype` None
-    is f32 on a CPU and f16 with a GPU, `flash_attention` None off on a CPU, where it costs accuracy, and llama.cpp's
-    choice with a GPU. `threads` None is one per core. `eos_token` is the text of a further token that ends a
-    sequence. `verbose` lets llama.cpp write its log to stderr.
+    those of finished requests among them (None: half). `max_sequences` bounds the branches held at a time (half as
+    many with a sliding window), `max_step_tokens` the tokens of one decode. `gpu_layers` go to the GPU (None: all, if
+    llama.cpp is built for one). `kv_dtype` None is f32 on a CPU and f16 with a GPU, `flash_attention` None off on a
+    CPU, where it costs accuracy, and llama.cpp's choice with a GPU. `threads` None is one per core. `eos_token` is
+    the text of a further token that ends a sequence. `verbose` lets llama.cpp write its log to stderr.
 
     Raises `ModelNotFoundError`, `ConfigError`, `UnsupportedError`, `CapacityError`, `BackendError`.
     """
@@ -103,8 +103,10 @@ def load(
         length,
         max_kv_slots=slots,
         prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
+        sliding_window=_has_window(model),
     )
-    demo = _is_demo(model)
+    # The demo model, as `rain demo export` writes it, is one that the package has criteria for.
+    demo = _metadata(model, "general.name") == GGUF_NAME
     brought = [path.parent / CRITERIA_FOLDER, *([CRITERIA_DIR] if demo else [])]
     return LocalBackend(
         display_name or path.name,
@@ -149,18 +151,30 @@ def _model(path: Path, layers: int) -> Model:
     return model
 
 
-def _is_demo(model: Model) -> bool:
-    """Whether this is the demo model as `rain demo export` writes it, which the package has criteria for."""
+def _metadata(model: Model, key: str) -> str:
+    """A value of the file, "" if it has none."""
     try:
-        return model.meta_val_str("general.name") == GGUF_NAME
+        return model.meta_val_str(key)
     except ValueError:
-        return False
+        return ""
+
+
+def _has_window(model: Model) -> bool:
+    """Whether some layers attend to the last tokens only."""
+    architecture = _metadata(model, "general.architecture")
+    sizes = [_metadata(model, f"{architecture}.attention.{key}") for key in ("sliding_window", "chunk_size")]
+    return (
+        any(size not in ("", "0") for size in sizes) or architecture == "llama4"
+    )  # whose window no key names
 
 
 def _context(model: Model, **settings: int) -> Any:
     params = llama_cpp.LlamaContextParams()
     for name, value in settings.items():
         setattr(params, name, value)
+    if hasattr(params, "n_outputs_max"):  # where it is too small, newer builds end the process
+        params.n_outputs_max = max(params.n_batch, params.n_seq_max)
+        params.n_outputs_max_per_seq = 0
     try:
         return llama_cpp.LlamaContext(model, params)
     except RuntimeError as error:

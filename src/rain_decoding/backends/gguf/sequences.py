@@ -16,10 +16,15 @@ class Sequences:
     llama.cpp looks through all cells for it.
     """
 
-    def __init__(self, context: Any):
-        """`context` is a `LlamaContext` with a unified KV cache, nothing stored in it yet."""
+    def __init__(self, context: Any, *, twins: bool = False):
+        """`context` is a `LlamaContext` with a unified KV cache, nothing stored in it yet.
+
+        With `twins` each branch is stored under two ids, as models with a sliding window need it: there llama.cpp
+        takes cells that have left the window of their only sequence for free, and a rewind would miss them.
+        """
         self.context = context
-        self.free: list[int] = list(range(context.n_seq_max))
+        self.copies = 2 if twins else 1
+        self.free: list[int] = list(range(0, context.n_seq_max - self.copies + 1, self.copies))
         self._ids: dict[Node, int] = {}
         self._kept: dict[int, int] = {}
         """How many first tokens to leave under the ids whose ends were removed."""
@@ -43,8 +48,12 @@ class Sequences:
             number = self._ids.pop(node, None)
             self._ids[leaf] = number = self._fork(node, node.depth) if number is None else number
             for each in path:
-                ids[each].append(number)
+                ids[each] += self.all_of(number)
         return ids
+
+    def all_of(self, number: int) -> range:
+        """The id and its twin."""
+        return range(number, number + self.copies)
 
     def remove(self, node: Node) -> None:
         """A leaf is gone: its id goes to its parent where that is a leaf now, else back to the pool."""
@@ -63,7 +72,7 @@ class Sequences:
     def flush(self) -> None:
         """Take out of the cells what was removed."""
         for number, kept in self._kept.items():
-            self.context.memory_seq_rm(number, kept, -1)
+            self._cut(number, kept)
         self._kept.clear()
 
     def borrow(self, node: Node) -> int:
@@ -72,13 +81,18 @@ class Sequences:
 
     def give_back(self, number: int) -> None:
         """Empty a borrowed id."""
-        self.context.memory_seq_rm(number, -1, -1)
+        self._cut(number, 0)
         self.free.append(number)
+
+    def _cut(self, number: int, kept: int) -> None:
+        for each in self.all_of(number):
+            self.context.memory_seq_rm(each, kept, -1)
 
     def _fork(self, node: Node, length: int) -> int:
         """A free id for the first `length` tokens of the node's path."""
         number = self.free.pop()
         if length:
             source = next(self._ids[each] for each in descendants(node) if each in self._ids)
-            self.context.memory_seq_cp(source, number, 0, length)
+            for target in self.all_of(number):
+                self.context.memory_seq_cp(source, target, 0, length)
         return number
