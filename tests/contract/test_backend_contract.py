@@ -37,7 +37,6 @@ def _tiny_llama(folder: Path) -> str:
 def _llama_cpp(folder: Path) -> str:
     from rain_decoding.demo.export import write_gguf
 
-    pytest.importorskip("cyllama.llama.llama_cpp")
     write_gguf(folder / "demo.gguf")
     return f"gguf:{folder / 'demo.gguf'}"
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 from cli.command import Rain, runner
+from cyllama.llama import llama_cpp
 
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
 from rain_decoding.demo.world.documents import document
 from rain_decoding.self_evaluation.criterion import builtin_criteria
-
-llama_cpp = pytest.importorskip("cyllama.llama.llama_cpp")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""llama.cpp's tests, left out where it is not installed."""
+"""The demo model as a GGUF file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("cyllama.llama.llama_cpp")
+from rain_decoding.demo.export import write_gguf
 
 
 @pytest.fixture(scope="session")
 def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo model as `rain demo export` writes it."""
-    from rain_decoding.demo.export import write_gguf
-
     file = tmp_path_factory.mktemp("gguf") / "demo.gguf"
     write_gguf(file)
     return file
