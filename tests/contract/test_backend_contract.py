@@ -34,9 +34,17 @@ def _tiny_llama(folder: Path) -> str:
     return f"hf:{folder}"
 
 
+def _llama_cpp(folder: Path) -> str:
+    from rain_decoding.demo.export import write_gguf
+
+    write_gguf(folder / "demo.gguf")
+    return f"gguf:{folder / 'demo.gguf'}"
+
+
 CASES: dict[str, Callable[[Path], str]] = {
     "scripted": _scripted,
     "hf": _tiny_llama,
+    "gguf": _llama_cpp,
     "demo": lambda _: "demo",
 }
 
@@ -228,6 +236,8 @@ def test_files_and_folders_that_hold_no_model(tmp_path: Path) -> None:
         f"hf:{tmp_path}/none",
         f"hf:{tmp_path}/file.txt",
         f"scripted:{tmp_path}/none",
+        f"gguf:{tmp_path}/none",
+        f"gguf:{tmp_path}/file.txt",
     ):
         with pytest.raises(ModelNotFoundError):
             load_backend(name)

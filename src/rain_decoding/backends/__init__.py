@@ -30,17 +30,28 @@ def _demo(_: str, **options: Any) -> Backend:
     )
 
 
-BACKENDS: dict[str, Callable[..., Backend]] = {"demo": _demo, "hf": _transformers, "scripted": _scripted}
+def _gguf(file: str, **options: Any) -> Backend:
+    from rain_decoding.backends.gguf import load
+
+    return load(file, **options)
+
+
+BACKENDS: dict[str, Callable[..., Backend]] = {
+    "demo": _demo,
+    "gguf": _gguf,
+    "hf": _transformers,
+    "scripted": _scripted,
+}
 """From the part of a model's name before the colon to its loader."""
 
-FORMS = {"demo": "demo", "hf": "hf:NAME_OR_FOLDER", "scripted": "scripted:FILE"}
+FORMS = {"demo": "demo", "gguf": "gguf:FILE", "hf": "hf:NAME_OR_FOLDER", "scripted": "scripted:FILE"}
 
 
 def load_backend(model: str, **options: Any) -> Backend:
-    """Load the model called `model`: "demo", "hf:NAME_OR_FOLDER" or "scripted:FILE".
+    """Load the model called `model`: one of `FORMS`.
 
-    `options` go to the loader (see `backends.transformers.load`). Raises `ModelNotFoundError` for a name of no
-    known form, and what the loader raises.
+    `options` go to the loader (see `backends.transformers.load`, `backends.gguf.load`). Raises
+    `ModelNotFoundError` for a name of no known form, and what the loader raises.
     """
     kind, _, rest = model.partition(":")
     if kind not in BACKENDS or (FORMS[kind] == kind) != (not rest):

@@ -14,6 +14,9 @@ from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import ContextLengthError, InputError, NumericalError, RainError, UnsupportedError
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
 
+CRITERIA_FOLDER = "rain_criteria"
+"""A model's folder may bring criteria in a folder of this name."""
+
 
 class LocalBackend:
     """A backend over an `Engine` (see `backends.base`) that lives in this process."""

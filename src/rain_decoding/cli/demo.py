@@ -1,11 +1,11 @@
-"""`rain demo`: plain decoding beside RAIN on the demo model, its prompts, and its evaluation."""
+"""`rain demo`: plain decoding beside RAIN on the demo model, its prompts, its evaluation, its files."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
@@ -151,6 +151,32 @@ def evaluate(
         print_json(summary)
     else:
         print_summary(summary)
+
+
+@app.command("export")
+def export(
+    gguf: Annotated[Path | None, typer.Option(help="GGUF file to write, for llama.cpp.")] = None,
+    hf: Annotated[Path | None, typer.Option(help="Folder to write, for transformers.")] = None,
+    dtype: Annotated[
+        Literal["f32", "f16"],
+        typer.Option(help="Matrices of the GGUF file; f16 is half as large, its logits 0.01 off."),
+    ] = "f32",
+) -> None:
+    """Write the demo model as files that other programs read."""
+    from rain_decoding.demo.export import write_gguf, write_hf
+
+    if gguf is None and hf is None:
+        raise InputError("nothing to export", hint="give --gguf FILE, --hf FOLDER, or both")
+    try:
+        if gguf is not None:
+            write_gguf(gguf, dtype)
+        if hf is not None:
+            write_hf(hf)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+    for path in (gguf, hf):
+        if path is not None:
+            err.print(f"wrote {path}", markup=False)
 
 
 def _collect(plan: Plan, file: RecordFile) -> list[dict[str, Any]]:

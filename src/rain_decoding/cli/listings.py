@@ -18,6 +18,7 @@ from rain_decoding.version import __version__
 
 MODEL_NOTES = {
     "demo": "the embedded demo model of a micro-world; nothing to download",
+    "gguf": "a GGUF file on llama.cpp, in this process",
     "hf": "a transformers model, from a folder or the hub",
     "scripted": "a deterministic script in TOML, for tests and examples",
 }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from backends.transformers import tiny
 
-from rain_decoding.backends.transformers.logits_cache import LogitsCache
+from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.transformers.plain import PlainEngine
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from backends.transformers import tiny
+from backends.tree_work import Walk
 
 from rain_decoding.backends.transformers import engine as engine_module
 from rain_decoding.backends.transformers.engine import TrieEngine
@@ -13,65 +16,26 @@ KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "gpt2", "gpt_
 TOLERANCE = 1e-4
 
 
-class Walk:
-    """Random work of two owners on one engine: grow, ask again, commit, trim, finish; answers are checked."""
-
-    def __init__(self, kind, engine, seed, attention=None):
-        self.model = tiny.model(kind, attention)
-        self.engine = engine
-        self.rng = tiny.draw(seed)
-        self.sequences = {owner: [tiny.tokens(5, seed + owner)] for owner in (1, 2)}
-        self.worst = 0.0
-
-    def step(self):
-        owner = int(self.rng.choice([1, 2]))
-        mine = self.sequences[owner]
-        asked = {self.grown(mine) for _ in range(self.rng.integers(1, 5))}
-        if self.rng.random() < 0.3:  # an inner token, whose logits may not be known
-            asked.add(mine[0][: self.rng.integers(1, len(mine[0]))])
-        self.ask(sorted(asked), owner)
-        mine += asked
-        match int(self.rng.integers(6)):
-            case 0 | 1:
-                kept = mine[self.rng.integers(len(mine))]
-                self.engine.retain(owner, [kept])
-                self.sequences[owner] = [kept]
-            case 2:
-                longest = max(mine, key=len)
-                self.engine.trim(owner, longest, keep=max(1, len(longest) - 4))
-            case 3:
-                longest = max(mine, key=len)
-                self.engine.finish(owner, [longest] if self.rng.random() < 0.5 else [])
-                self.sequences[owner] = [longest[:7]]
-
-    def grown(self, mine):
-        base = mine[self.rng.integers(len(mine))]
-        tail = self.rng.integers(2, tiny.VOCABULARY, size=self.rng.integers(1, 6))
-        return (*base, *map(int, tail))[:60]
-
-    def ask(self, sequences, owner):
-        logits, _ = self.engine.forward(sequences, [owner] * len(sequences))
-        assert logits.dtype == np.float32
-        assert logits.shape == (len(sequences), tiny.VOCABULARY)
-        for row, sequence in zip(logits, sequences, strict=True):
-            self.worst = max(self.worst, float(np.abs(row - tiny.plain(self.model, sequence)).max()))
+def walk(kind, engine, seed, attention=None):
+    reference = partial(tiny.plain, tiny.model(kind, attention))
+    return Walk(engine, reference, tiny.VOCABULARY, seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_plain_forwards_over_random_trees(kind, monkeypatch):
     monkeypatch.setattr(engine_module, "COMPACT_FROM", 8)
-    walk = Walk(kind, TrieEngine(tiny.model(kind), 128), seed=3)
+    work = walk(kind, TrieEngine(tiny.model(kind), 128), seed=3)
     for _ in range(25):
-        walk.step()
-    assert walk.worst <= TOLERANCE
+        work.step()
+    assert work.worst <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
 def test_equals_plain_forwards_under_eager_attention(kind):
-    walk = Walk(kind, TrieEngine(tiny.model(kind, "eager"), 128), seed=4, attention="eager")
+    work = walk(kind, TrieEngine(tiny.model(kind, "eager"), 128), seed=4, attention="eager")
     for _ in range(15):
-        walk.step()
-    assert walk.worst <= TOLERANCE
+        work.step()
+    assert work.worst <= TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
@@ -88,11 +52,11 @@ def test_equals_plain_forwards_under_eager_attention(kind):
 )
 def test_equals_plain_forwards_under_every_limit(kind, options, monkeypatch):
     monkeypatch.setattr(engine_module, "COMPACT_FROM", 8)
-    walk = Walk(kind, TrieEngine(tiny.model(kind), 128, **options), seed=5)
+    work = walk(kind, TrieEngine(tiny.model(kind), 128, **options), seed=5)
     for _ in range(20):
-        walk.step()
-        assert walk.engine.slots_used <= options.get("max_kv_slots", 10**9)
-    assert walk.worst <= TOLERANCE
+        work.step()
+        assert work.engine.slots_used <= options.get("max_kv_slots", 10**9)
+    assert work.worst <= TOLERANCE
 
 
 def test_a_wrong_mask_would_show():

@@ -9,63 +9,12 @@ import numpy as np
 import pytest
 import torch
 from backends.transformers import tiny
+from backends.tree_work import check_against_ledger, operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.errors import CapacityError, UnsupportedError
-
-CACHE, PIN = "cache", "pin"
-
-
-def prefixes(sequence):
-    return {sequence[:length] for length in range(1, len(sequence) + 1)}
-
-
-class Ledger:
-    """The specification by brute force: the set of prefixes that each holder holds, and known logits."""
-
-    def __init__(self):
-        self.held = {}
-        self.known = set()
-
-    @property
-    def live(self):
-        return set().union(*self.held.values())
-
-    def forward(self, sequences, owner):
-        """Tokens that each sequence must cost."""
-        counts, fresh = [], set()
-        for sequence in sequences:
-            new = prefixes(sequence) - self.live
-            counts.append(len(new) or sequence not in self.known | fresh)
-            self.held.setdefault(owner, set()).update(prefixes(sequence))
-            fresh |= new
-            self.known.add(sequence)
-        return counts
-
-    def trim(self, owner, sequence, keep):
-        mine = self.held.get(owner, set())
-        for length in range(len(sequence), keep, -1):
-            if any(other[:length] == sequence[:length] for other in mine if len(other) > length):
-                return
-            mine.discard(sequence[:length])
-
-    def retain(self, owner, kept):
-        mine = self.held.get(owner, set())
-        self.held[owner] = {p for p in mine if any(k[: len(p)] == p or p[: len(k)] == k for k in kept)}
-
-    def finish(self, owner, kept):
-        for sequence in kept:
-            self.held.setdefault(CACHE, set()).update(prefixes(sequence) & self.live)
-        self.held.pop(owner, None)
-
-    def clear(self):
-        self.held = {PIN: self.held.get(PIN, set())}
-        self.known = set()
-
-    def forget(self):
-        self.known &= self.live
 
 
 class Bookkeeping:
@@ -85,36 +34,10 @@ class Bookkeeping:
     __call__ = forward
 
 
-# Few tokens and short sequences, so that they share prefixes often.
-sequence = st.lists(st.integers(2, 4), min_size=1, max_size=6).map(tuple)
-owner = st.integers(1, 3)
-operation = st.one_of(
-    st.tuples(st.just("forward"), st.lists(sequence, min_size=1, max_size=4, unique=True), owner),
-    st.tuples(st.just("forward"), st.lists(sequence, min_size=1, max_size=4, unique=True), owner),
-    st.tuples(st.just("trim"), owner, sequence, st.integers(0, 5)),
-    st.tuples(st.just("retain"), owner, st.lists(sequence, max_size=2)),
-    st.tuples(st.just("finish"), owner, st.lists(sequence, max_size=2)),
-    st.tuples(st.just("pin"), sequence),
-    st.tuples(st.just("clear")),
-)
-
-
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(operation, min_size=3, max_size=14))
 def test_slots_are_the_distinct_prefixes_held_and_each_token_is_forwarded_once(operations):
-    engine, ledger = TrieEngine(Bookkeeping(), 128), Ledger()
-    for name, *arguments in operations:
-        if name == "forward":
-            sequences, who = arguments
-            assert engine.forward(sequences, [who] * len(sequences))[1] == ledger.forward(sequences, who)
-        elif name == "pin":
-            engine.pin(arguments[0])
-            ledger.forward(arguments, PIN)
-        else:
-            getattr(engine, name)(*arguments)
-            getattr(ledger, name)(*arguments)
-        ledger.forget()
-        assert engine.slots_used == len(ledger.live), (name, arguments)
+    check_against_ledger(TrieEngine(Bookkeeping(), 128), operations)
 
 
 @pytest.fixture

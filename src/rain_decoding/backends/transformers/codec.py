@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rain_decoding.errors import ConfigError, InputError, UnsupportedError
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge
+from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
-
-CONTROL = re.compile(r"<\S+>|\[\S+\]")
-"""Added tokens of this form steer the model even where the tokenizer does not call them special."""
 
 
 class HFCodec:
@@ -57,21 +54,7 @@ class HFCodec:
         """
         if not self.has_chat_template:
             raise UnsupportedError("the tokenizer has no chat template", hint="use the dialogue format")
-        from jinja2.exceptions import TemplateError
-
-        try:
-            return self._render(messages, thinking)
-        except TemplateError as error:
-            problem = error
-        if merged := _system_into_user(messages):
-            try:
-                return self._render(merged, thinking)
-            except TemplateError as error:
-                problem = error
-        raise InputError(
-            f"the chat template refuses these messages: {problem}",
-            hint="begin with a user message and alternate user and assistant",
-        ) from problem
+        return render_or_merge(lambda accepted: self._render(accepted, thinking), messages)
 
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
         return self.tokenizer.apply_chat_template(
@@ -80,15 +63,6 @@ class HFCodec:
             add_generation_prompt=True,
             enable_thinking=thinking,
         )
-
-
-def _system_into_user(messages: Sequence[Message]) -> list[Message]:
-    """The messages with leading system texts moved into the user message after them; empty if none lead."""
-    count = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    if not 0 < count < len(messages) or messages[count].role != "user":
-        return []
-    text = "\n\n".join(message.content for message in messages[: count + 1])
-    return [Message("user", text), *messages[count + 1 :]]
 
 
 def _eos_of(tokenizer: Any) -> list[int]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from rain_decoding.backends.transformers.kv_cache import SlotCache
-from rain_decoding.backends.transformers.logits_cache import LogitsCache
 from rain_decoding.backends.transformers.masks import attention_layers, to_tensor, within_reach
 from rain_decoding.backends.transformers.segments import attending, split
-from rain_decoding.backends.transformers.trie import PIN, Node, Trie
+from rain_decoding.backends.trie import Node
+from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
 from rain_decoding.errors import CapacityError, NumericalError, UnsupportedError
 from rain_decoding.types import Tokens
 
@@ -23,28 +22,12 @@ COMPACT_FROM = 1024
 """A buffer whose used span is shorter than this many slots is never compacted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one call of `forward` has to do.
-
-    `ends` are the nodes where the sequences end; `work` the nodes to forward, parents first, each with the owner it
-    is for; `new` those of them that have no slot yet; `counts` the tokens to forward per sequence.
-    """
-
-    ends: list[Node]
-    work: dict[Node, int]
-    new: list[Node]
-    counts: list[int]
-
-
-class TrieEngine:
-    """Each distinct prefix of the sequences asked for is forwarded once; its KV is kept until given back.
+class TrieEngine(TokenTrieEngine):
+    """The KV of the trie's tokens in one buffer, and a mask that shows each token its ancestors.
 
     Implements `backends.base.Engine`. Raises `UnsupportedError` for a model whose attention takes no mask of
     ours; whether the model then honours the mask is for `probe` to find out.
     """
-
-    shares_prefixes = True
 
     def __init__(
         self,
@@ -55,23 +38,26 @@ class TrieEngine:
         prefix_cache_slots: int = 8192,
         keep_hidden: bool = False,
         max_step_tokens: int = 2048,
-        logits_cache_bytes: int = 256 * 2**20,
+        logits_cache_bytes: int = LOGITS_CACHE_BYTES,
         split_from: int | None = 1 << 14,
     ):
-        """`max_kv_slots` limits the tokens whose KV are held (None: no limit), `prefix_cache_slots` those of
-        finished owners; a forward takes at most `max_step_tokens` new tokens at once. Steps with at least `split_from`
-        query-slot pairs attend by segments where that pays (0: every step does; None: none does)."""
+        """A forward takes at most `max_step_tokens` new tokens at once. Steps with at least `split_from` query-slot
+        pairs attend by segments where that pays (0: every step does; None: none does). For the others see
+        `TokenTrieEngine`."""
         config = model.config.get_text_config(decoder=True)
         attention = getattr(config, "_attn_implementation", None)
         if attention not in ("sdpa", "eager"):
             raise UnsupportedError(
                 f"attention {attention!r} takes no tree mask", hint="use 'sdpa' or 'eager'"
             )
-        self.vocabulary_size: int = config.vocab_size
-        self.context_length = context_length
+        super().__init__(
+            config.vocab_size,
+            context_length,
+            max_kv_slots=max_kv_slots,
+            prefix_cache_slots=prefix_cache_slots,
+            logits_cache_bytes=logits_cache_bytes,
+        )
         self.hidden_states = keep_hidden
-        self.max_kv_slots = max_kv_slots
-        self.prefix_cache_slots = prefix_cache_slots
         self.max_step_tokens = max_step_tokens
         self._model = model
         self._embedding = model.get_input_embeddings().weight
@@ -82,27 +68,14 @@ class TrieEngine:
         self._additive = attention == "eager"
         self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._cache = SlotCache(limit=max_kv_slots, hidden=keep_hidden)
-        self._logits: LogitsCache[Node] = LogitsCache(logits_cache_bytes)
-        self._trie = Trie(on_remove=self._logits.drop)
 
     # The protocol
 
     @torch.inference_mode()
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        """See `Engine.forward`. Raises `CapacityError` if one sequence alone passes `max_kv_slots`."""
-        if not sequences:
-            return np.empty((0, self.vocabulary_size), dtype=np.float32), []
+        """See `TokenTrieEngine.forward`."""
         self._compact_if_sparse()
-        try:
-            return self._forward(sequences, owners)
-        except CapacityError:
-            if len(sequences) == 1:
-                raise
-        # Too much for one step: the halves may fit one after the other.
-        half = len(sequences) // 2
-        first, counts = self.forward(sequences[:half], owners[:half])
-        second, more = self.forward(sequences[half:], owners[half:])
-        return np.concatenate([first, second]), counts + more
+        return super().forward(sequences, owners)
 
     @torch.inference_mode()
     def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
@@ -119,90 +92,7 @@ class TrieEngine:
         self._trie.hold(node, owner)
         return self._cache.hidden.read(node.path[start:]).float().cpu().numpy(), forwarded
 
-    def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
-        """See `Engine.trim`."""
-        self._trie.trim(owner, sequence, keep)
-
-    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
-        """Keep of the owner's tokens those on, or below the end of, one of `prefixes`."""
-        self._trie.retain(owner, prefixes)
-
-    def finish(self, owner: int, keep: Iterable[Tokens]) -> None:
-        """Give back all that the owner holds; the paths of `keep` move to the prefix cache."""
-        self._trie.finish(owner, keep, self.prefix_cache_slots)
-
-    def pin(self, tokens: Tokens) -> None:
-        """Forward the prefix and hold it for good."""
-        self.forward([tokens], [PIN])
-
-    def clear(self) -> None:
-        """Leave only pinned prefixes, and forget all logits."""
-        self._trie.clear()
-        self._logits.clear()
-
-    @property
-    def slots_used(self) -> int:
-        return self._trie.pool.live
-
     # One forward
-
-    def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        trie = self._trie
-        trie.now += 1
-        plan = self._plan(sequences, owners)
-        try:
-            self._seat(plan.new)
-            fresh = self._run(plan)
-        except BaseException as error:
-            for node in reversed(plan.new):
-                trie.remove(node)
-            if isinstance(error, torch.OutOfMemoryError):
-                raise CapacityError("out of memory", hint="set a lower max_kv_slots") from error
-            raise
-        logits = self._rows(plan.ends, fresh)
-        if np.isnan(logits.max()):
-            return self._isolate(sequences, owners, logits, plan)
-        for node, row in fresh.items():
-            self._logits.put(node, row)
-        for node, owner in zip(plan.ends, owners, strict=True):
-            trie.hold(node, owner)
-        return logits, plan.counts
-
-    def _plan(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Plan:
-        plan = Plan([], {}, [], [])
-        for tokens, owner in zip(sequences, owners, strict=True):
-            node = self._trie.find(tokens)
-            node.used = self._trie.now
-            grown = self._trie.grow(node, tokens)
-            plan.new.extend(grown)
-            if grown:
-                node = grown[-1]
-            elif node not in plan.work and self._logits.get(node) is None:
-                grown = [node]
-            plan.work.update(dict.fromkeys(grown, owner))
-            plan.ends.append(node)
-            plan.counts.append(len(grown))
-        return plan
-
-    def _seat(self, new: list[Node]) -> None:
-        """Give every new node a slot, evicting others where the memory limit asks for it."""
-        trie, limit = self._trie, self.max_kv_slots
-        if limit is not None:
-            excess = trie.pool.live + len(new) - limit
-            if excess > 0 and not trie.evict(excess):
-                raise CapacityError(
-                    f"{len(new)} more tokens do not fit into a KV cache of {limit} slots",
-                    hint="raise max_kv_slots, or shorten the prompt",
-                )
-        for node in new:
-            trie.seat(node)
-
-    def _rows(self, ends: list[Node], fresh: dict[Node, np.ndarray]) -> np.ndarray:
-        """Logits after the `ends`, `[len(ends), vocabulary]`: new ones, or kept ones."""
-        if len(ends) == 1 and ends[0] in fresh:
-            return fresh[ends[0]][None]
-        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in ends]
-        return np.stack([row for row in rows if row is not None])
 
     def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
         """Do the plan's work in chunks; logits by node for those where sequences end."""
@@ -211,7 +101,11 @@ class TrieEngine:
         for start in range(0, len(work), self.max_step_tokens):
             chunk = work[start : start + self.max_step_tokens]
             positions = [position for position, node in enumerate(chunk) if node in wanted]
-            logits = self._step(chunk, [plan.work[node] for node in chunk], positions or [len(chunk) - 1])
+            owners = [plan.work[node] for node in chunk]
+            try:
+                logits = self._step(chunk, owners, positions or [len(chunk) - 1])
+            except torch.OutOfMemoryError as error:
+                raise CapacityError("out of memory", hint="set a lower max_kv_slots") from error
             fresh.update(zip([chunk[position] for position in positions], logits, strict=False))
         return fresh
 
@@ -267,26 +161,11 @@ class TrieEngine:
         finally:
             hook.remove()
 
-    def _isolate(
-        self,
-        sequences: Sequence[Tokens],
-        owners: Sequence[int],
-        logits: np.ndarray,
-        plan: Plan,
-    ) -> tuple[np.ndarray, list[int]]:
-        """NaN in one branch spreads to all of its step: forget the step, and run each sequence by itself."""
-        slots = np.array([node.slot for node in plan.work])
-        for node in plan.work:
+    def _blank(self, nodes: Collection[Node]) -> None:
+        slots = np.array([node.slot for node in nodes])
+        for node in nodes:
             self._trie.prune(node)
         self._cache.blank(slots)
-        if len(sequences) == 1:
-            return logits, plan.counts
-        alone = [
-            self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)
-        ]
-        return np.concatenate([rows for rows, _ in alone]), [
-            count + again[0] for count, (_, again) in zip(plan.counts, alone, strict=True)
-        ]
 
     def _compact_if_sparse(self) -> None:
         pool = self._trie.pool

@@ -15,13 +15,11 @@ import huggingface_hub
 import torch
 import transformers
 
-from rain_decoding.backends.local import LocalBackend
+from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.backends.transformers.probe import ENGINES, choose_engine
 from rain_decoding.errors import BackendError, ConfigError, MissingDependencyError, ModelNotFoundError
 
-CRITERIA_FOLDER = "rain_criteria"
-"""A model's folder may bring criteria in a folder of this name."""
 CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rain_decoding.backends.transformers.logits_cache import LogitsCache
-from rain_decoding.backends.transformers.trie import CACHE, PIN
+from rain_decoding.backends.logits_cache import LogitsCache
+from rain_decoding.backends.trie import CACHE, PIN
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.types import Tokens
 

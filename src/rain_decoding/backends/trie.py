@@ -12,7 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from rain_decoding.backends.transformers.slots import Branch, SlotPool
+from rain_decoding.backends.slots import Branch, SlotPool
 from rain_decoding.types import Tokens
 
 CACHE = -1
@@ -41,6 +41,16 @@ class Node:
         """Slots of the ancestors and of the node itself, from the first token on, int64 `[depth]`."""
         assert self.branch is not None
         return self.branch.slots[: self.depth]
+
+    @property
+    def tokens(self) -> Tokens:
+        """The sequence that ends here."""
+        tokens = []
+        node: Node = self
+        while node.parent is not None:
+            tokens.append(node.token)
+            node = node.parent
+        return tuple(reversed(tokens))
 
 
 class Trie:
@@ -120,7 +130,7 @@ class Trie:
     def prune(self, node: Node) -> None:
         """Cut out a node with all that is below it, whoever holds it. Nothing to do if it is gone already."""
         if node.slot >= 0:
-            for each in reversed(list(_descendants(node))):
+            for each in reversed(list(descendants(node))):
                 self.remove(each)
 
     # Holding and letting go
@@ -141,7 +151,7 @@ class Trie:
 
     def _let_go_below(self, node: Node, holder: int) -> None:
         """Let go of all that `holder` holds at and below `node`, children first."""
-        for each in reversed(list(_descendants(node, holder))):
+        for each in reversed(list(descendants(node, holder))):
             self._let_go(each, holder)
 
     def trim(self, holder: int, tokens: Tokens, keep: int) -> None:
@@ -200,6 +210,21 @@ class Trie:
                 node.holders = {PIN}
         self._recent.clear()
         self._victims.clear()
+
+    def clear_all(self) -> list[Tokens]:
+        """Remove everything. Returns what was pinned, to be forwarded and pinned again."""
+        pinned = [
+            node.tokens
+            for node in self.nodes
+            if node
+            and PIN in node.holders
+            and not any(PIN in child.holders for child in node.children.values())
+        ]
+        for child in list(self.root.children.values()):
+            self.prune(child)
+        self._recent.clear()
+        self._victims.clear()
+        return pinned
 
     # Evicting
 
@@ -287,7 +312,7 @@ def _rank(node: Node) -> tuple[bool, int, int]:
     return node.holders != {CACHE}, node.used, node.slot
 
 
-def _descendants(node: Node, holder: int | None = None) -> Iterator[Node]:
+def descendants(node: Node, holder: int | None = None) -> Iterator[Node]:
     """The nodes at and below `node` (of those, the ones that `holder` holds), parents first."""
     pending = [node]
     while pending:

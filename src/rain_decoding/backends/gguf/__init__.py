@@ -1,0 +1,38 @@
+"""GGUF files on llama.cpp in this process, through `cyllama`.
+
+Of the bindings it is the one that comes as a wheel and gives what a token tree needs: batches whose tokens belong to
+several sequences, `memory_seq_cp` and `memory_seq_rm`, the logits of every token, and the tokenizer. (`xllamacpp`
+wraps the server only; `llama-cpp-python` has to be compiled.) It is imported when `load` is called.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.errors import ConfigError, MissingDependencyError, UnsupportedError
+
+
+def load(file: str, **options: Any) -> LocalBackend:
+    """Load a GGUF file; see `loading.load` for the options. Raises `MissingDependencyError`, and as it does."""
+    try:
+        import cyllama.llama.llama_cpp  # noqa: F401
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"GGUF models need {error.name or 'cyllama'}", hint='pip install "rain-decoding[gguf]"'
+        ) from error
+    from rain_decoding.backends.gguf import loading
+
+    if options.pop("keep_hidden", False):
+        raise UnsupportedError("GGUF models give no hidden states", hint="use the embedding 'hashing'")
+    known = list(signature(loading.load).parameters)[1:]
+    if unknown := options.keys() - known:
+        raise ConfigError(
+            f"a GGUF model takes no option {', '.join(sorted(unknown))}", hint=f"options: {', '.join(known)}"
+        )
+    return loading.load(file, **options)
+
+
+__all__ = ["load"]

@@ -1,0 +1,109 @@
+"""`LlamaCppEngine`: a token trie over llama.cpp's unified KV cache, all branches in one decode."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from rain_decoding.backends.gguf.sequences import Sequences
+from rain_decoding.backends.trie import Node
+from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
+from rain_decoding.errors import BackendError, CapacityError, UnsupportedError
+from rain_decoding.types import Tokens
+
+
+class LlamaCppEngine(TokenTrieEngine):
+    """A branch of the trie is a sequence of llama.cpp; a new token that several branches share is decoded once.
+
+    Implements `backends.base.Engine`. `context` is a `LlamaContext` with a unified KV cache and `batch` a
+    `LlamaBatch` for `context.n_batch` tokens and `context.n_seq_max` sequences.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        batch: Any,
+        vocabulary_size: int,
+        context_length: int,
+        *,
+        max_kv_slots: int,
+        prefix_cache_slots: int,
+        sliding_window: bool = False,
+        logits_cache_bytes: int = LOGITS_CACHE_BYTES,
+    ):
+        """See `TokenTrieEngine`; `max_kv_slots` is at most `context.n_ctx`."""
+        super().__init__(
+            vocabulary_size,
+            context_length,
+            max_kv_slots=max_kv_slots,
+            prefix_cache_slots=prefix_cache_slots,
+            logits_cache_bytes=logits_cache_bytes,
+        )
+        self._context = context
+        self._batch = batch
+        self._sequences = Sequences(context, twins=sliding_window)
+
+    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
+        """Not available: raises `UnsupportedError`."""
+        raise UnsupportedError("GGUF models give no hidden states", hint="use the embedding 'hashing'")
+
+    def _removed(self, node: Node) -> None:
+        super()._removed(node)
+        self._sequences.remove(node)
+
+    def _seat(self, plan: Plan) -> None:
+        # What is forwarded again needs a cell and a sequence of its own meanwhile.
+        again = len(plan.work) - len(plan.new)
+        self._make_room(len(plan.work))
+        while self._sequences.missing(plan.new, again) > 0:
+            if not self._trie.evict(1):
+                raise CapacityError(
+                    f"the step needs more branches than {self._context.n_seq_max} sequences give",
+                    hint="raise max_sequences",
+                )
+        super()._seat(plan)
+
+    def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
+        """Do the plan's work in chunks; logits by node for those where sequences end."""
+        self._sequences.flush()
+        ids = self._sequences.add(plan.new)
+        again = {node: self._sequences.borrow(node) for node in plan.work if node not in ids}
+        ids |= {node: [*self._sequences.all_of(number)] for node, number in again.items()}
+        fresh: dict[Node, np.ndarray] = {}
+        work, wanted, size = list(plan.work), set(plan.ends), self._context.n_batch
+        try:
+            for start in range(0, len(work), size):
+                fresh |= self._decode(work[start : start + size], ids, wanted)
+        finally:
+            for number in again.values():
+                self._sequences.give_back(number)
+        return fresh
+
+    def _decode(
+        self, nodes: list[Node], ids: dict[Node, list[int]], wanted: set[Node]
+    ) -> dict[Node, np.ndarray]:
+        """One `llama_decode`: logits of the wanted nodes, float32 `[vocabulary]` each."""
+        self._batch.reset()
+        for node in nodes:
+            self._batch.add(node.token, node.depth - 1, ids[node], node in wanted)
+        try:
+            self._context.decode(self._batch)
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(
+                f"llama.cpp failed: {error}", hint="load with verbose=True to see what it says"
+            ) from error
+        return {
+            node: np.array(self._context.get_logits_ith(row), dtype=np.float32)
+            for row, node in enumerate(nodes)
+            if node in wanted
+        }
+
+    def _blank(self, nodes: Collection[Node]) -> None:
+        # A mask does not hold NaN back, and cells cannot be overwritten one by one.
+        pinned = self._trie.clear_all()
+        self._sequences.flush()
+        self._context.kv_cache_clear(True)
+        for tokens in pinned:
+            self.pin(tokens)

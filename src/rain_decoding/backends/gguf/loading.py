@@ -1,0 +1,218 @@
+"""Loading GGUF files, with llama.cpp's errors translated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from cyllama.llama import llama_cpp
+
+from rain_decoding.backends.gguf.codec import GgufCodec
+from rain_decoding.backends.gguf.engine import LlamaCppEngine
+from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
+from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME
+from rain_decoding.errors import (
+    BackendError,
+    CapacityError,
+    ConfigError,
+    ModelNotFoundError,
+    UnsupportedError,
+)
+
+MAGIC = b"GGUF"
+DEFAULT_CONTEXT = 4096
+"""Tokens a sequence may have unless asked otherwise, since llama.cpp reserves the KV cache's memory at once."""
+MAX_SEQUENCES = 256
+"""As many as llama.cpp is built for."""
+KV_TYPES = {"f32": 0, "f16": 1}
+"""Their numbers in ggml."""
+OFF, AUTO, ON = 0, -1, 1
+
+
+class Model(llama_cpp.LlamaModel):
+    """The binding's model with the vocabulary's size, which its contexts ask the model for."""
+
+    @property
+    def n_vocab(self) -> int:
+        return self.get_vocab().n_vocab
+
+
+def load(
+    file: str,
+    *,
+    display_name: str | None = None,
+    criteria_dirs: Iterable[Path] = (),
+    dialogue_header: str | None = None,
+    eos_token: str | None = None,
+    context_length: int | None = None,
+    max_kv_slots: int | None = None,
+    prefix_cache_slots: int | None = None,
+    max_sequences: int = MAX_SEQUENCES,
+    max_step_tokens: int = 512,
+    kv_dtype: Literal["f32", "f16"] | None = None,
+    flash_attention: bool | None = None,
+    threads: int | None = None,
+    gpu_layers: int | None = None,
+    verbose: bool = False,
+) -> LocalBackend:
+    """Load the GGUF file (of a split model the first).
+
+    `context_length` is what one sequence may have (None: the model's own, at most `DEFAULT_CONTEXT`), `max_kv_slots`
+    the tokens whose KV is held for all sequences together, reserved at once (None: twice that), `prefix_cache_slots`
+    those of finished requests among them (None: half). `max_sequences` bounds the branches held at a time (half as
+    many with a sliding window), `max_step_tokens` the tokens of one decode. `gpu_layers` go to the GPU (None: all, if
+    llama.cpp is built for one). `kv_dtype` None is f32 on a CPU and f16 with a GPU, `flash_attention` None off on a
+    CPU, where it costs accuracy, and llama.cpp's choice with a GPU. `threads` None is one per core. `eos_token` is
+    the text of a further token that ends a sequence. `verbose` lets llama.cpp write its log to stderr.
+
+    Raises `ModelNotFoundError`, `ConfigError`, `UnsupportedError`, `CapacityError`, `BackendError`.
+    """
+    _check("context_length", context_length)
+    _check("max_kv_slots", max_kv_slots)
+    _check("prefix_cache_slots", prefix_cache_slots, least=0)
+    _check("max_sequences", max_sequences, most=MAX_SEQUENCES)
+    _check("max_step_tokens", max_step_tokens)
+    _check("threads", threads)
+    path, layers = _model_file(file), _layers(gpu_layers)
+    if not verbose:
+        llama_cpp.disable_logging()
+    model = _model(path, layers)
+    _check("context_length", context_length, most=model.n_ctx_train)
+    length = context_length or min(model.n_ctx_train, DEFAULT_CONTEXT)
+    slots = max_kv_slots or 2 * length
+    context = _context(
+        model,
+        n_ctx=slots,
+        n_batch=max_step_tokens,
+        n_ubatch=max_step_tokens,
+        n_seq_max=max_sequences,
+        kv_unified=True,  # branches share the cells of what they have in common
+        swa_full=True,  # a rewind needs what has left the sliding window
+        n_threads=threads or os.cpu_count() or 1,
+        n_threads_batch=threads or os.cpu_count() or 1,
+        type_k=_kv_type(kv_dtype, layers),
+        type_v=_kv_type(kv_dtype, layers),
+        flash_attn_type=_flash(flash_attention, layers),
+    )
+    engine = LlamaCppEngine(
+        context,
+        llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
+        model.n_vocab,
+        length,
+        max_kv_slots=slots,
+        prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
+        sliding_window=_has_window(model),
+    )
+    # The demo model, as `rain demo export` writes it, is one that the package has criteria for.
+    demo = _metadata(model, "general.name") == GGUF_NAME
+    brought = [path.parent / CRITERIA_FOLDER, *([CRITERIA_DIR] if demo else [])]
+    return LocalBackend(
+        display_name or path.name,
+        engine,
+        GgufCodec(model, eos_token=eos_token),
+        criteria_dirs=[*criteria_dirs, *(folder for folder in brought if folder.is_dir())],
+        dialogue_header="" if demo and dialogue_header is None else dialogue_header,
+    )
+
+
+def _model_file(file: str) -> Path:
+    path = Path(file).expanduser()
+    hint = "give the path of a .gguf file"
+    if path.is_dir():
+        raise ModelNotFoundError(f"{file!r} is a folder", hint=hint)
+    try:
+        with path.open("rb") as opened:
+            magic = opened.read(len(MAGIC))
+    except OSError as error:
+        raise ModelNotFoundError(f"there is no model file {file!r}: {error.strerror}", hint=hint) from error
+    if magic != MAGIC:
+        raise ModelNotFoundError(f"{file!r} is no GGUF file: it begins with {magic!r}", hint=hint)
+    return path
+
+
+def _model(path: Path, layers: int) -> Model:
+    params = llama_cpp.LlamaModelParams()
+    params.n_gpu_layers = layers
+    try:
+        model = Model(str(path), params)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BackendError(
+            f"llama.cpp cannot load {path}",
+            hint="it may be incomplete, too large for the memory, or of a kind not known there; "
+            "verbose=True shows what llama.cpp says",
+        ) from error
+    if model.has_encoder() or model.is_recurrent() or model.is_hybrid():
+        raise UnsupportedError(
+            f"{path} is a {model.desc}, whose state cannot be rewound by tokens",
+            hint="load the model with hf:NAME_OR_FOLDER",
+        )
+    return model
+
+
+def _metadata(model: Model, key: str) -> str:
+    """A value of the file, "" if it has none."""
+    try:
+        return model.meta_val_str(key)
+    except ValueError:
+        return ""
+
+
+def _has_window(model: Model) -> bool:
+    """Whether some layers attend to the last tokens only."""
+    architecture = _metadata(model, "general.architecture")
+    sizes = [_metadata(model, f"{architecture}.attention.{key}") for key in ("sliding_window", "chunk_size")]
+    return (
+        any(size not in ("", "0") for size in sizes) or architecture == "llama4"
+    )  # whose window no key names
+
+
+def _context(model: Model, **settings: int) -> Any:
+    params = llama_cpp.LlamaContextParams()
+    for name, value in settings.items():
+        setattr(params, name, value)
+    if hasattr(params, "n_outputs_max"):  # where it is too small, newer builds end the process
+        params.n_outputs_max = max(params.n_batch, params.n_seq_max)
+        params.n_outputs_max_per_seq = 0
+    try:
+        return llama_cpp.LlamaContext(model, params)
+    except RuntimeError as error:
+        raise CapacityError(
+            f"llama.cpp could not reserve a KV cache of {params.n_ctx} slots: {error}",
+            hint="set a lower max_kv_slots or context_length",
+        ) from error
+
+
+def _layers(asked: int | None) -> int:
+    """How many layers go to the GPU; -1 for all."""
+    if llama_cpp.llama_supports_gpu_offload():
+        return -1 if asked is None else asked
+    if asked:
+        raise ConfigError(
+            f"gpu_layers is {asked}, but this llama.cpp is built for the CPU only",
+            hint="leave it out, or install cyllama for your GPU",
+        )
+    return 0
+
+
+def _kv_type(name: str | None, layers: int) -> int:
+    name = name or ("f16" if layers else "f32")
+    if name not in KV_TYPES:
+        raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"one of {', '.join(KV_TYPES)}")
+    return KV_TYPES[name]
+
+
+def _flash(asked: bool | None, layers: int) -> int:
+    if asked is None:
+        return AUTO if layers else OFF
+    return ON if asked else OFF
+
+
+def _check(name: str, value: int | None, *, least: int = 1, most: int | None = None) -> None:
+    """Raise `ConfigError` unless the option's value is None or from `least` to `most`."""
+    if value is not None and (value < least or (most is not None and value > most)):
+        raise ConfigError(
+            f"{name} is {value}",
+            hint=f"give a number from {least} to {most}" if most else f"give a number from {least} on",
+        )

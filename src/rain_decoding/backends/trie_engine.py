@@ -1,0 +1,194 @@
+"""`TokenTrieEngine`: what engines over a token trie share: what a step forwards, and who holds what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rain_decoding.backends.logits_cache import LogitsCache
+from rain_decoding.backends.trie import PIN, Node, Trie
+from rain_decoding.errors import CapacityError
+from rain_decoding.types import Tokens
+
+LOGITS_CACHE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one call of `forward` has to do.
+
+    `ends` are the nodes where the sequences end; `work` the nodes to forward, parents first, each with the owner it
+    is for; `new` those of them that have no slot yet; `counts` the tokens to forward per sequence.
+    """
+
+    ends: list[Node]
+    work: dict[Node, int]
+    new: list[Node]
+    counts: list[int]
+
+
+class TokenTrieEngine(ABC):
+    """Each distinct prefix of the sequences asked for is forwarded once; its KV is kept until given back.
+
+    Implements `backends.base.Engine` but for `hidden`; a subclass stores the KV and runs the model.
+    """
+
+    shares_prefixes = True
+    hidden_states = False
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        context_length: int,
+        *,
+        max_kv_slots: int | None = None,
+        prefix_cache_slots: int = 8192,
+        logits_cache_bytes: int = LOGITS_CACHE_BYTES,
+    ):
+        """`max_kv_slots` limits the tokens whose KV are held (None: no limit), `prefix_cache_slots` those of
+        finished owners."""
+        self.vocabulary_size = vocabulary_size
+        self.context_length = context_length
+        self.max_kv_slots = max_kv_slots
+        self.prefix_cache_slots = prefix_cache_slots
+        self._logits: LogitsCache[Node] = LogitsCache(logits_cache_bytes)
+        self._trie = Trie(on_remove=self._removed)
+
+    # For subclasses
+
+    @abstractmethod
+    def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
+        """Forward the plan's work; logits by node, at least for the `ends` among it."""
+
+    @abstractmethod
+    def _blank(self, nodes: Collection[Node]) -> None:
+        """Forget these nodes, in which NaN is stored, and see that it reaches no other."""
+
+    def _removed(self, node: Node) -> None:
+        """A node has left the trie."""
+        self._logits.drop(node)
+
+    # The protocol
+
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """See `Engine.forward`. Raises `CapacityError` if one sequence alone passes `max_kv_slots`."""
+        if not sequences:
+            return np.empty((0, self.vocabulary_size), dtype=np.float32), []
+        try:
+            return self._forward(sequences, owners)
+        except CapacityError:
+            if len(sequences) == 1:
+                raise
+        # Too much for one step: the halves may fit one after the other.
+        half = len(sequences) // 2
+        first, counts = self.forward(sequences[:half], owners[:half])
+        second, more = self.forward(sequences[half:], owners[half:])
+        return np.concatenate([first, second]), counts + more
+
+    def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
+        """See `Engine.trim`."""
+        self._trie.trim(owner, sequence, keep)
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
+        """Keep of the owner's tokens those on, or below the end of, one of `prefixes`."""
+        self._trie.retain(owner, prefixes)
+
+    def finish(self, owner: int, keep: Iterable[Tokens]) -> None:
+        """Give back all that the owner holds; the paths of `keep` move to the prefix cache."""
+        self._trie.finish(owner, keep, self.prefix_cache_slots)
+
+    def pin(self, tokens: Tokens) -> None:
+        """Forward the prefix and hold it for good."""
+        self.forward([tokens], [PIN])
+
+    def clear(self) -> None:
+        """Leave only pinned prefixes, and forget all logits."""
+        self._trie.clear()
+        self._logits.clear()
+
+    @property
+    def slots_used(self) -> int:
+        return self._trie.pool.live
+
+    # One forward
+
+    def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        trie = self._trie
+        trie.now += 1
+        plan = self._plan(sequences, owners)
+        try:
+            self._seat(plan)
+            fresh = self._run(plan)
+        except BaseException:
+            for node in reversed(plan.new):
+                trie.remove(node)
+            raise
+        logits = self._rows(plan.ends, fresh)
+        if np.isnan(logits.max()):
+            return self._isolate(sequences, owners, logits, plan)
+        for node, row in fresh.items():
+            self._logits.put(node, row)
+        for node, owner in zip(plan.ends, owners, strict=True):
+            trie.hold(node, owner)
+        return logits, plan.counts
+
+    def _plan(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Plan:
+        plan = Plan([], {}, [], [])
+        for tokens, owner in zip(sequences, owners, strict=True):
+            node = self._trie.find(tokens)
+            node.used = self._trie.now
+            grown = self._trie.grow(node, tokens)
+            plan.new.extend(grown)
+            if grown:
+                node = grown[-1]
+            elif node not in plan.work and self._logits.get(node) is None:
+                grown = [node]
+            plan.work.update(dict.fromkeys(grown, owner))
+            plan.ends.append(node)
+            plan.counts.append(len(grown))
+        return plan
+
+    def _seat(self, plan: Plan) -> None:
+        """Give every new node a slot, evicting others where the memory limit asks for it."""
+        self._make_room(len(plan.new))
+        for node in plan.new:
+            self._trie.seat(node)
+
+    def _make_room(self, slots: int) -> None:
+        """Evict until so many more slots can be taken."""
+        trie, limit = self._trie, self.max_kv_slots
+        if limit is not None:
+            excess = trie.pool.live + slots - limit
+            if excess > 0 and not trie.evict(excess):
+                raise CapacityError(
+                    f"{slots} more tokens do not fit into a KV cache of {limit} slots",
+                    hint="raise max_kv_slots, or shorten the prompt",
+                )
+
+    def _rows(self, ends: list[Node], fresh: dict[Node, np.ndarray]) -> np.ndarray:
+        """Logits after the `ends`, `[len(ends), vocabulary]`: new ones, or kept ones."""
+        if len(ends) == 1 and ends[0] in fresh:
+            return fresh[ends[0]][None]
+        rows = [fresh[node] if node in fresh else self._logits.get(node) for node in ends]
+        return np.stack([row for row in rows if row is not None])
+
+    def _isolate(
+        self,
+        sequences: Sequence[Tokens],
+        owners: Sequence[int],
+        logits: np.ndarray,
+        plan: Plan,
+    ) -> tuple[np.ndarray, list[int]]:
+        """NaN in one branch spreads to all of its step: forget the step, and run each sequence by itself."""
+        self._blank(plan.work)
+        if len(sequences) == 1:
+            return logits, plan.counts
+        alone = [
+            self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)
+        ]
+        return np.concatenate([rows for rows, _ in alone]), [
+            count + again[0] for count, (_, again) in zip(plan.counts, alone, strict=True)
+        ]

@@ -1,0 +1,138 @@
+"""Random work on engines over a token trie, and what it must cost and give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+CACHE, PIN = "cache", "pin"
+
+
+def prefixes(sequence):
+    return {sequence[:length] for length in range(1, len(sequence) + 1)}
+
+
+class Ledger:
+    """The specification by brute force: the set of prefixes that each holder holds, and known logits."""
+
+    def __init__(self):
+        self.held = {}
+        self.known = set()
+
+    @property
+    def live(self):
+        return set().union(*self.held.values())
+
+    def forward(self, sequences, owner):
+        """Tokens that each sequence must cost."""
+        counts, fresh = [], set()
+        for sequence in sequences:
+            new = prefixes(sequence) - self.live
+            counts.append(len(new) or sequence not in self.known | fresh)
+            self.held.setdefault(owner, set()).update(prefixes(sequence))
+            fresh |= new
+            self.known.add(sequence)
+        return counts
+
+    def trim(self, owner, sequence, keep):
+        mine = self.held.get(owner, set())
+        for length in range(len(sequence), keep, -1):
+            if any(other[:length] == sequence[:length] for other in mine if len(other) > length):
+                return
+            mine.discard(sequence[:length])
+
+    def retain(self, owner, kept):
+        mine = self.held.get(owner, set())
+        self.held[owner] = {p for p in mine if any(k[: len(p)] == p or p[: len(k)] == k for k in kept)}
+
+    def finish(self, owner, kept):
+        for sequence in kept:
+            self.held.setdefault(CACHE, set()).update(prefixes(sequence) & self.live)
+        self.held.pop(owner, None)
+
+    def clear(self):
+        self.held = {PIN: self.held.get(PIN, set())}
+        self.known = set()
+
+    def forget(self):
+        self.known &= self.live
+
+
+# Few tokens and short sequences, so that they share prefixes often.
+sequence = st.lists(st.integers(2, 4), min_size=1, max_size=6).map(tuple)
+owner = st.integers(1, 3)
+operation = st.one_of(
+    st.tuples(st.just("forward"), st.lists(sequence, min_size=1, max_size=4, unique=True), owner),
+    st.tuples(st.just("forward"), st.lists(sequence, min_size=1, max_size=4, unique=True), owner),
+    st.tuples(st.just("trim"), owner, sequence, st.integers(0, 5)),
+    st.tuples(st.just("retain"), owner, st.lists(sequence, max_size=2)),
+    st.tuples(st.just("finish"), owner, st.lists(sequence, max_size=2)),
+    st.tuples(st.just("pin"), sequence),
+    st.tuples(st.just("clear")),
+)
+
+
+def check_against_ledger(engine: Any, operations: list[Any]) -> None:
+    """Do the operations; slots held and tokens forwarded are the ledger's after each."""
+    ledger = Ledger()
+    for name, *arguments in operations:
+        if name == "forward":
+            sequences, who = arguments
+            assert engine.forward(sequences, [who] * len(sequences))[1] == ledger.forward(sequences, who)
+        elif name == "pin":
+            engine.pin(arguments[0])
+            ledger.forward(arguments, PIN)
+        else:
+            getattr(engine, name)(*arguments)
+            getattr(ledger, name)(*arguments)
+        ledger.forget()
+        assert engine.slots_used == len(ledger.live), (name, arguments)
+
+
+class Walk:
+    """Random work of two owners on one engine: grow, ask again, commit, trim, finish; answers are checked."""
+
+    def __init__(self, engine: Any, reference: Callable[..., np.ndarray], vocabulary: int, seed: int):
+        """`reference` gives the logits after a sequence, float32 `[vocabulary]`."""
+        self.engine, self.reference, self.vocabulary = engine, reference, vocabulary
+        self.rng = np.random.default_rng(seed)
+        self.sequences = {owner: [self.drawn(5)] for owner in (1, 2)}
+        self.worst = 0.0
+
+    def drawn(self, length: int) -> tuple[int, ...]:
+        return tuple(map(int, self.rng.integers(2, self.vocabulary, size=length)))
+
+    def step(self) -> None:
+        owner = int(self.rng.choice([1, 2]))
+        mine = self.sequences[owner]
+        asked = {self.grown(mine) for _ in range(self.rng.integers(1, 5))}
+        if self.rng.random() < 0.3:  # an inner token, whose logits may not be known
+            asked.add(mine[0][: self.rng.integers(1, len(mine[0]))])
+        self.ask(sorted(asked), owner)
+        mine += asked
+        match int(self.rng.integers(6)):
+            case 0 | 1:
+                kept = mine[self.rng.integers(len(mine))]
+                self.engine.retain(owner, [kept])
+                self.sequences[owner] = [kept]
+            case 2:
+                longest = max(mine, key=len)
+                self.engine.trim(owner, longest, keep=max(1, len(longest) - 4))
+            case 3:
+                longest = max(mine, key=len)
+                self.engine.finish(owner, [longest] if self.rng.random() < 0.5 else [])
+                self.sequences[owner] = [longest[:7]]
+
+    def grown(self, mine: list[tuple[int, ...]]) -> tuple[int, ...]:
+        base = mine[self.rng.integers(len(mine))]
+        return (*base, *self.drawn(self.rng.integers(1, 6)))[:60]
+
+    def ask(self, sequences: list[tuple[int, ...]], owner: int) -> None:
+        logits, _ = self.engine.forward(sequences, [owner] * len(sequences))
+        assert logits.dtype == np.float32
+        assert logits.shape == (len(sequences), self.vocabulary)
+        for row, sequence in zip(logits, sequences, strict=True):
+            self.worst = max(self.worst, float(np.abs(row - self.reference(sequence)).max()))
