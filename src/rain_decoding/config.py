@@ -104,6 +104,9 @@ class SearchConfig:
     votes: Literal["hard", "soft", "debiased"] = "hard"
     """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities; debiased: the same
     from the mean log-odds of the orders, in which a preference for one label cancels."""
+    order_margin: float = 1000.0
+    """Log-odds in nats, in [0, 1000]: a text that the last option order alone finds good by more is not judged in the
+    other order. Above the judge's preference for a label it changes no verdict. 1000: always both (paper)."""
     min_label_mass: float = 0.0
     """A judgement whose labels hold less probability than this together is unscored, in [0, 1]. Paper: 0."""
     on_unscored: Literal["stop", "release"] = "stop"
@@ -188,6 +191,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "undecided_margin": (0, 2),
     "alternatives": (1, 1000),
     "hold_back": (0, 1_000_000),
+    "order_margin": (0, 1000),
     "min_label_mass": (0, 1),
 }
 _WHOLE = (
@@ -214,9 +218,14 @@ _OURS = SearchConfig(strategy="verify-first", votes="debiased", min_label_mass=0
 
 PRESETS: dict[str, SearchConfig] = {
     "fast": _OURS.with_changes(
-        sentence_tokens=(20, 48), alternatives=6, first_good=True, hold_back=0, max_simulations=40
+        sentence_tokens=(20, 48),
+        alternatives=6,
+        first_good=True,
+        hold_back=0,
+        max_simulations=40,
+        order_margin=3.0,
     ),
-    "balanced": _OURS.with_changes(undecided_margin=0.3),
+    "balanced": _OURS.with_changes(undecided_margin=0.3, order_margin=4.0),
     "thorough": _OURS.with_changes(
         accept_value=0.5,
         undecided_margin=0.3,

@@ -220,7 +220,11 @@ class RainDecoder(Decoder):
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
         return load_evaluator(
-            self.backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
+            self.backend,
+            criterion,
+            votes=config.votes,
+            min_label_mass=config.min_label_mass,
+            order_margin=config.order_margin,
         )
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:

@@ -93,6 +93,37 @@ def test_two_options_in_both_orders(kind: str, votes: Any, tmp_path: Path) -> No
         assert not judgement.remembered
 
 
+@pytest.mark.parametrize("votes", ["hard", "soft", "debiased"])
+def test_one_order_alone_decides_only_where_it_surely_says_good(votes: Any, tmp_path: Path) -> None:
+    tokenizer = judges.tokenizer("byte-level")
+    spy = judges.Spy(judges.backend(tokenizer))
+    criterion = judges.criterion(tmp_path)
+    prompt = build_prompt("Pick a lock?", spy.backend, prompt_format="dialogue")
+    decided = []
+    words = np.random.default_rng(0)
+    for _ in range(16):
+        answer = "".join(map(chr, words.integers(97, 123, size=12)))
+        whole = spy.run(SelfEvaluator(spy.backend, criterion, votes=votes).conversation(prompt).judge(answer))
+        last = whole.probabilities[-1]
+        odds = math.log(last[0] / last[1])
+        for margin in (0.0, 0.05, abs(odds) * 0.99, abs(odds) * 1.01):
+            judge = SelfEvaluator(spy.backend, criterion, votes=votes, order_margin=margin)
+            asked = len(spy.requests)
+            judgement = spy.run(judge.conversation(prompt).judge(answer))
+            sure = odds > margin
+            decided.append(sure)
+            assert len(spy.requests) - asked == (1 if sure else 2)
+            if sure:
+                soft = (last[0] - last[1]) / (last[0] + last[1])
+                alone = {"hard": 1.0, "soft": soft, "debiased": math.tanh(odds / 2)}[votes]
+                np.testing.assert_allclose(judgement.probabilities, [last], rtol=1e-5)
+                assert judgement.score == pytest.approx(alone, abs=1e-5)
+            else:
+                np.testing.assert_allclose(judgement.probabilities, whole.probabilities, rtol=1e-5)
+                assert judgement.score == pytest.approx(whole.score, abs=1e-5)
+    assert {True, False} == set(decided)
+
+
 @pytest.mark.parametrize("votes", ["hard", "soft"])
 def test_a_neutral_option_stays_last_in_both_orders(votes: Any, tmp_path: Path) -> None:
     tokenizer = judges.tokenizer("byte-level")

@@ -22,6 +22,9 @@ from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, T
 Votes = Literal["hard", "soft", "debiased"]
 """How label probabilities become a score, see `SearchConfig.votes`."""
 
+BOTH_ORDERS = 1000.0
+"""An `order_margin` that no log-odds reach."""
+
 Judging = Generator[list[BackendRequest], list[Any], Judgement]
 """A judgement in progress: it yields requests that may run at the same time."""
 
@@ -107,7 +110,8 @@ class SelfEvaluator:
 
     `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities,
     "debiased" that difference from the mean log-odds of the orders.
-    Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored.
+    Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored. `order_margin` >= 0 in
+    nats: see `SearchConfig.order_margin`.
     """
 
     def __init__(
@@ -117,9 +121,10 @@ class SelfEvaluator:
         *,
         votes: Votes = "hard",
         min_label_mass: float = 0.0,
+        order_margin: float = BOTH_ORDERS,
     ):
         self.backend, self.criterion, self.name = backend, criterion, criterion.name
-        self.votes, self.min_label_mass = votes, min_label_mass
+        self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
         self.renderer = Renderer(criterion, backend.codec)
         sample = self.renderer.judge_prompt("", criterion.orders[0])
         self.labels = find_label_tokens(backend.codec, sample, criterion.labels)
@@ -163,6 +168,11 @@ class SelfEvaluator:
             return None, tuple(by_statement)
         return _vote(by_statement, self.votes), tuple(by_statement)
 
+    def is_sure(self, results: Sequence[tuple[float | None, tuple[float, ...]]]) -> bool:
+        """Whether one order's result says "good" so clearly that no preference for a label can be the reason."""
+        (vote, probabilities), *others = results
+        return not others and vote is not None and _log_odds(probabilities) > self.order_margin
+
 
 def load_evaluator(
     backend: Backend,
@@ -170,12 +180,15 @@ def load_evaluator(
     *,
     votes: Votes = "hard",
     min_label_mass: float = 0.0,
+    order_margin: float = BOTH_ORDERS,
 ) -> Evaluator:
     """Self-evaluation by a criterion, given as such or by name or file; another `Evaluator` stays what it is."""
     if isinstance(judge, str):
         judge = load_criterion(judge, search_dirs=backend.criteria_dirs)
     if isinstance(judge, Criterion):
-        return SelfEvaluator(backend, judge, votes=votes, min_label_mass=min_label_mass)
+        return SelfEvaluator(
+            backend, judge, votes=votes, min_label_mass=min_label_mass, order_margin=order_margin
+        )
     return judge
 
 
@@ -187,13 +200,19 @@ def _vote(probabilities: Sequence[float], votes: Votes) -> float:
     positive, negative = probabilities[:2]
     total = sum(probabilities)
     if votes == "debiased":
-        shared = sum(probabilities[2:]) / 2 + sys.float_info.min
-        return log(positive + shared) - log(negative + shared)
+        return _log_odds(probabilities)
     if votes == "soft":
         return (positive - negative) / total if total else -1.0
     if len(probabilities) == 3 and probabilities[2] > max(positive, negative):
         return 0.0
     return 1.0 if positive > negative else -1.0
+
+
+def _log_odds(probabilities: Sequence[float]) -> float:
+    """Of the positive statement, with half of the neutral probability on either side."""
+    positive, negative = probabilities[:2]
+    shared = sum(probabilities[2:]) / 2 + sys.float_info.min
+    return log(positive + shared) - log(negative + shared)
 
 
 def _combined(orders: Sequence[float], votes: Votes) -> float:
@@ -210,6 +229,8 @@ class ConversationJudge:
         self.evaluator, self.prompt = evaluator, prompt
         self.warnings: list[str] = []
         self._memo: dict[str, Judgement] = {}
+        self._shared: dict[str, Tokens] = {}
+        """Per judged text, what prompts for longer answers begin with."""
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
@@ -222,6 +243,7 @@ class ConversationJudge:
         if prompts is None:
             judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
         else:
+            self._shared[text] = prompts[0][: self._conversation_length(prompts[0], tokens)]
             judgement = yield from self._ask(text, prompts, tokens)
         self._memo[text] = judgement
         return judgement
@@ -231,12 +253,12 @@ class ConversationJudge:
         renderer, criterion = self.evaluator.renderer, self.evaluator.criterion
         if criterion.placement == "suffix":
             return []
-        seen = judged_answer(criterion, self.prompt, answer)
+        text = renderer.conversation(self.prompt, judged_answer(criterion, self.prompt, answer))
+        if (known := self._shared.get(text)) is not None:
+            return [known]
         one, other = (
-            renderer.encode(
-                renderer.judge_prompt(renderer.conversation(self.prompt, text), criterion.orders[0])
-            )
-            for text in (seen, f"{seen} ...")
+            renderer.encode(renderer.judge_prompt(longer, criterion.orders[0]))
+            for longer in (text, f"{text} ...")
         )
         # The last common token may merge with what follows in another answer.
         return [one[: max(common_prefix(one, other) - 1, 1)]]
@@ -248,22 +270,30 @@ class ConversationJudge:
         return len(prompt) - self.evaluator.question_length
 
     def _ask(self, text: str, prompts: list[Tokens], tokens: Tokens | None) -> Judging:
-        labels = self.evaluator.labels
+        """Ask for the labels in all orders at once, or, where the last order alone may do, in that one first."""
+        evaluator = self.evaluator
+        labels = evaluator.labels
         flat = tuple(token for forms in labels.forms for token in forms)
-        ready = [prompt[: len(prompt) - labels.dropped] for prompt in prompts]
-        replies = yield [
-            LabelProbabilities(prompt, flat, keep=self._conversation_length(whole, tokens))
-            for prompt, whole in zip(ready, prompts, strict=True)
+        waiting = [
+            (order, LabelProbabilities(prompt[: len(prompt) - labels.dropped], flat, keep=kept))
+            for prompt, order in zip(prompts, evaluator.criterion.orders, strict=True)
+            for kept in [self._conversation_length(prompt, tokens)]
         ]
-        results = [
-            self.evaluator.score(reply, order)
-            for reply, order in zip(replies, self.evaluator.criterion.orders, strict=True)
-        ]
+        results: list[tuple[float | None, tuple[float, ...]]] = []
+        while waiting:
+            # The positive statement comes second in the last order: a preference for the first label counts against it.
+            asked = waiting if results or evaluator.order_margin >= BOTH_ORDERS else waiting[-1:]
+            replies = yield [request for _, request in asked]
+            answered = [
+                evaluator.score(reply, order) for reply, (order, _) in zip(replies, asked, strict=True)
+            ]
+            results = answered + results
+            waiting = [] if evaluator.is_sure(results) else waiting[: -len(asked)]
         probabilities = tuple(by_statement for _, by_statement in results)
         scores = [score for score, _ in results if score is not None]
         if len(scores) < len(results):
             return Judgement(None, text, probabilities, "the labels hold less than min_label_mass")
-        return Judgement(_combined(scores, self.evaluator.votes), text, probabilities)
+        return Judgement(_combined(scores, evaluator.votes), text, probabilities)
 
     def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
         """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from backends.transformers import tiny
 
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.backends.transformers.plain import plain_logits
 from rain_decoding.backends.transformers.segments import split
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3", "gpt2", "gpt_neox"])
@@ -40,7 +37,7 @@ def test_each_group_sees_what_its_members_see():
     rng = np.random.default_rng(0)
     visible = rng.random((12, 40)) < 0.2
     groups = [index % 3 for index in range(12)]
-    segments = split(visible, groups, CPU, least_pairs=0)
+    segments = split(visible, groups, least_pairs=0)
     assert sorted(int(q) for segment in segments for q in segment.queries) == list(range(12))
     for segment in segments:
         members = segment.queries.tolist()
@@ -50,7 +47,7 @@ def test_each_group_sees_what_its_members_see():
 
 def test_splitting_that_does_not_pay_is_left_out():
     visible = np.ones((64, 512), dtype=bool)
-    assert split(visible, list(range(64)), CPU, least_pairs=1) == []
+    assert split(visible, list(range(64)), least_pairs=1) == []
     visible[:, 8:] = False
-    assert len(split(visible, list(range(64)), CPU, least_pairs=1)) == 64
-    assert split(visible, list(range(64)), CPU, least_pairs=visible.size + 1) == []
+    assert len(split(visible, list(range(64)), least_pairs=1)) == 64
+    assert split(visible, list(range(64)), least_pairs=visible.size + 1) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -114,7 +115,9 @@ def test_a_model_that_gives_nan_is_an_error():
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_the_probe_notices_a_wrong_mask(kind, monkeypatch):
-    monkeypatch.setattr(probe_module.TrieEngine, "_mask", lambda *arguments: None)
+    monkeypatch.setattr(
+        probe_module.TrieEngine, "_attention", lambda engine, nodes, *rest: (None, nullcontext())
+    )
     assert "standard deviations off" in Probe(tiny.model(kind), kind).problem(
         lambda: TrieEngine(tiny.model(kind), 128)
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from rain_decoding.backends.transformers.kv_cache import SlotCache
-from rain_decoding.backends.transformers.masks import attention_layers, to_tensor, within_reach
-from rain_decoding.backends.transformers.segments import attending, split
+from rain_decoding.backends.transformers.kv_cache import SlotBuffer, SlotCache
+from rain_decoding.backends.transformers.masks import additive, attention_layers, within_reach
+from rain_decoding.backends.transformers.segments import attending, batches, placeholder, split
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
 from rain_decoding.errors import CapacityError, NumericalError, UnsupportedError
@@ -65,7 +65,6 @@ class TrieEngine(TokenTrieEngine):
         self._config = config
         self._layers = attention_layers(config)
         self.split_from = None if attention == "eager" else split_from
-        self._additive = attention == "eager"
         self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._cache = SlotCache(limit=max_kv_slots, hidden=keep_hidden)
 
@@ -120,12 +119,12 @@ class TrieEngine(TokenTrieEngine):
         if self._selects:
             last = positions == [len(nodes) - 1]
             options["logits_to_keep"] = 1 if last else torch.tensor(positions, device=device)
-        visible = self._trie.visible(nodes)
-        segments = [] if self.split_from is None else split(visible, owners, device, self.split_from)
-        with self._storing_hidden(), attending(self._config, segments):
+        mask, attention = self._attention(nodes, owners, depths)
+        hidden = self._cache.hidden
+        with attention, nullcontext() if hidden is None else self._storing_hidden(hidden):
             output = model(
-                input_ids=torch.tensor([[node.token for node in nodes]], device=device),
-                attention_mask=self._mask(visible, depths, device),
+                input_ids=torch.from_numpy(np.array([[node.token for node in nodes]])).to(device),
+                attention_mask=mask,
                 position_ids=torch.from_numpy(depths - 1).to(device)[None],
                 past_key_values=self._cache,
                 use_cache=True,
@@ -134,23 +133,29 @@ class TrieEngine(TokenTrieEngine):
         logits = output.logits[0] if self._selects else output.logits[0, positions]
         return logits.float().cpu().numpy()
 
-    def _mask(self, visible: np.ndarray, depths: np.ndarray, device: torch.device) -> Any:
-        """One mask, or one for each kind of layer where a model has several."""
+    def _attention(
+        self, nodes: list[Node], owners: list[int], depths: np.ndarray
+    ) -> tuple[Any, AbstractContextManager[None]]:
+        """The mask to hand to the model (one for each kind of layer where it has several), and how to attend."""
+        visible = self._trie.visible(nodes)
         keys = self._trie.pool.depths[: visible.shape[1]]
-        dtype, additive = self._embedding.dtype, self._additive
-        masks = {
-            kind: to_tensor(within_reach(kind, size, visible, depths, keys), dtype, device, additive=additive)
-            for kind, size in self._layers.items()
-        }
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+        dtype, device = self._embedding.dtype, self._embedding.device
+        seen = [within_reach(kind, size, visible, depths, keys) for kind, size in self._layers.items()]
+        segments = [] if self.split_from is None else split(visible, owners, self.split_from)
+        self._cache.step.whole = bool(segments)
+        if segments:
+            masks = [placeholder(kind, dtype, device) for kind in range(len(seen))]
+            attention: AbstractContextManager[None] = attending(
+                self._config, batches(segments, seen, dtype, device)
+            )
+        else:
+            masks = [additive(mask, dtype, device)[None, None] for mask in seen]
+            attention = nullcontext()
+        return dict(zip(self._layers, masks, strict=True)) if len(masks) > 1 else masks[0], attention
 
     @contextmanager
-    def _storing_hidden(self) -> Iterator[None]:
+    def _storing_hidden(self, buffer: SlotBuffer) -> Iterator[None]:
         """Keep the last hidden states `[1, new, width]` of the decoder in the slots of the step."""
-        buffer = self._cache.hidden
-        if buffer is None:
-            yield
-            return
 
         def store(module: Any, arguments: Any, output: Any) -> None:
             buffer.write((output[0] if isinstance(output, tuple) else output.last_hidden_state)[0])

@@ -19,6 +19,8 @@ class Step:
     """Slot of each new token, int64 `[new]`."""
     span: int = 0
     """How many slots, counted from 0, attention sees."""
+    whole: bool = False
+    """Attention is given the whole buffer: what selects slots from a part of it would copy that part first."""
     capacity: int = 0
     """How many slots a buffer must have."""
 
@@ -35,12 +37,12 @@ class SlotBuffer:
         self.tensor: torch.Tensor | None = None
 
     def write(self, values: torch.Tensor) -> torch.Tensor:
-        """Store `values` (along `dim`, one for each slot of the step); returns a view of the span."""
+        """Store `values` (along `dim`, one for each slot of the step); returns a view of the span, or the whole."""
         if self.tensor is None or self.tensor.shape[self.dim] < self.step.capacity:
             self._grow(values)
         assert self.tensor is not None
         self.tensor.index_copy_(self.dim, self.step.slots_on(values.device), values)
-        return self.tensor.narrow(self.dim, 0, self.step.span)
+        return self.tensor if self.step.whole else self.tensor.narrow(self.dim, 0, self.step.span)
 
     def _grow(self, like: torch.Tensor) -> None:
         shape = list(like.shape)
@@ -116,6 +118,7 @@ class SlotCache(Cache):
         """The next forward writes to `slots` (int64 `[new]`) and sees the first `span`."""
         self.step.slots = torch.from_numpy(slots).to(device)
         self.step.span = span
+        self.step.whole = False
         capacity = _capacity(span) if self.limit is None else min(_capacity(span), self.limit)
         self.step.capacity = max(self.step.capacity, capacity)
 

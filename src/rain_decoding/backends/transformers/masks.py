@@ -43,9 +43,10 @@ def within_reach(
     return mask & ((queries[:, None] - 1) // size == (keys[None, :] - 1) // size)
 
 
-def to_tensor(mask: np.ndarray, dtype: torch.dtype, device: torch.device, *, additive: bool) -> torch.Tensor:
-    """`[1, 1, queries, keys]`: bool, or `additive` (what eager attention adds to its scores) in `dtype`."""
-    tensor = torch.from_numpy(mask).to(device)[None, None]
-    if not additive:
-        return tensor
-    return torch.zeros(tensor.shape, dtype=dtype, device=device).masked_fill_(~tensor, torch.finfo(dtype).min)
+def additive(mask: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """What is added to the scores of attention: 0 where the bool mask is true, else the least number of `dtype`.
+
+    Eager attention takes nothing else, and sdpa would make it of a bool mask in every layer.
+    """
+    least = np.float32(torch.finfo(dtype).min)
+    return torch.from_numpy(np.where(mask, np.float32(0), least)).to(device, dtype)
