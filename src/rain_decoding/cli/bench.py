@@ -58,7 +58,9 @@ FIT = {"cost": "cost", "per released token": "per_released_token", "R²": "r_squ
 """Columns of the tables, and where the report has them."""
 CASE = ("family", "max_tokens", "prompt_tokens", "concurrency", "distinct", "bad_rate")
 
-ContenderNames = Annotated[str, typer.Option(help="Comma-separated: plain, generate, naive, or presets.")]
+ContenderNames = Annotated[
+    str, typer.Option(help="Comma-separated: plain, generate, naive, naive-batched, or presets.")
+]
 FamilyNames = Annotated[str, typer.Option(help="Comma-separated families of the demo's requests.")]
 PromptFile = Annotated[Path | None, typer.Option(help="File of prompts, one a line, for other models.")]
 N = Annotated[

@@ -18,14 +18,15 @@ from rain_decoding.text_stream import answer_text
 
 PLAIN = ("plain", "generate")
 """Plain decoding: ours, and transformers' own."""
-NAIVE, NAIVE_PRESET = "naive", "paper-hh"
-"""RAIN without any reuse: the same draws, every sequence forwarded from its first token on in every step.
-
-Equal sequences of one step are still forwarded once, so it is rather too cheap.
+NAIVE_PRESET = "paper-hh"
+NAIVE = {"naive": 1, "naive-batched": 2048}
+"""RAIN without any reuse: the same draws, every sequence forwarded from its first token on in every step, and tokens
+of one forward at most. naive, as the released code: a forward for every sequence. naive-batched: those of a step and
+of equal length together. Equal sequences of one step are forwarded once, so both are rather too cheap.
 """
 
 
-NAMES = (*PLAIN, NAIVE, *PRESETS)
+NAMES = (*PLAIN, *NAIVE, *PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +154,23 @@ def make_contenders(names: Sequence[str], backend: LocalBackend, judge: JudgeOpt
 def _make(name: str, model: Any, backend: LocalBackend, judge: JudgeOptions) -> Contender:
     if name == "generate":
         return GenerateContender(model, backend)
-    own = _beside(backend, model, naive=name == NAIVE)
+    own = _beside(backend, model, NAIVE.get(name))
     if name == "plain":
         return DecoderContender(name, PlainDecoder(own))
-    return DecoderContender(name, judge.decoder(NAIVE_PRESET if name == NAIVE else name, own))
+    return DecoderContender(name, judge.decoder(NAIVE_PRESET if name in NAIVE else name, own))
 
 
-def _beside(backend: LocalBackend, model: Any, *, naive: bool) -> LocalBackend:
-    """Another backend over the same weights, with an empty cache, or with none at all."""
+def _beside(backend: LocalBackend, model: Any, naive: int | None) -> LocalBackend:
+    """Another backend over the same weights, with an empty cache, or, for a `naive` one, with none at all."""
     from rain_decoding.backends.transformers.plain import PlainEngine
     from rain_decoding.backends.transformers.probe import choose_engine
 
     length, name = backend.context_length, backend.name
-    engine = PlainEngine(model, length) if naive else choose_engine(model, length, name=name)
+    engine = (
+        PlainEngine(model, length, max_step_tokens=naive)
+        if naive
+        else choose_engine(model, length, name=name)
+    )
     return LocalBackend(
         name,
         engine,
