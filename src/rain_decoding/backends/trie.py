@@ -117,7 +117,8 @@ class Trie:
         parent = node.parent
         assert parent is not None and not node.children
         del parent.children[node.token]
-        self.held.subtract(node.holders)
+        for holder in node.holders:
+            self.held[holder] -= 1
         node.holders.clear()
         if node.slot >= 0:
             assert node.branch is not None

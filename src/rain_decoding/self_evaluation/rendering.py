@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.endings import INCOMPLETE
@@ -40,6 +41,7 @@ class Renderer:
         # In the place of a suffix, the turns are generation's own.
         own = (USER_MARKER, ASSISTANT_MARKER) if criterion.placement == "suffix" else ()
         self._markers = (*criterion.markers, *own)
+        self._clean = lru_cache(maxsize=256)(self._cleaned_text)  # earlier turns stand in every judge prompt
         self.prefix = self._prefix()
 
     def conversation(self, prompt: Prompt, answer: str, *, dropped: int = 0) -> str:
@@ -114,7 +116,7 @@ class Renderer:
     def _cleaned(self, messages: Sequence[Message]) -> list[Message]:
         return [Message(message.role, self._clean(message.content)) for message in messages]
 
-    def _clean(self, text: str) -> str:
+    def _cleaned_text(self, text: str) -> str:
         return neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
 
 
