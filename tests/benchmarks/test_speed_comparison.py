@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
+from rain_decoding.backends import load_backend
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.plain import PlainEngine
 from rain_decoding.benchmarks.speed import measuring
@@ -23,6 +26,7 @@ from rain_decoding.benchmarks.speed.random_model import random_backend
 from rain_decoding.benchmarks.speed.replay import RecordingEngine
 from rain_decoding.benchmarks.speed.report import fits
 from rain_decoding.benchmarks.speed.sample import Sample
+from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
 
@@ -214,3 +218,19 @@ def test_a_model_without_weights_cannot_be_measured() -> None:
 
     with pytest.raises(UnsupportedError, match="scripted"):
         make_contenders(["plain"], lock_world(), JudgeOptions())
+
+
+def test_shards_answer_what_one_process_answers(
+    demo_backend: LocalBackend, contenders: dict[str, Contender]
+) -> None:
+    families = demo_prompts(["benign"], 3)
+    (unit,) = Plan(families=families, max_tokens=(6,), concurrency=(3,)).units(demo_backend)
+    alone = measure(contenders["paper-hh"], unit, torch_model(demo_backend), seed=5)
+    with Shards(2, partial(load_backend, "demo"), ["paper-hh"], JudgeOptions(), 1) as shards:
+        shared = shards.measure("paper-hh", unit, repeat=0, seed=5)
+    assert (shared.texts, shared.answers) == (alone.texts, 3)
+    # In one process the prompts share the tokens that all of them begin with.
+    assert 0 <= shared.tokens_forwarded - alone.tokens_forwarded < 8
+    assert shared.tokens_released == alone.tokens_released
+    # One process takes a forward for all three, two take one each for a part of them.
+    assert alone.passes < shared.passes < 3 * alone.passes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -90,6 +91,9 @@ Shape = Annotated[
 ]
 Distinct = Annotated[str, typer.Option(help="For --shape: how many of 10 candidates are distinct.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: torch's choice.")]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes that share the prompts where several are answered at once.")
+]
 Plot = Annotated[Path | None, typer.Option(help="Draw overhead and tokens: .png, .svg or .pdf.")]
 
 
@@ -112,6 +116,7 @@ def bench(
     device: o.Device = None,
     dtype: o.Dtype = None,
     threads: Threads = None,
+    workers: Workers = 1,
     seed: o.Seed = 0,
     plot: Plot = None,
     json: o.Json = False,
@@ -151,8 +156,15 @@ def bench(
             repeats=repeats,
             seed=seed,
         )
-        report = _run(plan, names, judge, model, device, dtype, turns=turns is not None)
-    asked = {"model": shape or model, "judge": asdict(judge), "max_tokens": lengths, "repeats": repeats}
+        load = partial(_load, model, device, dtype)
+        report = _run(plan, names, judge, load, workers=workers, turns=turns is not None)
+    asked = {
+        "model": shape or model,
+        "judge": asdict(judge),
+        "max_tokens": lengths,
+        "repeats": repeats,
+        "workers": workers,
+    }
     _publish({**asked, **report}, plot=plot, json=json)
 
 
@@ -212,20 +224,27 @@ def _run(
     plan: Plan,
     names: tuple[str, ...],
     judge: JudgeOptions,
-    model: str,
-    device: str | None,
-    dtype: str | None,
+    load: Callable[[], LocalBackend],
     *,
+    workers: int,
     turns: bool,
 ) -> Report:
+    import torch
+
     from rain_decoding.benchmarks.speed import modes
     from rain_decoding.benchmarks.speed.contenders import check_names, make_contenders
+    from rain_decoding.benchmarks.speed.shards import Shards
 
     check_names(names)
-    with status(f"loading {model}"):
-        backend = _load(model, device, dtype)
+    with status("loading the model"):
+        backend = load()
         contenders = make_contenders(names, backend, judge)
-    return (modes.turns if turns else modes.compare)(plan, contenders, backend, _tracked)
+    if turns:
+        return modes.turns(plan, contenders, backend, _tracked)
+    if workers == 1:
+        return modes.compare(plan, contenders, backend, _tracked)
+    with Shards(workers, load, names, judge, torch.get_num_threads()) as shards:
+        return modes.compare(plan, contenders, backend, _tracked, shards)
 
 
 def _load(model: str, device: str | None, dtype: str | None) -> LocalBackend:

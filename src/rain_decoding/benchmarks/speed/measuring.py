@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.contenders import Contender
@@ -15,6 +15,9 @@ from rain_decoding.benchmarks.speed.prompts import Families, conversation
 from rain_decoding.benchmarks.speed.sample import Case, Sample
 from rain_decoding.decoder import PromptLike
 from rain_decoding.errors import InputError
+
+if TYPE_CHECKING:
+    from rain_decoding.benchmarks.speed.shards import Shards
 
 WARM_UP_TOKENS = 4
 
@@ -80,16 +83,30 @@ class Plan:
 
 
 def run(
-    units: Sequence[Unit], contenders: Sequence[Contender], model: Any, *, repeats: int, seed: int
+    units: Sequence[Unit],
+    contenders: Sequence[Contender],
+    model: Any,
+    *,
+    repeats: int,
+    seed: int,
+    shards: Shards | None = None,
 ) -> Iterator[Sample]:
-    """Yield `repeats` samples per unit and contender, after a first answer of each that does not count."""
+    """Yield `repeats` samples per unit and contender, after a first answer of each that does not count.
+
+    Units of several prompts at once go to the `shards`, where there are any.
+    """
     for contender in contenders:
         contender.answer(units[0].prompts[:1], max_tokens=WARM_UP_TOKENS, concurrency=1, seed=seed)
+        if shards is not None:
+            shards.warm_up(contender.name, units[0], seed)
     for repeat in range(repeats):
         for position, unit in enumerate(units):
             turn = (repeat + position) % len(contenders)
             for contender in (*contenders[turn:], *contenders[:turn]):
-                yield measure(contender, unit, model, repeat=repeat, seed=seed)
+                if shards is not None and unit.concurrency > 1:
+                    yield shards.measure(contender.name, unit, repeat=repeat, seed=seed)
+                else:
+                    yield measure(contender, unit, model, repeat=repeat, seed=seed)
 
 
 def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Sample:

@@ -11,6 +11,7 @@ from rain_decoding.benchmarks.speed.contenders import Contender, torch_model
 from rain_decoding.benchmarks.speed.machine import bytes_per_slot, describe
 from rain_decoding.benchmarks.speed.report import fits, summarise
 from rain_decoding.benchmarks.speed.sample import Sample
+from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
 
 Item = TypeVar("Item")
@@ -19,11 +20,15 @@ Tracked = Callable[[Iterable[Item], int], Iterable[Item]]
 
 
 def compare(
-    plan: measuring.Plan, contenders: Sequence[Contender], backend: LocalBackend, tracked: Tracked
+    plan: measuring.Plan,
+    contenders: Sequence[Contender],
+    backend: LocalBackend,
+    tracked: Tracked,
+    shards: Shards | None = None,
 ) -> dict[str, Any]:
     """Contenders side by side on the same prompts; lines against length where several were asked for."""
     model, units = torch_model(backend), plan.units(backend)
-    running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed)
+    running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed, shards=shards)
     samples: list[Sample] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
     results = summarise(samples, bytes_per_slot(model))
     return {"mode": "compare", "machine": describe(model), "results": results, "fits": fits(samples)}
