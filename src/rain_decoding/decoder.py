@@ -20,7 +20,7 @@ from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
 from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
-PromptLike = str | Sequence[Message | Mapping[str, Any]]
+PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
 
 class Stream(Iterator[Commit]):
@@ -223,12 +223,12 @@ class RainDecoder(Decoder):
             self.backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
         )
 
-    def _open(self, prompt: PromptLike, options: Options) -> Session:
+    def _open(self, prompt: PromptLike, options: Options) -> RainSession:
         if self.config.strategy == "paper":
             options.refuse_sampling("the paper's presets draw")
         built = self.build_prompt(prompt, options)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
-        kind = ThinkingSession if self.thinking else RainSession
+        kind = ThinkingSession if built.thinking else RainSession
         return kind(
             self.backend,
             built,
