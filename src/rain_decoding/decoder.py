@@ -12,7 +12,7 @@ from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.plain import PlainSession
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.rain import RainSession, ThinkingSession
+from rain_decoding.rain import RainSession, ThinkingSession, check_tags
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
@@ -227,6 +227,8 @@ class RainDecoder(Decoder):
         if self.config.strategy == "paper":
             options.refuse_sampling("the paper's presets draw")
         built = self.build_prompt(prompt, options)
+        if built.thinking:
+            check_tags(self.backend)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if built.thinking else RainSession
         return kind(

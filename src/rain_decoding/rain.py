@@ -6,7 +6,9 @@ from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig
+from rain_decoding.errors import UnsupportedError
 from rain_decoding.plain import PIECE
 from rain_decoding.prompting import THINKING_END, THINKING_START, opens_thinking
 from rain_decoding.randomness import derive_seed
@@ -186,6 +188,16 @@ class RainSession(Session):
             if "tokens" in part:
                 part["text"] = decode(part["tokens"])
         self.trace.append(event)
+
+
+def check_tags(backend: Backend) -> None:
+    """Raise `UnsupportedError` where the end of reasoning would leave no trace in the text."""
+    codec = backend.codec
+    if THINKING_END not in codec.decode(codec.encode(f"a{THINKING_END}", start=False)):
+        raise UnsupportedError(
+            f"{backend.name} writes {THINKING_END} as a control token, so its end cannot be told from the text",
+            hint="turn thinking off",
+        )
 
 
 @dataclass(eq=False, kw_only=True)
