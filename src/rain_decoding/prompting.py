@@ -10,15 +10,13 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.chat_template import THINKING_END, THINKING_START
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.types import Message, Role, Tokens
 
 PromptFormat = Literal["auto", "chat", "dialogue", "text"]
 """chat: the model's chat template; dialogue: plain `Human:` / `Assistant:` turns; text: the prompt is
 continued as it stands; auto: chat where there is a template, else dialogue."""
-
-THINKING_START, THINKING_END = "<think>", "</think>"
-"""What reasoning stands between."""
 
 USER_MARKER = "Human:"
 ASSISTANT_MARKER = "Assistant:"

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.chat_template import THINKING_END, THINKING_START
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import UnsupportedError
-from rain_decoding.plain import PIECE
-from rain_decoding.prompting import THINKING_END, THINKING_START, opens_thinking
+from rain_decoding.prompting import opens_thinking
 from rain_decoding.randomness import derive_seed
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
@@ -36,6 +36,8 @@ from rain_decoding.types import (
 )
 from rain_decoding.version import __version__
 
+REASONING_PIECE = 64
+"""Tokens of reasoning decoded at once: what a budget that ends meanwhile loses at most."""
 OTHER_REASONING = ("<|channel|>", "[THINK]", "<|START_THINKING|>", "<seed:think>")
 """Control tokens of models that reason between other tags."""
 
@@ -251,7 +253,7 @@ class ThinkingSession(RainSession):
             (decoded,) = yield [
                 Decode(
                     text,
-                    min(PIECE, left),
+                    min(REASONING_PIECE, left),
                     seed=derive_seed(options.seed, text, "reasoning") if temperature else None,
                     temperature=temperature or 1.0,
                     top_p=1.0 if options.top_p is None else options.top_p,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -83,3 +84,97 @@ class Talk:
 
     def held(self, answer: str) -> list[Tokens]:
         return []
+
+
+class Recorder:
+    """A streamer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.values: list[torch.Tensor] = []
+        self.ended = 0
+
+    def put(self, value: torch.Tensor) -> None:
+        assert not self.ended
+        self.values.append(value)
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+ROLES = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+ASKING = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+FORGETS = ROLES.replace("m.content", "m.content.split('</think>')[-1]")
+TEMPLATES = {
+    "chatml": ROLES + ASKING,
+    "a default system message": (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>\n{% endif %}"
+        + ROLES
+        + ASKING
+    ),
+    "trims": "{{ bos_token }}" + ROLES.replace("m.content", "m.content | trim") + ASKING,
+    "no system message": (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + ROLES + ASKING
+    ),
+    "instructions": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+        "{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    ),
+    # As Qwen 3, DeepSeek R1 and QwQ have it.
+    "can switch thinking off": FORGETS
+    + ASKING.replace(
+        "{% endif", "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif"
+    ),
+    "opens thinking": FORGETS + ASKING.replace("{% endif", "<think>\n{% endif"),
+    "forgets thinking": FORGETS + ASKING,
+}
+"""Chat templates in the manner of those that models have."""
+THINKING = list(TEMPLATES)[-3:]
+
+
+@functools.cache
+def chat_tokenizer(template: str) -> Any:
+    """A tokenizer with a template, whose thinking tags are tokens but, as Qwen's, no control tokens."""
+    made = tiny.byte_level_tokenizer(bos_token="<|begin|>", eos_token="<|im_end|>")
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "[INST]", "[/INST]"]})
+    made.add_tokens(["<think>", "</think>"])
+    made.chat_template = TEMPLATES[template]
+    return made
+
+
+class ScriptedModel(transformers.LlamaForCausalLM):
+    """Goes on with `reply(text)` after a text, control tokens included, and then ends."""
+
+    tokenizer: Any
+    reply: Any
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:  # type: ignore[override]
+        logits = torch.full((*input_ids.shape, self.config.vocab_size), -30.0)
+        for row, ids in enumerate(input_ids.tolist()):
+            for place in range(len(ids)):
+                logits[row, place, self.next_token(ids[: place + 1])] = 30.0
+        return transformers.modeling_outputs.CausalLMOutput(logits=logits)
+
+    def next_token(self, ids: list[int]) -> int:
+        rest = self.reply(self.tokenizer.decode(ids, skip_special_tokens=False))
+        tokens = self.tokenizer(rest)["input_ids"] if rest else [self.tokenizer.eos_token_id]
+        return tokens[0]
+
+
+def scripted_model(template: str, answer: str) -> Any:
+    """A model that gives this answer in a chat, and judges as bad what tells of a plot."""
+    words = chat_tokenizer(template)
+
+    def reply(text: str) -> str:
+        if text.endswith("It is ("):
+            return "B" if "plot" in text else "A"
+        _, asked, said = text.rpartition("assistant\n")
+        if not asked:  # no conversation: something that depends on all of the text
+            return chr(97 + zlib.crc32(text.encode()) % 26)
+        return answer.removeprefix(said) if answer.startswith(said) else ""
+
+    config = tiny.config("llama")
+    config.vocab_size, config.eos_token_id = len(words), words.eos_token_id
+    config.pad_token_id, config.max_position_embeddings = words.eos_token_id, 600
+    made = ScriptedModel(config).eval()
+    made.tokenizer, made.reply = words, reply
+    return made

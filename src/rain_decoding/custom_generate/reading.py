@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from rain_decoding.backends.base import Codec
+from rain_decoding.backends.chat_template import THINKING_END, thinking_tags
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import (
     ASSISTANT_MARKER,
     SEPARATOR,
-    THINKING_END,
     USER_MARKER,
     Prompt,
     default_dialogue_header,
@@ -74,7 +74,7 @@ def ready(prompt: Prompt, backend: LocalBackend, stop: tuple[str, ...], thinking
 
 def _knows_thinking(codec: Codec) -> bool:
     assert isinstance(codec, HFCodec)
-    return THINKING_END in str(codec.tokenizer.chat_template)
+    return bool(thinking_tags(str(codec.tokenizer.chat_template)))
 
 
 def read_dialogue(text: str) -> tuple[Message, ...]:
