@@ -43,14 +43,14 @@ def generate(loaded: tuple[Any, Any], prompts: tuple[str, ...], side: str = "lef
 
 @pytest.mark.parametrize(
     ("config", "limit"),
-    [(SearchConfig.preset("balanced"), 60), (SearchConfig.preset("paper-hh", max_simulations=4), 6)],
+    [(SearchConfig.preset("balanced"), 60), (SearchConfig.preset("paper-hh", max_simulations=6), 12)],
     ids=["balanced", "paper"],
 )
 def test_it_answers_as_the_decoder(
     loaded: tuple[Any, Any], demo: LocalBackend, config: SearchConfig, limit: int
 ) -> None:
     decoder = RainDecoder(demo, "harmlessness", config)
-    prompts = SHOWCASE if limit > 6 else SHOWCASE[:2]
+    prompts = SHOWCASE if limit > 12 else SHOWCASE[:2]
     out = generate(loaded, prompts, rain_config=config, max_new_tokens=limit)
     expected = [decoder.generate(prompt, max_tokens=limit) for prompt in prompts]
     assert [c.tokens for c in out.completions] == [c.tokens for c in expected]

@@ -107,7 +107,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sequence bias": {"sequence_bias": {(40,): 3.0, (41, 42): 8.0}},
     "at least": {"min_new_tokens": 20, "eos_token_id": list(range(30, 120))},
     "several ends": {"eos_token_id": list(range(30, 50))},
-    "another end": {"eos_token_id": 264},
+    "not the tokenizer's end": {"eos_token_id": 264, "sequence_bias": {(0,): 8.0}, "pad_token_id": 5},
     "total length": {"max_new_tokens": None, "max_length": WIDTH + 13},
     "a forced end": {"forced_eos_token_id": 0},
     "decay": {"exponential_decay_length_penalty": (5, 1.4)},

@@ -20,7 +20,6 @@ from rain_decoding.custom_generate.steering import RowSteering
 from rain_decoding.decoder import RainDecoder, Stream
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import Prompt
-from rain_decoding.rain import RainSession
 from rain_decoding.session import Options
 from rain_decoding.types import Completion, Tokens
 
@@ -62,37 +61,38 @@ def answer_call(
         backend = backend_over(model, tokenizer, _ends(criteria))
         decoder = RainDecoder(backend, criterion, search)
         prompts = _prompts(rows, messages, backend, tuple(stop), thinking)
-        seeds = _seeds(rows, seed, generation.do_sample)
-        width = input_ids.shape[1]
-        sessions: list[RainSession] = []
-        streams: list[Stream] = []
-        for index, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        sessions = []
+        for prompt, seed_of_row in zip(prompts, _seeds(rows, seed, generation.do_sample), strict=True):
             options = Options(
-                max_tokens=generation.max_length - width,
-                seed=seeds[index],
-                temperature=1.0 if generation.do_sample else None,  # the processors know the real one
+                max_tokens=generation.max_length - input_ids.shape[1],
+                seed=seed_of_row,
+                # The processors know the real temperature.
+                temperature=None if search.strategy == "paper" else float(generation.do_sample),
             )
-            session = decoder._open(prompt, options)
-            steering = RowSteering(
-                index, len(rows), row.padding, processors, criteria, device=input_ids.device
-            )
-            backend.steer(session.owner, steering)
-            sessions.append(session)
-            streams.append(stack.enter_context(Stream(decoder, session)))
-        if streamer is not None:
-            streamer.put(input_ids.cpu())
-        # All of them advance together, whichever is waited for.
-        for stream in streams:
-            for commit in stream:
-                for token in commit.tokens if streamer is not None else ():
-                    streamer.put(torch.tensor([token]))
-        if streamer is not None:
-            streamer.end()
+            sessions.append(decoder._open(prompt, options))
+        for index, (row, session) in enumerate(zip(rows, sessions, strict=True)):
+            place = (index, len(rows), row.padding)
+            backend.steer(session.owner, RowSteering(*place, processors, criteria, input_ids.device))
+        streams = [stack.enter_context(Stream(decoder, session)) for session in sessions]
+        _run(streams, input_ids, streamer)
     sequences = _sequences(input_ids, [s.reasoning_tokens + s.answer for s in sessions], generation)
     if not generation.return_dict_in_generate:
         return sequences
     completions = [stream.completion for stream in streams if stream.completion is not None]
     return RainGenerateOutput(sequences=sequences, completions=completions)
+
+
+def _run(streams: Sequence[Stream], input_ids: torch.Tensor, streamer: Any) -> None:
+    """Finish the streams, which advance together whichever is waited for; tokens go to the streamer, if any."""
+    if streamer is None:
+        for stream in streams:
+            for _ in stream:
+                pass
+        return
+    streamer.put(input_ids.cpu())
+    for token in (token for stream in streams for commit in stream for token in commit.tokens):
+        streamer.put(torch.tensor([token]))
+    streamer.end()
 
 
 def _search(config: str | SearchConfig, criterion: Any) -> tuple[SearchConfig, Any]:

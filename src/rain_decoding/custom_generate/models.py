@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from rain_decoding.backends.base import Engine
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
@@ -19,17 +19,16 @@ from rain_decoding.types import Tokens
 
 NEVER = -1
 """No token."""
+CANARY: Tokens = (0, 1, 2, 3)
 
 
 @dataclass
 class Known:
-    """What is kept for a model. `canary` are its logits after `CANARY`, from which a changed model is known."""
-
-    CANARY: ClassVar[Tokens] = (0, 1, 2, 3)
+    """What is kept for a model. `canary` are its logits after the tokens `CANARY`: a changed model gives others."""
 
     engine: Engine
     canary: bytes
-    tokenizer: Any = None
+    tokenizer: Any
 
 
 _known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
@@ -42,10 +41,16 @@ def backend_over(model: Any, tokenizer: Any, eos: Iterable[int]) -> LocalBackend
     than before: a few tokens are forwarded to see that. `tokenizer` None is the one used before, or that of the
     folder or repository that the model came from.
     """
-    known = _engine_of(model)
     name = str(getattr(model, "name_or_path", "") or "")
+    known = _known.get(model)
     if tokenizer is None:
-        tokenizer = known.tokenizer or _tokenizer_from(name)
+        tokenizer = known.tokenizer if known else _tokenizer_from(name)
+    canary = plain_logits(model, CANARY).tobytes()
+    if known is None or known.canary != canary:
+        # A proxy, as the engine would keep its own model alive otherwise.
+        proxy, length = weakref.proxy(model), context_length(model.config, tokenizer)
+        engine = choose_engine(proxy, length, name=name or type(model).__name__)
+        known = _known[model] = Known(engine, canary, tokenizer)
     known.tokenizer = tokenizer
     ends = frozenset(eos)
     codec = HFCodec(tokenizer, eos_ids=ends or {NEVER})
@@ -53,18 +58,6 @@ def backend_over(model: Any, tokenizer: Any, eos: Iterable[int]) -> LocalBackend
     folder = Path(name, CRITERIA_FOLDER)
     dirs = [folder] if name and folder.is_dir() else []
     return LocalBackend(name or type(model).__name__, known.engine, codec, criteria_dirs=dirs)
-
-
-def _engine_of(model: Any) -> Known:
-    canary = plain_logits(model, Known.CANARY).tobytes()
-    known = _known.get(model)
-    if known is None or known.canary != canary:
-        # A proxy, as the engine would keep its own model alive otherwise.
-        proxy = weakref.proxy(model)
-        name = getattr(model, "name_or_path", "") or type(model).__name__
-        engine = choose_engine(proxy, context_length(model.config, None), name=name)
-        known = _known[model] = Known(engine, canary, known.tokenizer if known else None)
-    return known
 
 
 def _tokenizer_from(name: str) -> Any:
