@@ -3,6 +3,7 @@
 from rain_decoding.backends import load_backend
 from rain_decoding.baselines import BestOfDecoder, RegenerateDecoder, RejectionDecoder
 from rain_decoding.config import PRESETS, SearchConfig
+from rain_decoding.custom_generate import rain_generate
 from rain_decoding.decoder import PlainDecoder, RainDecoder, Stream
 from rain_decoding.errors import (
     BackendError,
@@ -51,4 +52,5 @@ __all__ = [
     "load_backend",
     "load_criterion",
     "principle_criterion",
+    "rain_generate",
 ]

@@ -12,7 +12,7 @@ from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.plain import PlainSession
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.rain import RainSession, ThinkingSession
+from rain_decoding.rain import RainSession, ThinkingSession, check_tags
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
@@ -20,7 +20,7 @@ from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
 from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
-PromptLike = str | Sequence[Message | Mapping[str, Any]]
+PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
 
 class Stream(Iterator[Commit]):
@@ -227,12 +227,14 @@ class RainDecoder(Decoder):
             order_margin=config.order_margin,
         )
 
-    def _open(self, prompt: PromptLike, options: Options) -> Session:
+    def _open(self, prompt: PromptLike, options: Options) -> RainSession:
         if self.config.strategy == "paper":
             options.refuse_sampling("the paper's presets draw")
         built = self.build_prompt(prompt, options)
+        if built.thinking:
+            check_tags(self.backend)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
-        kind = ThinkingSession if self.thinking else RainSession
+        kind = ThinkingSession if built.thinking else RainSession
         return kind(
             self.backend,
             built,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.chat_template import THINKING_END, THINKING_START
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.types import Message, Role, Tokens
 
@@ -28,7 +29,8 @@ class Prompt:
 
     `messages` is the conversation without the generator's own preamble (for the format text: one user message
     that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space
-    around the answer is not part of it; `text` is what was encoded.
+    around the answer is not part of it; `text` is what was encoded; `thinking` that the model may reason before it
+    answers.
     """
 
     format: Literal["chat", "dialogue", "text"]
@@ -37,6 +39,7 @@ class Prompt:
     tokens: Tokens
     markers: tuple[str, ...]
     strip: bool
+    thinking: bool = False
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -45,7 +48,7 @@ class Prompt:
 
 
 def build_prompt(
-    prompt: str | Sequence[Message | Mapping[str, Any]],
+    prompt: str | Sequence[Message | Mapping[str, Any]] | Prompt,
     backend: Backend,
     *,
     prompt_format: PromptFormat = "auto",
@@ -53,11 +56,13 @@ def build_prompt(
     next_turn_ends: bool = True,
     thinking: bool = False,
 ) -> Prompt:
-    """Encode a text or a conversation that ends in a user message.
+    """Encode a text or a conversation that ends in a user message. A `Prompt` is taken as it is.
 
     Raises `InputError` for an empty prompt or broken messages, `ContextLengthError` for one that fills the
     context.
     """
+    if isinstance(prompt, Prompt):
+        return replace(prompt, markers=prompt.markers + _stop_strings(stop))
     codec = backend.codec
     messages = tuple(
         Message(message.role, without_control_tokens(message.content, codec.special_texts))
@@ -73,6 +78,7 @@ def build_prompt(
     turn_markers: tuple[str, ...] = ()
     if chosen == "chat":
         text = codec.render_chat(messages, thinking=thinking)
+        text = text if thinking else closed_thinking(text)
     elif chosen == "dialogue":
         text = dialogue(messages, backend.dialogue_header)
         turn_markers = (f"\n{USER_MARKER}",) if next_turn_ends else ()
@@ -90,7 +96,25 @@ def build_prompt(
             f"{backend.context_length}",
             hint="shorten the prompt or drop earlier turns",
         )
-    return Prompt(chosen, messages, text, tokens, turn_markers + _stop_strings(stop), strip=chosen != "text")
+    return Prompt(
+        chosen,
+        messages,
+        text,
+        tokens,
+        turn_markers + _stop_strings(stop),
+        strip=chosen != "text",
+        thinking=thinking,
+    )
+
+
+def opens_thinking(text: str) -> bool:
+    """Whether a rendered prompt ends where reasoning begins."""
+    return text.rstrip().endswith(THINKING_START)
+
+
+def closed_thinking(text: str) -> str:
+    """A rendered prompt whose template opens reasoning gets it closed, so that the answer comes next."""
+    return f"{text}\n{THINKING_END}\n\n" if opens_thinking(text) else text
 
 
 def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:

@@ -6,7 +6,11 @@ from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rain_decoding.backends.base import Backend
+from rain_decoding.backends.chat_template import THINKING_END, THINKING_START
 from rain_decoding.config import SearchConfig
+from rain_decoding.errors import UnsupportedError
+from rain_decoding.prompting import opens_thinking
 from rain_decoding.randomness import derive_seed
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
@@ -32,7 +36,10 @@ from rain_decoding.types import (
 )
 from rain_decoding.version import __version__
 
-THINKING_START, THINKING_END = "<think>", "</think>"
+REASONING_PIECE = 64
+"""Tokens of reasoning decoded at once: what a budget that ends meanwhile loses at most."""
+OTHER_REASONING = ("<|channel|>", "[THINK]", "<|START_THINKING|>", "<seed:think>")
+"""Control tokens of models that reason between other tags."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -68,6 +75,7 @@ class RainSession(Session):
         if self.tree:
             self.usage.simulations, self.usage.rewinds = self.tree.simulations, self.tree.rewinds
         completion = super().completion(reason)
+        completion.warnings.extend(self._unseparated_reasoning(completion.text))
         if self.options.trace:
             self.trace.append(
                 {
@@ -79,6 +87,14 @@ class RainSession(Session):
                 }
             )
         return completion
+
+    def _unseparated_reasoning(self, answer: str) -> Iterable[str]:
+        """What to say where reasoning may stand in the answer, and was judged as a part of it."""
+        if answer.lstrip().startswith(THINKING_START):
+            yield f"the answer begins with {THINKING_START}, which was judged as a part of it: use thinking=True"
+        if self.prompt.format == "chat":
+            for tag in sorted({*OTHER_REASONING}.intersection(self.backend.codec.special_texts)):
+                yield f"the model may reason behind {tag}, which is not told apart from the answer"
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
         self.tree = tree = self._tree()
@@ -176,38 +192,78 @@ class RainSession(Session):
         self.trace.append(event)
 
 
+def check_tags(backend: Backend) -> None:
+    """Raise `UnsupportedError` where the end of reasoning would leave no trace in the text."""
+    codec = backend.codec
+    if THINKING_END not in codec.decode(codec.encode(f"a{THINKING_END}", start=False)):
+        raise UnsupportedError(
+            f"{backend.name} writes {THINKING_END} as a control token, so its end cannot be told from the text",
+            hint="turn thinking off",
+        )
+
+
 @dataclass(eq=False, kw_only=True)
 class ThinkingSession(RainSession):
     """Lets a reasoning model reason first, by plain decoding; the answer after the closing tag is searched.
 
-    Reasoning is sampled at temperature 1 unless the request has another.
+    Reasoning is sampled at temperature 1 unless the request has another. Where the prompt does not open it, the
+    most probable beginning tells whether the model reasons at all. The judge never sees it, nor is it streamed.
     """
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
-        prompt, options = self.prompt, self.options
-        temperature = 1.0 if options.temperature is None else options.temperature
-        seed = derive_seed(options.seed, prompt.tokens, "reasoning") if temperature else None
-        decoded: Decoded
-        (decoded,) = yield [
-            Decode(
-                prompt.tokens,
-                self.limit,
-                seed=seed,
-                temperature=temperature or 1.0,
-                top_p=1.0 if options.top_p is None else options.top_p,
-                stop=Stop((THINKING_END,), len(prompt.tokens)),
-                logit_bias=options.bias,
+        before = len(self.prompt.tokens)
+        if opens_thinking(self.prompt.text) or (yield from self._begins_with_reasoning()):
+            reason = yield from self._reason()
+            if reason is not None:
+                return reason
+            prompt, codec = self.prompt, self.backend.codec
+            self.prompt = replace(
+                prompt,
+                tokens=prompt.tokens + self.reasoning_tokens,
+                text=prompt.text + codec.decode(self.reasoning_tokens),
             )
-        ]
-        codec = self.backend.codec
-        reasoning, ended, _ = codec.decode(decoded.tokens).partition(THINKING_END)
-        self.reasoning = reasoning.strip().removeprefix(THINKING_START).strip()
-        if not ended:
-            return "stop" if decoded.reason == "stop" else "length"
-        self.prompt = replace(
-            prompt, tokens=prompt.tokens + decoded.tokens, text=prompt.text + codec.decode(decoded.tokens)
-        )
-        self.limit -= len(decoded.tokens)
-        self.judge.prompt = self.prompt
-        self.stream = TextStream(codec, self.prompt)
+            self.limit -= len(self.prompt.tokens) - before
+            self.judge.prompt = self.prompt
+            self.stream = TextStream(codec, self.prompt)
         return (yield from super().steps())
+
+    def _begins_with_reasoning(self) -> Generator[Any, Any, bool]:
+        """Whether the model opens reasoning by itself; what it opens it with becomes `reasoning_tokens`."""
+        prompt = self.prompt
+        tokens: Tokens = ()
+        while len(tokens) < min(self.limit, len(THINKING_START)):
+            decoded: Decoded
+            (decoded,) = yield [Decode(prompt.tokens + tokens, 1, logit_bias=self.options.bias)]
+            tokens += decoded.tokens
+            text = self.backend.codec.decode(tokens).lstrip()
+            if text.startswith(THINKING_START):
+                self.reasoning_tokens = tokens
+                return True
+            if decoded.reason == "stop" or not THINKING_START.startswith(text):
+                break
+        return False
+
+    def _reason(self) -> Generator[Any, Any, FinishReason | None]:
+        """Decode on to the closing tag. Returns why the text ends before it, if it does."""
+        options, prompt = self.options, self.prompt
+        temperature = 1.0 if options.temperature is None else options.temperature
+        while (left := self.limit - len(self.reasoning_tokens)) > 0:
+            text = prompt.tokens + self.reasoning_tokens
+            decoded: Decoded
+            (decoded,) = yield [
+                Decode(
+                    text,
+                    min(REASONING_PIECE, left),
+                    seed=derive_seed(options.seed, text, "reasoning") if temperature else None,
+                    temperature=temperature or 1.0,
+                    top_p=1.0 if options.top_p is None else options.top_p,
+                    stop=Stop((THINKING_END,), len(prompt.tokens)),
+                    logit_bias=options.bias,
+                )
+            ]
+            self.reasoning_tokens += decoded.tokens
+            reasoning, ended, _ = self.backend.codec.decode(self.reasoning_tokens).partition(THINKING_END)
+            self.reasoning = reasoning.strip().removeprefix(THINKING_START).strip()
+            if ended or decoded.reason == "stop":
+                return None if ended else "stop"
+        return "length"

@@ -124,6 +124,8 @@ class Session:
     """Tokens committed so far."""
     score: float | None = None
     reasoning: str = ""
+    reasoning_tokens: Tokens = ()
+    """What was generated before the answer, tags included."""
     warnings: list[str] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
 

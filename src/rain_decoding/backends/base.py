@@ -77,6 +77,19 @@ class Reply:
     error: Exception | None = None
 
 
+class Steering(Protocol):
+    """What a caller puts between a model and the text that is generated for an owner. Judge prompts go without it."""
+
+    def scores(self, sequences: Sequence[Tokens], logits: np.ndarray) -> np.ndarray:
+        """What to draw from after each of the sequences (of equal length), in place of its row of logits
+        `[len(sequences), vocabulary]`."""
+        ...
+
+    def ended(self, sequence: Tokens) -> bool:
+        """Whether the text ends with this sequence's last token. Not asked of a prompt."""
+        ...
+
+
 class Backend(Protocol):
     """A frozen language model. Requests are submitted, worked on by `step`, and may be cancelled.
 

@@ -8,8 +8,16 @@ from collections.abc import Callable, Sequence
 from rain_decoding.errors import InputError
 from rain_decoding.types import Message
 
+THINKING_START, THINKING_END = "<think>", "</think>"
+"""What reasoning stands between."""
+
 CONTROL = re.compile(r"<\S+>|\[\S+\]")
 """Added tokens of this form steer the model even where the tokenizer does not call them special."""
+
+
+def thinking_tags(template: str | None) -> set[str]:
+    """The tags of reasoning, where a template knows them: they steer the model even where they are plain text."""
+    return {THINKING_START, THINKING_END} if template and THINKING_END in template else set()
 
 
 def render_or_merge(render: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from rain_decoding.backends import sampling
-from rain_decoding.backends.base import Codec
+from rain_decoding.backends.base import Codec, Steering
 from rain_decoding.backends.endings import ends_in, holds_marker
 from rain_decoding.randomness import uniforms
 from rain_decoding.types import (
@@ -46,19 +47,44 @@ class Job(Protocol):
         ...
 
 
-def make_job(request: BackendRequest, codec: Codec, context_length: int) -> Job:
-    """The job that answers `request`."""
+def make_job(
+    request: BackendRequest, codec: Codec, context_length: int, steering: Steering | None = None
+) -> Job:
+    """The job that answers `request`; `steering` acts on what it generates."""
     match request:
         case TopTokens():
-            return TopTokensJob(request, codec)
+            return TopTokensJob(request, codec, steering)
         case Sample():
-            return SampleJob(request, codec)
+            return SampleJob(request, codec, steering)
         case Decode():
-            return DecodeJob(request, codec, context_length)
+            return DecodeJob(request, codec, context_length, steering)
         case LabelProbabilities():
             return LabelJob(request)
         case HiddenStates():
             return IdleJob()
+
+
+class Generating:
+    """Base of jobs that generate text."""
+
+    codec: Codec
+    steering: Steering | None
+    request: TopTokens | Sample | Decode
+
+    def wants(self) -> list[Tokens]:
+        raise NotImplementedError
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """The logits after what is wanted, steered and biased."""
+        if self.steering is not None:
+            logits = self.steering.scores(self.wants(), logits)
+        return sampling.biased(logits, self.request.logit_bias)
+
+    def ends(self, prefix: Tokens, tokens: Sequence[int]) -> bool:
+        """Whether the last of the tokens after a prefix ends the text."""
+        if tokens[-1] in self.codec.eos:
+            return True
+        return self.steering is not None and self.steering.ended((*prefix, *tokens))
 
 
 class IdleJob:
@@ -94,13 +120,14 @@ class OneRowJob:
         return self._value
 
 
-class TopTokensJob(OneRowJob):
-    def __init__(self, request: TopTokens, codec: Codec):
+class TopTokensJob(OneRowJob, Generating):
+    def __init__(self, request: TopTokens, codec: Codec, steering: Steering | None = None):
         super().__init__(request.prefix)
-        self.request, self.codec = request, codec
+        self.request: TopTokens = request
+        self.codec, self.steering = codec, steering
 
     def advance(self, logits: np.ndarray) -> None:
-        logits = sampling.biased(logits, self.request.logit_bias)
+        logits = self.scores(logits)
         probs = sampling.softmax(logits[0], self.request.temperature)
         self._value = [
             Candidate(self._token_set(token), probability)
@@ -111,7 +138,8 @@ class TopTokensJob(OneRowJob):
     def _token_set(self, token: int) -> TokenSet:
         text = (*self.prefix, token)
         return TokenSet(
-            (token,), token in self.codec.eos or holds_marker(self.codec, text, self.request.stop, new=1)
+            (token,),
+            self.ends(self.prefix, (token,)) or holds_marker(self.codec, text, self.request.stop, new=1),
         )
 
 
@@ -125,13 +153,14 @@ class LabelJob(OneRowJob):
         self.done = True
 
 
-class SampleJob:
+class SampleJob(Generating):
     """All token sets of one request, each a branch that grows by a token per step."""
 
     decoded: Tokens = ()
 
-    def __init__(self, request: Sample, codec: Codec):
-        self.request, self.codec = request, codec
+    def __init__(self, request: Sample, codec: Codec, steering: Steering | None = None):
+        self.request: Sample = request
+        self.codec, self.steering = codec, steering
         count = len(request.seeds) + request.greedy
         self.sets: list[list[int]] = [[] for _ in range(count)]
         self.probabilities = np.ones(count)
@@ -146,7 +175,7 @@ class SampleJob:
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
-        logits = sampling.biased(logits, request.logit_bias)
+        logits = self.scores(logits)
         ids, probs = sampling.conditionals(logits, temperature=request.temperature, top_k=request.top_k)
         position = len(self.sets[self.open[0]])
         places = sampling.draw(probs, self.uniforms[self.open, position])
@@ -159,8 +188,8 @@ class SampleJob:
             self.sets[branch].append(token)
         self.open = [
             branch
-            for branch, token in zip(self.open, tokens, strict=True)
-            if token not in self.codec.eos and position + 1 < request.length
+            for branch in self.open
+            if position + 1 < request.length and not self.ends(request.prefix, self.sets[branch])
         ]
         self.done = not self.open
 
@@ -172,17 +201,18 @@ class SampleJob:
 
     def _token_set(self, tokens: Tokens) -> TokenSet:
         text = (*self.request.prefix, *tokens)
-        ended = tokens[-1] in self.codec.eos or holds_marker(
+        ended = self.ends(self.request.prefix, tokens) or holds_marker(
             self.codec, text, self.request.stop, new=len(tokens)
         )
         return TokenSet(tokens, ended)
 
 
-class DecodeJob:
+class DecodeJob(Generating):
     """One continuation, tested for its end before every token."""
 
-    def __init__(self, request: Decode, codec: Codec, context_length: int):
-        self.request, self.codec = request, codec
+    def __init__(self, request: Decode, codec: Codec, context_length: int, steering: Steering | None = None):
+        self.request: Decode = request
+        self.codec, self.steering = codec, steering
         self.limit = min(request.max_tokens, context_length - len(request.prefix))
         self.stream = None if request.seed is None else uniforms(request.seed)
         self.text = request.prefix
@@ -200,7 +230,7 @@ class DecodeJob:
     def _ended(self, new: int) -> str | None:
         request = self.request
         generated = self.text[request.stop.start :] if request.stop.start else self.decoded
-        if generated and generated[-1] in self.codec.eos:
+        if generated and self.ends((), self.text):
             return "stop"
         if holds_marker(self.codec, self.text, request.stop, new=new or len(self.text)):
             return "stop"
@@ -213,7 +243,7 @@ class DecodeJob:
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
-        logits = sampling.biased(logits, request.logit_bias)
+        logits = self.scores(logits)
         if self.stream is None:
             token = int(np.argmax(logits[0]))
         else:

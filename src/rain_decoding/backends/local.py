@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply
+from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply, Steering
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import ContextLengthError, InputError, NumericalError, RainError, UnsupportedError
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
@@ -20,6 +20,9 @@ CRITERIA_FOLDER = "rain_criteria"
 
 class LocalBackend:
     """A backend over an `Engine` (see `backends.base`) that lives in this process."""
+
+    _owners: ClassVar = itertools.count(1)
+    """Common to all, so that several backends may share an engine."""
 
     def __init__(
         self,
@@ -38,11 +41,15 @@ class LocalBackend:
         self.counters = Counters()
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = dialogue_header
-        self._owners = itertools.count(1)
+        self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
 
     def new_owner(self) -> int:
         return next(self._owners)
+
+    def steer(self, owner: int, steering: Steering) -> None:
+        """Let `steering` act on all that is generated for the owner, until it is finished."""
+        self._steering[owner] = steering
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:
         if not request.prefix:
@@ -57,7 +64,7 @@ class LocalBackend:
             raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
         self._check_bias(request)
         handle = Handle(request, owner)
-        self._jobs[handle] = make_job(request, self.codec, self.context_length)
+        self._jobs[handle] = make_job(request, self.codec, self.context_length, self._steering.get(owner))
         return handle
 
     def _check_bias(self, request: BackendRequest) -> None:
@@ -138,6 +145,7 @@ class LocalBackend:
         self.counters.kv_slots = self.engine.slots_used
 
     def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
+        self._steering.pop(owner, None)
         self.engine.finish(owner, keep)
         self.counters.kv_slots = self.engine.slots_used
 

@@ -11,6 +11,7 @@ from rain_decoding.prompting import (
     ASSISTANT_MARKER,
     USER_MARKER,
     Prompt,
+    closed_thinking,
     dialogue,
     neutralised,
     without_control_tokens,
@@ -56,7 +57,7 @@ class Renderer:
         asked = f"{self.prefix}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
         if self.codec.has_chat_template:
             rendered = self.codec.render_chat([Message("user", asked)], thinking=False)
-            return _closed_thinking(rendered) + self.criterion.lead, False
+            return closed_thinking(rendered) + self.criterion.lead, False
         return f"{asked}\n{self.criterion.lead}", True
 
     def suffix(self, prompt: Prompt, answer: str, order: Sequence[int]) -> tuple[str, bool]:
@@ -65,7 +66,7 @@ class Renderer:
         if prompt.format == "chat":
             messages = self._cleaned([*prompt.messages, Message("assistant", answer)])
             rendered = self.codec.render_chat([*messages, Message("user", question)], thinking=False)
-            return _closed_thinking(rendered) + self.criterion.lead, False
+            return closed_thinking(rendered) + self.criterion.lead, False
         space = " " if prompt.format == "dialogue" and answer else ""
         tail = f"{self.criterion.separator}{question}\n{self.criterion.lead}"
         return f"{self._prompt_text(prompt)}{space}{self._clean(answer)}{tail}", True
@@ -118,11 +119,6 @@ class Renderer:
 
     def _cleaned_text(self, text: str) -> str:
         return neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
-
-
-def _closed_thinking(rendered: str) -> str:
-    """A template that opens a reasoning block gets it closed, so that the label comes next."""
-    return f"{rendered}\n</think>\n\n" if rendered.rstrip().endswith("<think>") else rendered
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

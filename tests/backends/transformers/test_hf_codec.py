@@ -103,6 +103,14 @@ def test_special_texts_are_all_control_tokens_and_no_others():
     assert set(HFCodec(tokenizer).special_texts) == {"<|end|>", "<think>", "<|im_start|>"}
 
 
+def test_tags_of_reasoning_are_broken_where_the_template_knows_them() -> None:
+    tokenizer = tiny.byte_level_tokenizer()
+    tokenizer.chat_template = CHATML
+    assert {"<think>", "</think>"} <= set(HFCodec(tokenizer).special_texts)
+    tokenizer.chat_template = NO_SYSTEM
+    assert not {"<think>", "</think>"} & set(HFCodec(tokenizer).special_texts)
+
+
 class TestChat:
     @pytest.fixture
     def tokenizer(self):

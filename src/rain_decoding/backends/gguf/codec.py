@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from rain_decoding.backends.chat_template import CONTROL, render_or_merge
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -32,8 +32,8 @@ class GgufCodec:
             raise ConfigError(
                 "the file names no end of sequence", hint="give its text as the option eos_token=..."
             )
-        self.special_texts = tuple(sorted(self._special_texts()))
         self._chat_template = model.get_default_chat_template()
+        self.special_texts = tuple(sorted({*self._special_texts(), *thinking_tags(self._chat_template)}))
         self.has_chat_template = bool(self._chat_template)
         self._start: Tokens = (vocabulary.token_bos(),) if vocabulary.get_add_bos() else ()
         self._pieces: dict[int, bytes] = {}

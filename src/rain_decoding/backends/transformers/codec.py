@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rain_decoding.backends.chat_template import CONTROL, render_or_merge
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -82,7 +82,8 @@ def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
 def _special_texts(tokenizer: Any) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder.values()
     texts = {str(token) for token in added if token.special or CONTROL.fullmatch(str(token))}
-    return tuple(sorted({*texts, *tokenizer.all_special_tokens} - {""}))
+    tags = thinking_tags(str(getattr(tokenizer, "chat_template", None) or ""))
+    return tuple(sorted({*texts, *tags, *tokenizer.all_special_tokens} - {""}))
 
 
 def _start_tokens(tokenizer: Any) -> Tokens:

@@ -71,8 +71,7 @@ def load(
         # Quantized weights cannot be moved afterwards.
         options = {"device_map": {"": place}, **options, "quantization_config": quantization_config}
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    if folder is None and _hub_is_unreachable():
-        source["local_files_only"] = True
+    source |= _offline(folder)
     with _translated(name), _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
         model = transformers.AutoModelForCausalLM.from_pretrained(name, **source, **options)
@@ -91,6 +90,13 @@ def load(
         keep_hidden=keep_hidden,
         engine=engine,
     )
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a folder or a repository. Raises as `load` does."""
+    offline = _offline(_local_folder(name))
+    with _translated(name):
+        return transformers.AutoTokenizer.from_pretrained(name, **offline)
 
 
 def wrap(
@@ -195,6 +201,11 @@ def _local_folder(name: str) -> Path | None:
             hint="give a folder with config.json, or OWNER/NAME of the hub",
         )
     return None
+
+
+def _offline(folder: Path | None) -> dict[str, bool]:
+    """Options for a repository that can only come from the hub's cache."""
+    return {"local_files_only": True} if folder is None and _hub_is_unreachable() else {}
 
 
 def _hub_is_unreachable() -> bool:
