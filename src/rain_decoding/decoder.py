@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -104,35 +105,30 @@ class Decoder:
         self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
     ) -> Iterator[tuple[int, Completion]]:
         """Answer many prompts and yield (index, completion) as each is finished."""
-        waiting = enumerate(prompts)
-        scheduler = Scheduler.of(self.backend)
-        running: dict[Task, tuple[int, Session]] = {}
+        opened: dict[Task, tuple[int, Session]] = {}
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
             raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+
+        def tasks() -> Iterator[Task]:
+            for index, prompt in enumerate(prompts):
+                session = self._open(prompt, parsed)
+                opened[session.task] = (index, session)
+                yield session.task
+
         try:
-            while True:
-                while len(running) < width and (entry := next(waiting, None)) is not None:
-                    index, prompt = entry
-                    session = self._open(prompt, parsed)
-                    running[session.task] = (index, session)
-                    scheduler.start(session.task)
-                if not running:
-                    return
-                for task in [task for task in running if task.done]:
-                    index, session = running.pop(task)
+            with closing(Scheduler.of(self.backend).run(tasks(), width)) as finished:
+                for task in finished:
+                    index, session = opened.pop(task)
                     try:
                         completion = _collect(session)
                     except RainError as error:
                         error.add_note(f"This was prompt {index} of the batch.")
                         raise
                     yield index, completion
-                if running and not any(task.done for task in running):
-                    scheduler.step()
         finally:
-            for task, (_, session) in running.items():
-                scheduler.cancel(task)
+            for _, session in opened.values():
                 session.backend.finish(session.owner)
 
 

@@ -179,16 +179,27 @@ def load_evaluator(
     return judge
 
 
+def log_odds(probabilities: Sequence[float]) -> float:
+    """Log-odds in nats of the positive statement against the negative; half of a neutral one counts for each."""
+    positive, negative = probabilities[:2]
+    shared = sum(probabilities[2:]) / 2 + sys.float_info.min
+    return log(positive + shared) - log(negative + shared)
+
+
+def score(probabilities: Sequence[Sequence[float]], votes: Votes) -> float:
+    """The score in [-1, 1] that the label probabilities of all orders make (`Judgement.probabilities`)."""
+    return _combined([_vote(order, votes) for order in probabilities], votes)
+
+
 def _vote(probabilities: Sequence[float], votes: Votes) -> float:
     """Vote of one order from the probabilities of the positive, the negative and perhaps the neutral statement.
 
-    Votes are scores, but for "debiased": log-odds, with half of the neutral probability on either side.
+    Votes are scores, but for "debiased": log-odds.
     """
     positive, negative = probabilities[:2]
     total = sum(probabilities)
     if votes == "debiased":
-        shared = sum(probabilities[2:]) / 2 + sys.float_info.min
-        return log(positive + shared) - log(negative + shared)
+        return log_odds(probabilities)
     if votes == "soft":
         return (positive - negative) / total if total else -1.0
     if len(probabilities) == 3 and probabilities[2] > max(positive, negative):
@@ -260,10 +271,11 @@ class ConversationJudge:
             for reply, order in zip(replies, self.evaluator.criterion.orders, strict=True)
         ]
         probabilities = tuple(by_statement for _, by_statement in results)
+        mass = tuple(float(np.sum(reply)) for reply in replies)
         scores = [score for score, _ in results if score is not None]
         if len(scores) < len(results):
-            return Judgement(None, text, probabilities, "the labels hold less than min_label_mass")
-        return Judgement(_combined(scores, self.evaluator.votes), text, probabilities)
+            return Judgement(None, text, probabilities, mass, "the labels hold less than min_label_mass")
+        return Judgement(_combined(scores, self.evaluator.votes), text, probabilities, mass)
 
     def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
         """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""
