@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.plain import PlainSession
@@ -188,6 +189,9 @@ class RainDecoder(Decoder):
     `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
     `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
     reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
+
+    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
+    then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
     """
 
     def __init__(
@@ -202,6 +206,9 @@ class RainDecoder(Decoder):
     ):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
+        self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
+        if self.calibration:
+            self.config = self.calibration.applied(self.config)
         self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
         parse_embedding(embedding)
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
@@ -215,6 +222,8 @@ class RainDecoder(Decoder):
 
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
+        if self.calibration:
+            criterion = self.calibration.placed(self.backend, criterion)
         return load_evaluator(
             self.backend, criterion, votes=config.votes, min_label_mass=config.min_label_mass
         )
