@@ -20,7 +20,7 @@ from rain_decoding.plots import check_plot
 
 NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
-DEMO_ANSWERS = 400
+DEMO_ANSWERS = 200
 
 WARNINGS = {
     "chance": "self-evaluation is no better than chance with this model and criterion, so RAIN cannot help",
@@ -33,7 +33,7 @@ Data = Annotated[
 ]
 N = Annotated[
     int | None,
-    typer.Option(min=1, help="Lines drawn from the file, or demo answers.", show_default="all; demo: 400"),
+    typer.Option(min=1, help="Lines drawn from the file, or demo answers.", show_default="all; demo: 200"),
 ]
 VotesKind = Annotated[
     Literal["hard", "soft", "debiased"] | None,
