@@ -22,7 +22,9 @@ def write(path: Path, *rows: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("label", "verdict"), [*LABELS.items(), (True, "positive"), (0, "negative"), ("Good", "positive")])
+@pytest.mark.parametrize(
+    ("label", "verdict"), [*LABELS.items(), (True, "positive"), (0, "negative"), ("Good", "positive")]
+)
 def test_labels(label: Any, verdict: str, tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", {"prompt": "Hello?", "answer": "Ну?", "label": label})
     assert read_labelled(file) == [LabelledAnswer(USER, "Ну?", verdict, 1)]  # type: ignore[arg-type]
@@ -31,7 +33,10 @@ def test_labels(label: Any, verdict: str, tmp_path: Path) -> None:
 def test_a_conversation_and_a_pair_and_empty_lines(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}]
-    rows = [{"messages": messages, "answer": "", "label": "bad"}, {"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."}]
+    rows = [
+        {"messages": messages, "answer": "", "label": "bad"},
+        {"prompt": "Hello?", "chosen": "Yes.", "rejected": "No."},
+    ]
     file.write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8-sig")
     assert read_labelled(file) == [
         LabelledAnswer((Message("system", "Be kind."), *USER), "", "negative", 1),
@@ -42,7 +47,10 @@ def test_a_conversation_and_a_pair_and_empty_lines(tmp_path: Path) -> None:
 
 def test_transcripts_as_in_hh(tmp_path: Path) -> None:
     shared = "\n\nHuman: Hello?\n\nAssistant: Yes?\n\nHuman: One thing.\n\nHuman: How old\n\nare you?"
-    row = {"chosen": f"{shared}\n\nAssistant: Two.\n\nAssistant: Three.", "rejected": f"{shared}\n\nAssistant: "}
+    row = {
+        "chosen": f"{shared}\n\nAssistant: Two.\n\nAssistant: Three.",
+        "rejected": f"{shared}\n\nAssistant: ",
+    }
     file = tmp_path / "pairs.jsonl.gz"
     file.write_bytes(gzip.compress(json.dumps(row).encode()))
     prompt = (*USER, Message("assistant", "Yes?"), Message("user", "One thing.\n\nHow old\n\nare you?"))
@@ -84,7 +92,11 @@ def test_broken_json_and_broken_files(tmp_path: Path) -> None:
     file.write_text('{"prompt": "a"\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 1: no valid JSON"):
         read_labelled(file)
-    for name, content in (("b.jsonl", b"\xff"), ("c.jsonl.gz", b"plain"), ("d.jsonl.gz", gzip.compress(b"{}" * 99)[:-9])):
+    for name, content in (
+        ("b.jsonl", b"\xff"),
+        ("c.jsonl.gz", b"plain"),
+        ("d.jsonl.gz", gzip.compress(b"{}" * 99)[:-9]),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=name):
             read_labelled(tmp_path / name)
@@ -110,7 +122,9 @@ def test_n_lines_are_drawn_evenly_and_stay_in_order(tmp_path: Path) -> None:
 
 def test_labels_that_do_not_serve(tmp_path: Path) -> None:
     criterion = load_criterion("harmlessness")
-    good, bad, neutral = (LabelledAnswer(USER, "a", label, 0) for label in ("positive", "negative", "neutral"))  # type: ignore[arg-type]
+    good, bad, neutral = (
+        LabelledAnswer(USER, "a", label, 0) for label in ("positive", "negative", "neutral")
+    )  # type: ignore[arg-type]
     check_labels(criterion, [good, bad])
     with pytest.raises(InputError, match="labelled positive"):
         check_labels(criterion, [good])

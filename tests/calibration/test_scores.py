@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,7 +62,9 @@ def test_area_and_pairs_are_counts_over_all_pairs(rows: list[tuple[float, bool, 
 def test_accuracies_count_what_is_unscored(rows: list[tuple[float, bool, int]], threshold: float) -> None:
     found = scores(rows)
     flags = [right(value, good, threshold) for value, good, _ in rows]
-    by_label = [[flag for flag, row in zip(flags, rows, strict=True) if row[1] == label] for label in (True, False)]
+    by_label = [
+        [flag for flag, row in zip(flags, rows, strict=True) if row[1] == label] for label in (True, False)
+    ]
     accuracy, balanced = found.accuracy(threshold), found.balanced_accuracy(threshold)
     assert accuracy is not None and balanced is not None
     assert accuracy.value == pytest.approx(np.mean(flags)) and accuracy.n == len(rows)
@@ -71,7 +75,9 @@ def test_accuracies_count_what_is_unscored(rows: list[tuple[float, bool, int]], 
 
 @settings(max_examples=300, deadline=None)
 @given(ANSWERS)
-def test_the_best_threshold_is_the_best_of_all_between_two_scores(rows: list[tuple[float, bool, int]]) -> None:
+def test_the_best_threshold_is_the_best_of_all_between_two_scores(
+    rows: list[tuple[float, bool, int]],
+) -> None:
     found = scores(rows)
 
     def balanced(threshold: float) -> float:
@@ -80,14 +86,16 @@ def test_the_best_threshold_is_the_best_of_all_between_two_scores(rows: list[tup
         return estimate.value
 
     known = sorted({value for value, *_ in rows if not np.isnan(value)})
-    tried = [0.0, *((low + high) / 2 for low, high in zip(known, known[1:], strict=False))]
+    tried = [0.0, *((low + high) / 2 for low, high in pairwise(known))]
     best = max(tried, key=lambda threshold: (round(balanced(threshold), 9), -abs(threshold)))
     assert abs(found.best_threshold()) == abs(best)
     assert balanced(found.best_threshold()) == pytest.approx(balanced(best))
 
 
 def test_the_curve_and_its_error_by_hand() -> None:
-    found = score_figures(scores([(-1.0, False, 0), (-0.9, True, 1), (0.0, True, 2), (0.0, False, 3), (1.0, True, 4)]))
+    found = score_figures(
+        scores([(-1.0, False, 0), (-0.9, True, 1), (0.0, True, 2), (0.0, False, 3), (1.0, True, 4)])
+    )
     predicted = [(point["predicted"], point["good"]["value"], point["good"]["n"]) for point in found["curve"]]
     assert predicted == [(0.025, 0.5, 2), (0.5, 0.5, 2), (1.0, 1.0, 1)]
     assert found["calibration_error"] == pytest.approx(0.4 * 0.475)
@@ -102,7 +110,13 @@ def drawn(n: int, shift: float, seed: int = 0) -> Scores:
 
 @pytest.mark.parametrize(
     ("n", "shift", "expected"),
-    [(400, 2.0, "better"), (400, 0.0, "chance"), (400, -2.0, "chance"), (10, 0.0, "undecided"), (4, 9.0, "undecided")],
+    [
+        (400, 2.0, "better"),
+        (400, 0.0, "chance"),
+        (400, -2.0, "chance"),
+        (10, 0.0, "undecided"),
+        (4, 9.0, "undecided"),
+    ],
 )
 def test_the_verdict(n: int, shift: float, expected: str) -> None:
     found, reason = verdict(drawn(n, shift), 0.0)

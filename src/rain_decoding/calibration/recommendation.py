@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import floor, log10
 
 import numpy as np
@@ -17,6 +18,8 @@ from rain_decoding.statistics import Estimate, paired_difference, surely_below
 
 MARGIN = 0.03
 """The cheaper placement is taken where it is right on at most this share of the answers less."""
+WORTH = 0.01
+"""Other votes than the default are taken where they surely gain more than this."""
 FOLDS = 5
 """Parts of the answers; a threshold is tried on each after it was chosen on the others."""
 USEFUL = 0.6
@@ -39,22 +42,23 @@ def recommend(
 
     Raises ValueError without both good and bad whole answers.
     """
-    placement, why_there = _placement(criterion, judged, votes or DEFAULT_VOTES, min_label_mass)
+    placement, why_there = _placement(criterion, judged, votes or DEFAULT_VOTES, min_label_mass, seed)
     chosen = judged[placement]
-    kind, why_so = (votes, "as asked for") if votes else _votes(chosen, min_label_mass)
-    threshold, why_threshold = _threshold(scores_of(chosen, kind, min_label_mass), seed)
+    kinds = (votes,) if votes else VOTES
+    fits = {kind: fit(scores_of(chosen, kind, min_label_mass), seed) for kind in kinds}
+    kind, why_so = (votes, "as asked for") if votes else _votes(fits)
     mass, why_mass = _label_mass(chosen)
     margin, why_margin = _order_margin([one for one in chosen if is_scored(one.judgement, min_label_mass)])
     return Recommendation(
         placement,
         kind,
-        threshold,
+        fits[kind].threshold,
         mass,
         margin,
         {
             "placement": why_there,
             "votes": why_so,
-            "accept_value": why_threshold,
+            "accept_value": fits[kind].reason,
             "min_label_mass": why_mass,
             "order_margin": why_margin,
         },
@@ -79,55 +83,65 @@ def verdict(scores: Scores, threshold: float) -> tuple[Verdict, str]:
     return "undecided", f"{found}: give more examples"
 
 
-def _placement(
-    criterion: Criterion, judged: ByPlacement, votes: Votes, min_label_mass: float
-) -> tuple[Placement, str]:
-    """The suffix, which costs less, where it is about as good; else what the criterion has, if not worse."""
-    by_place = {place: scores_of(own, votes, min_label_mass) for place, own in judged.items()}
-    if len(by_place) == 1:
-        return next(iter(by_place)), "the only one that was measured"
-    prefix, suffix = by_place["prefix"], by_place["suffix"]
-    loss = paired_difference(prefix.right().tolist(), suffix.right().tolist(), prefix.groups.tolist())
-    assert loss is not None
-    found = f"right answers of the prefix minus those of the suffix: {_points(loss)} points"
-    if surely_below(loss, MARGIN):
-        return "suffix", f"{found}, surely at most {100 * MARGIN:g}, and costs less"
-    if criterion.placement == "suffix" and loss.low <= 0:
-        return "suffix", f"{found}: not shown to be worse than the prefix, and the criterion's own"
-    return "prefix", f"{found}: not shown to be as good"
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The threshold for some scores, why it was taken, and what is `right` with it: each answer by a threshold that
+    was chosen without it."""
+
+    scores: Scores
+    threshold: float
+    reason: str
+    right: np.ndarray
 
 
-def _votes(judged: Sequence[Judged], min_label_mass: float) -> tuple[Votes, str]:
-    """The finest votes without a preference for a label, unless others are surely right more often."""
-    scores = {votes: scores_of(judged, votes, min_label_mass) for votes in VOTES}
-    default = scores[DEFAULT_VOTES]
-    for votes in VOTES:
-        gain = _gain(default, scores[votes].right(), default.right())
-        if gain is not None and gain.low > 0:
-            return votes, f"surely right more often than {DEFAULT_VOTES}: by {_points(gain)} points"
-    return DEFAULT_VOTES, "no other is surely right more often"
-
-
-def _threshold(scores: Scores, seed: int) -> tuple[float, str]:
+def fit(scores: Scores, seed: int) -> Fit:
     """The threshold with the best balanced accuracy, if it gains something on answers it was not chosen on; else 0.
 
     The gain over 0 is measured by cross-fitting, since on the answers it was chosen on any threshold looks good.
     """
-    best = scores.best_threshold()
+    at_zero, best = scores.right(0.0), scores.best_threshold()
     if best == 0:
-        return 0.0, "0 has the best balanced accuracy"
+        return Fit(scores, 0.0, "0 has the best balanced accuracy", at_zero)
     groups = np.unique(scores.groups)
     folds = np.random.default_rng(seed).permutation(len(groups)) % FOLDS
     fold_of = folds[np.searchsorted(groups, scores.groups)]
-    right = scores.right(0.0)
+    right = at_zero.copy()
     for fold in range(FOLDS):
         own, rest = fold_of == fold, scores.part(fold_of != fold)
         if rest.good.any() and not rest.good.all():
             right[own] = scores.part(own).right(rest.best_threshold())
-    gain = _gain(scores, right, scores.right(0.0))
-    if gain is not None and gain.low > 0:
-        return round(best, 6), f"gains {_points(gain)} points of balanced accuracy over 0 on other answers"
-    return 0.0, f"{best:.3g} gains no more than noise over 0 on other answers"
+    gain = _gain(scores, right, at_zero)
+    if gain is None or gain.low <= 0:
+        return Fit(scores, 0.0, f"{best:.3g} gains no more than noise over 0 on other answers", at_zero)
+    reason = f"gains {_points(gain)} points of balanced accuracy over 0 on other answers"
+    return Fit(scores, round(best, 6), reason, right)
+
+
+def _placement(
+    criterion: Criterion, judged: ByPlacement, votes: Votes, min_label_mass: float, seed: int
+) -> tuple[Placement, str]:
+    """The suffix, which costs less, where it is about as good; else what the criterion has, if not worse."""
+    prefix, suffix = (
+        fit(scores_of(judged[place], votes, min_label_mass), seed) for place in ("prefix", "suffix")
+    )
+    loss = _gain(prefix.scores, prefix.right, suffix.right)
+    assert loss is not None
+    found = f"balanced accuracy of the prefix minus that of the suffix: {_points(loss)} points"
+    if surely_below(loss, MARGIN):
+        return "suffix", f"{found}, surely at most {100 * MARGIN:g}, and the suffix costs less"
+    if criterion.placement == "suffix" and loss.low <= 0:
+        return "suffix", f"{found}: not shown to be worse, and the criterion's own"
+    return "prefix", f"{found}: the suffix is not shown to be as good"
+
+
+def _votes(fits: Mapping[Votes, Fit]) -> tuple[Votes, str]:
+    """The finest votes without a preference for a label, unless others are surely right more often."""
+    default = fits[DEFAULT_VOTES]
+    for votes, other in fits.items():
+        gain = _gain(default.scores, other.right, default.right)
+        if gain is not None and gain.low > WORTH:
+            return votes, f"balanced accuracy better than with {DEFAULT_VOTES} by {_points(gain)} points"
+    return DEFAULT_VOTES, "no other votes are surely better by more than a point"
 
 
 def _gain(scores: Scores, ours: np.ndarray, theirs: np.ndarray) -> Estimate | None:
