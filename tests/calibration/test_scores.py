@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_decoding.calibration.figures import score_figures
-from rain_decoding.calibration.recommendation import verdict
+from rain_decoding.calibration.recommendation import fit, verdict
 from rain_decoding.calibration.scores import Scores
 
 VALUES = st.sampled_from([-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, np.nan])
@@ -128,3 +128,13 @@ def test_a_coin_is_hardly_ever_called_better() -> None:
     """The lower ends of two-sided 95% intervals: at most 2.5% of 400 experiments, 10, within 3 deviations."""
     verdicts = [verdict(drawn(200, 0.0, seed), 0.0)[0] for seed in range(400)]
     assert verdicts.count("better") <= 19
+
+
+def test_noise_does_not_move_the_threshold() -> None:
+    """The true best threshold is 0; on the answers themselves nearly always another looks better."""
+    found = [(own.best_threshold(), fit(own, 0).threshold) for own in (drawn(100, 1.0, seed) for seed in range(60))]
+    assert sum(best != 0 for best, _ in found) > 50
+    assert sum(taken != 0 for _, taken in found) <= 6
+    shifted = drawn(400, 2.0)
+    moved = fit(Scores(np.tanh(np.arctanh(shifted.values) + 1.5), shifted.good, shifted.groups), 0)
+    assert np.tanh(1.0) < moved.threshold < np.tanh(2.0)
