@@ -132,7 +132,9 @@ def test_a_coin_is_hardly_ever_called_better() -> None:
 
 def test_noise_does_not_move_the_threshold() -> None:
     """The true best threshold is 0; on the answers themselves nearly always another looks better."""
-    found = [(own.best_threshold(), fit(own, 0).threshold) for own in (drawn(100, 1.0, seed) for seed in range(60))]
+    found = [
+        (own.best_threshold(), fit(own, 0).threshold) for own in (drawn(100, 1.0, seed) for seed in range(60))
+    ]
     assert sum(best != 0 for best, _ in found) > 50
     assert sum(taken != 0 for _, taken in found) <= 6
     shifted = drawn(400, 2.0)
