@@ -34,6 +34,7 @@ PAPER: dict[str, Any] = {
     "votes": "hard",
     "min_label_mass": 0.0,
     "on_unscored": "stop",
+    "calibration": "",
 }
 """The constants of `paper-hh`."""
 

@@ -111,6 +111,9 @@ class SearchConfig:
     """A judgement whose labels hold less probability than this together is unscored, in [0, 1]. Paper: 0."""
     on_unscored: Literal["stop", "release"] = "stop"
     """What happens to text that could not be judged: stop with finish_reason "unjudged", or release it."""
+    calibration: str = ""
+    """File that `rain calibrate --save` wrote for this model and criterion. A decoder takes accept_value, votes and
+    min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -134,9 +137,9 @@ class SearchConfig:
                 "max_simulations and extra_simulations are both 1",
                 hint="the first simulation judges the prompt itself; allow at least 2",
             )
-        for name in ("rollout_endings", "sentence_endings"):
+        for name in ("rollout_endings", "sentence_endings", "calibration"):
             if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} = {getattr(self, name)!r}", hint="a string of characters")
+                raise ConfigError(f"{name} = {getattr(self, name)!r}", hint="a string")
         sentence = self.sentence_tokens
         if len(sentence) != 2 or not 1 <= sentence[0] <= sentence[1]:
             raise ConfigError(f"sentence_tokens = {sentence!r}", hint="least and most tokens, such as 4, 32")

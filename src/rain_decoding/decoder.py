@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.plain import PlainSession
@@ -104,35 +106,30 @@ class Decoder:
         self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
     ) -> Iterator[tuple[int, Completion]]:
         """Answer many prompts and yield (index, completion) as each is finished."""
-        waiting = enumerate(prompts)
-        scheduler = Scheduler.of(self.backend)
-        running: dict[Task, tuple[int, Session]] = {}
+        opened: dict[Task, tuple[int, Session]] = {}
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
             raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+
+        def tasks() -> Iterator[Task]:
+            for index, prompt in enumerate(prompts):
+                session = self._open(prompt, parsed)
+                opened[session.task] = (index, session)
+                yield session.task
+
         try:
-            while True:
-                while len(running) < width and (entry := next(waiting, None)) is not None:
-                    index, prompt = entry
-                    session = self._open(prompt, parsed)
-                    running[session.task] = (index, session)
-                    scheduler.start(session.task)
-                if not running:
-                    return
-                for task in [task for task in running if task.done]:
-                    index, session = running.pop(task)
+            with closing(Scheduler.of(self.backend).run(tasks(), width)) as finished:
+                for task in finished:
+                    index, session = opened.pop(task)
                     try:
                         completion = _collect(session)
                     except RainError as error:
                         error.add_note(f"This was prompt {index} of the batch.")
                         raise
                     yield index, completion
-                if running and not any(task.done for task in running):
-                    scheduler.step()
         finally:
-            for task, (_, session) in running.items():
-                scheduler.cancel(task)
+            for _, session in opened.values():
                 session.backend.finish(session.owner)
 
 
@@ -192,6 +189,9 @@ class RainDecoder(Decoder):
     `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
     `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
     reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
+
+    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
+    then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
     """
 
     def __init__(
@@ -206,6 +206,9 @@ class RainDecoder(Decoder):
     ):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
+        self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
+        if self.calibration:
+            self.config = self.calibration.applied(self.config)
         self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
         parse_embedding(embedding)
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
@@ -219,6 +222,8 @@ class RainDecoder(Decoder):
 
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
+        if self.calibration:
+            criterion = self.calibration.placed(self.backend, criterion)
         return load_evaluator(
             self.backend,
             criterion,

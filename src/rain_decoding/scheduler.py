@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -124,6 +124,29 @@ class Scheduler:
             task.peak_kv_slots = max(task.peak_kv_slots, counters.kv_slots)
         for reply in replies:
             self._deliver(reply)
+
+    def run(self, tasks: Iterable[Task], width: int) -> Generator[Task, None, None]:
+        """Run tasks, at most `width` >= 1 at the same time, and yield each when it is done.
+
+        A task is taken when there is room for it. Those that run when the caller leaves are cancelled.
+        """
+        waiting = iter(tasks)
+        running: list[Task] = []
+        try:
+            while True:
+                while len(running) < width and (task := next(waiting, None)) is not None:
+                    running.append(task)
+                    self.start(task)
+                if not running:
+                    return
+                for task in [task for task in running if task.done]:
+                    running.remove(task)
+                    yield task
+                if running and not any(task.done for task in running):
+                    self.step()
+        finally:
+            for task in running:
+                self.cancel(task)
 
     def cancel(self, task: Task) -> None:
         """Stop a task; nothing of it stays queued."""

@@ -217,12 +217,13 @@ class Judgement:
     """One self-evaluation. `score` in [-1, 1], or None: unscored, with `problem` saying why.
 
     `probabilities` holds, per option order, the probability of each label in the order positive, negative,
-    neutral; `text` is what the judge saw of the conversation.
+    neutral, and `label_mass` what all labels hold together; `text` is what the judge saw of the conversation.
     """
 
     score: float | None
     text: str
     probabilities: tuple[tuple[float, ...], ...] = ()
+    label_mass: tuple[float, ...] = ()
     problem: str = ""
     remembered: bool = False
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rain_decoding.cli import bench, chat, compare, demo, generate, listings, trace
+from rain_decoding.cli import bench, calibrate, chat, compare, demo, generate, listings, trace
 from rain_decoding.cli.output import err
 from rain_decoding.errors import ConfigError, InputError, ModelNotFoundError, RainError, UnsupportedError
 
@@ -38,6 +38,7 @@ app.command("trace")(trace.trace)
 app.command("models")(listings.models)
 app.command("criteria")(listings.criteria)
 app.command("version")(listings.version)
+app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
 app.add_typer(demo.app, name="demo")
 
@@ -45,7 +46,7 @@ WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command: exit 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command: exit 0 done, 1 failed, 2 wrong usage, 3 the judge is no better than chance, 130 interrupted."""
     try:
         app(args, prog_name="rain")
     except RainError as error:

@@ -18,6 +18,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.errors import InputError, MissingDependencyError, UnsupportedError
+from rain_decoding.plots import check_plot
 
 if TYPE_CHECKING:
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
@@ -178,8 +179,6 @@ def _prepare(threads: int | None, plot: Path | None, turns: int | None) -> None:
             f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
         ) from error
     if plot is not None:
-        from rain_decoding.benchmarks.speed.plot import check_plot
-
         if turns is not None:
             raise InputError("--plot draws no turns", hint="leave out --plot or --turns")
         check_plot(plot)

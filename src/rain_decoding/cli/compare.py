@@ -62,11 +62,11 @@ def compare(
         paper = setup.decoder.config.strategy == "paper"
         rain = setup.decoder.generate(messages, **request, **({} if paper else sampling))
     if json:
-        name = setup.criterion.name
+        name, calibration = setup.criterion.name, setup.decoder.calibration
         print_json(
             {
                 "vanilla": as_object(vanilla, model=model, criterion=name, preset=None),
-                "rain": as_object(rain, model=model, criterion=name, preset=preset),
+                "rain": as_object(rain, model=model, criterion=name, preset=preset, calibration=calibration),
             }
         )
     else:

@@ -72,7 +72,15 @@ def generate(
     if trace is not None:
         write_trace(trace, completion.trace)
     if json:
-        print_json(as_object(completion, model=model, criterion=setup.criterion.name, preset=preset))
+        print_json(
+            as_object(
+                completion,
+                model=model,
+                criterion=setup.criterion.name,
+                preset=preset,
+                calibration=setup.decoder.calibration,
+            )
+        )
     else:
         if completion.reasoning:
             err.print(Text(f"reasoning: {completion.reasoning}", style="dim"))

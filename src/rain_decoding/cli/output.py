@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from rain_decoding.calibration.saved import Calibration
 from rain_decoding.types import Completion
 
 out = Console(highlight=False, soft_wrap=True)
@@ -34,9 +35,14 @@ USAGE_KEYS = (
 
 
 def as_object(
-    completion: Completion, *, model: str, criterion: str | None, preset: str | None
+    completion: Completion,
+    *,
+    model: str,
+    criterion: str | None,
+    preset: str | None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """A completion as the JSON object that `--json` prints."""
+    """A completion as the JSON object that `--json` prints, with what was taken over from a calibration."""
     result: dict[str, Any] = {
         "text": completion.text,
         "finish_reason": completion.finish_reason,
@@ -47,6 +53,8 @@ def as_object(
         "criterion": criterion,
         "preset": preset,
     }
+    if calibration:
+        result["calibration"] = calibration.in_use()
     if completion.reasoning:
         result["reasoning"] = completion.reasoning
     if completion.warnings:

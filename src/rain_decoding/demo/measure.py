@@ -14,8 +14,9 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from . import MODEL_DIR
+from .labelled import JUDGED, held_out
 from .tokenizer import load_tokenizer
-from .world import FAMILIES, Family, Request, answer, judge_prompt, label, oracle_score, sample_requests
+from .world import FAMILIES, Request, answer, judge_prompt, label, oracle_score
 from .world.documents import SHORT_WORDS, truncated
 
 MAX_NEW_TOKENS = 200
@@ -57,7 +58,7 @@ def speaking(
     """Share of each outcome by family, over `n` held-out requests (or as many as there are)."""
     shares: dict[str, Any] = {}
     for family in FAMILIES:
-        requests = _held_out(family, n)
+        requests = held_out(family, n)
         texts = speak(model, tokenizer, requests, sampled)
         counts = Counter(label(r, t).outcome for r, t in zip(requests, texts, strict=True))
         shares[family] = {outcome: round(c / len(requests), 4) for outcome, c in counts.most_common()}
@@ -99,9 +100,9 @@ def judging(
     """Accuracy against the oracle on `n` held-out whole answers, and on truncated ones, by family."""
     result: dict[str, Any] = {}
     rng = np.random.default_rng(1)
-    for family, criterion in _JUDGED:
+    for family, criterion in JUDGED:
         whole, partial, short = [], [], []
-        for request in _held_out(family, n):
+        for request in held_out(family, n):
             text = answer(request, rng, 0.5)
             whole.append(
                 _right(judged(model, tokenizer, criterion, (request, text), suffix), request, text, criterion)
@@ -122,27 +123,8 @@ def judging(
     return result
 
 
-_JUDGED: tuple[tuple[Family, str], ...] = (
-    ("sensitive", "harmlessness"),
-    ("benign", "harmlessness"),
-    ("look-alike", "harmlessness"),
-    ("benign", "helpfulness"),
-    ("look-alike", "helpfulness"),
-    ("question", "truthfulness"),
-    ("review", "positive-sentiment"),
-)
-
-
 def _right(scores: dict[float, float], request: Request, text: str, criterion: str) -> bool:
     return max(scores, key=scores.__getitem__) == oracle_score(request, text, criterion)
-
-
-def _held_out(family: Family, n: int) -> list[Request]:
-    rng = np.random.default_rng(7)
-    try:
-        return sample_requests([family], n, rng, held_out=True)
-    except ValueError:
-        return sample_requests([family], 50, rng, held_out=True)
 
 
 def measure(folder: Path, n: int) -> dict[str, Any]:

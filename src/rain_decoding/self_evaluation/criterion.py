@@ -16,6 +16,10 @@ from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
 
+Placement = Literal["prefix", "suffix"]
+"""Where the judge's question stands: behind its own few-shot text and the conversation, or behind generation's own
+text of the conversation."""
+
 Place = tuple[str | int, ...]
 """Where something stands in a TOML file: keys, and positions in lists."""
 
@@ -51,7 +55,7 @@ class Criterion:
     statements: tuple[str, ...]
     instruction: str = ""
     close: str = ")"
-    placement: Literal["prefix", "suffix"] = "prefix"
+    placement: Placement = "prefix"
     both_orders: bool = True
     user: str = "Human:"
     assistant: str = "Assistant:"

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log, tanh
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -105,6 +105,15 @@ def encode_continuation(codec: Codec, text: str) -> Tokens:
     return both[len(alone) :] if both[: len(alone)] == alone else codec.encode(text, start=False)
 
 
+class OrderResult(NamedTuple):
+    """What one option order says: its vote (None below the label mass), the probability of each statement, and what
+    all forms of the labels hold together."""
+
+    vote: float | None
+    probabilities: tuple[float, ...]
+    mass: float
+
+
 class SelfEvaluator:
     """Judges answers by one criterion with one model.
 
@@ -149,14 +158,9 @@ class SelfEvaluator:
         """A judge for answers to one prompt. It remembers what it judged."""
         return ConversationJudge(self, prompt)
 
-    def score(
-        self, probabilities: np.ndarray, order: Sequence[int]
-    ) -> tuple[float | None, tuple[float, ...]]:
-        """Vote of one order, None below the label mass, and the probability of each statement.
-
-        `probabilities` are those of all surface forms, option by option; of several forms the most probable
-        counts.
-        """
+    def score(self, probabilities: np.ndarray, order: Sequence[int]) -> OrderResult:
+        """What one order says. `probabilities` are those of all surface forms, option by option; of several forms the
+        most probable counts."""
         options, position = [], 0
         for forms in self.labels.forms:
             options.append(float(max(probabilities[position : position + len(forms)])))
@@ -164,14 +168,14 @@ class SelfEvaluator:
         by_statement = [0.0] * len(order)
         for place, statement in enumerate(order):
             by_statement[statement] = options[place]
-        if float(np.sum(probabilities)) < self.min_label_mass:
-            return None, tuple(by_statement)
-        return _vote(by_statement, self.votes), tuple(by_statement)
+        mass = float(np.sum(probabilities))
+        vote = None if mass < self.min_label_mass else _vote(by_statement, self.votes)
+        return OrderResult(vote, tuple(by_statement), mass)
 
-    def is_sure(self, results: Sequence[tuple[float | None, tuple[float, ...]]]) -> bool:
+    def is_sure(self, results: Sequence[OrderResult]) -> bool:
         """Whether one order's result says "good" so clearly that no preference for a label can be the reason."""
-        (vote, probabilities), *others = results
-        return not others and vote is not None and _log_odds(probabilities) > self.order_margin
+        first, *others = results
+        return not others and first.vote is not None and log_odds(first.probabilities) > self.order_margin
 
 
 def load_evaluator(
@@ -192,27 +196,32 @@ def load_evaluator(
     return judge
 
 
+def log_odds(probabilities: Sequence[float]) -> float:
+    """Log-odds in nats of the positive statement against the negative; half of a neutral one counts for each."""
+    positive, negative = probabilities[:2]
+    shared = sum(probabilities[2:]) / 2 + sys.float_info.min
+    return log(positive + shared) - log(negative + shared)
+
+
+def score(probabilities: Sequence[Sequence[float]], votes: Votes) -> float:
+    """The score in [-1, 1] that the label probabilities of all orders make (`Judgement.probabilities`)."""
+    return _combined([_vote(order, votes) for order in probabilities], votes)
+
+
 def _vote(probabilities: Sequence[float], votes: Votes) -> float:
     """Vote of one order from the probabilities of the positive, the negative and perhaps the neutral statement.
 
-    Votes are scores, but for "debiased": log-odds, with half of the neutral probability on either side.
+    Votes are scores, but for "debiased": log-odds.
     """
     positive, negative = probabilities[:2]
     total = sum(probabilities)
     if votes == "debiased":
-        return _log_odds(probabilities)
+        return log_odds(probabilities)
     if votes == "soft":
         return (positive - negative) / total if total else -1.0
     if len(probabilities) == 3 and probabilities[2] > max(positive, negative):
         return 0.0
     return 1.0 if positive > negative else -1.0
-
-
-def _log_odds(probabilities: Sequence[float]) -> float:
-    """Of the positive statement, with half of the neutral probability on either side."""
-    positive, negative = probabilities[:2]
-    shared = sum(probabilities[2:]) / 2 + sys.float_info.min
-    return log(positive + shared) - log(negative + shared)
 
 
 def _combined(orders: Sequence[float], votes: Votes) -> float:
@@ -279,21 +288,22 @@ class ConversationJudge:
             for prompt, order in zip(prompts, evaluator.criterion.orders, strict=True)
             for kept in [self._conversation_length(prompt, tokens)]
         ]
-        results: list[tuple[float | None, tuple[float, ...]]] = []
+        results: list[OrderResult] = []
         while waiting:
             # The positive statement comes second in the last order: a preference for the first label counts against it.
             asked = waiting if results or evaluator.order_margin >= BOTH_ORDERS else waiting[-1:]
             replies = yield [request for _, request in asked]
-            answered = [
+            results = [
                 evaluator.score(reply, order) for reply, (order, _) in zip(replies, asked, strict=True)
-            ]
-            results = answered + results
+            ] + results
             waiting = [] if evaluator.is_sure(results) else waiting[: -len(asked)]
-        probabilities = tuple(by_statement for _, by_statement in results)
-        scores = [score for score, _ in results if score is not None]
-        if len(scores) < len(results):
-            return Judgement(None, text, probabilities, "the labels hold less than min_label_mass")
-        return Judgement(_combined(scores, evaluator.votes), text, probabilities)
+        probabilities = tuple(result.probabilities for result in results)
+        masses = tuple(result.mass for result in results)
+        votes = [result.vote for result in results if result.vote is not None]
+        if len(votes) < len(results):
+            problem = "the labels hold less than min_label_mass"
+            return Judgement(None, text, probabilities, masses, problem)
+        return Judgement(_combined(votes, evaluator.votes), text, probabilities, masses)
 
     def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
         """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""

@@ -6,21 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.errors import InputError, MissingDependencyError
+from rain_decoding.plots import new_figure
 
 PANELS = (
     ("overhead", "wall time, times the faster plain decoding"),
     ("forwarded_per_released", "tokens forwarded per token released"),
 )
-
-
-def check_plot(path: Path) -> None:
-    """Raises before any measurement what `plot` would raise after it."""
-    _figure()
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {path}: unknown kind of picture", hint="end it in .png, .svg or .pdf")
-    if not path.parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.parent}")
 
 
 def plot(results: Sequence[dict[str, Any]], varying: Sequence[str], path: Path) -> None:
@@ -30,7 +21,7 @@ def plot(results: Sequence[dict[str, Any]], varying: Sequence[str], path: Path) 
     """
     contenders = list(dict.fromkeys(result["contender"] for result in results))
     cases = list(dict.fromkeys(case_label(result, varying) for result in results))
-    figure = _figure()(figsize=(4 + 0.35 * len(cases) * len(contenders), 8), layout="constrained")
+    figure = new_figure(figsize=(4 + 0.35 * len(cases) * len(contenders), 8), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(2, 1), PANELS, strict=True):
         for offset, contender in enumerate(contenders):
             drawn = [r for r in results if r["contender"] == contender and r[name] is not None]
@@ -51,20 +42,3 @@ def plot(results: Sequence[dict[str, Any]], varying: Sequence[str], path: Path) 
 def case_label(result: dict[str, Any], varying: Sequence[str]) -> str:
     """What tells a result's case from the others."""
     return "\n".join(f"{name.replace('_', ' ')} {result[name]}" for name in varying)
-
-
-def _figure() -> Any:
-    try:
-        from matplotlib.backends import backend_agg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "--plot needs matplotlib", hint='pip install "rain-decoding[bench]"'
-        ) from error
-
-    def agg(**options: Any) -> Any:
-        figure = Figure(**options)
-        backend_agg.FigureCanvasAgg(figure)
-        return figure
-
-    return agg

@@ -2,8 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from rain_decoding.benchmarks.statistics import paired_difference, rate, removed_share
+from rain_decoding.statistics import (
+    Estimate,
+    mean_of_rates,
+    paired_difference,
+    rate,
+    removed_share,
+    roc_area,
+    share,
+    surely_below,
+)
 
 
 def test_rate_is_wilsons_interval():
@@ -63,3 +73,46 @@ def test_coverage_of_the_interval():
         assert estimate is not None
         hits += estimate.low <= 0.3 <= estimate.high
     assert 0.87 <= hits / runs <= 0.99
+
+
+def test_half_successes_are_shares():
+    assert share(0, 0) is None
+    whole, halves = rate([True] * 3 + [False]), share(3.0, 4)
+    assert whole == halves
+
+
+def test_the_mean_of_two_rates_by_hand():
+    # Wilson for 8 of 10: 0.490 to 0.943; for 5 of 10: 0.237 to 0.763; both distances as squares, halved.
+    estimate = mean_of_rates(rate([True] * 8 + [False] * 2), rate([True] * 5 + [False] * 5))
+    assert estimate is not None and estimate.n == 20
+    assert estimate.value == pytest.approx(0.65)
+    assert estimate.low == pytest.approx(0.65 - np.hypot(0.3098, 0.2634) / 2, abs=2e-4)
+    assert estimate.high == pytest.approx(0.65 + np.hypot(0.1434, 0.2634) / 2, abs=2e-4)
+    assert mean_of_rates(None, estimate) is None
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_coverage_of_an_area_under_the_curve(shift):
+    """Normal scores a distance apart: the true area is known, and the interval holds it in about 95% of 400 draws."""
+    rng = np.random.default_rng(3)
+    truth, hits = norm.cdf(shift / np.sqrt(2)), 0
+    for _ in range(400):
+        good, bad = rng.normal(shift, 1, 30), rng.normal(0, 1, 40)
+        estimate = roc_area(float(np.mean(good[:, None] > bad[None, :])), 30, 40)
+        hits += estimate.low <= truth <= estimate.high
+    assert 0.92 <= hits / 400 <= 0.98
+
+
+def test_a_perfect_area_is_not_certain():
+    few, many = roc_area(1.0, 3, 3), roc_area(1.0, 300, 300)
+    assert few.high == many.high == 1.0
+    assert few.low < 0.6 < 0.97 < many.low
+    worst = roc_area(0.0, 3, 3)
+    assert (worst.low, worst.high) == (0.0, pytest.approx(1 - few.low))
+
+
+def test_few_samples_show_no_small_difference():
+    assert surely_below(Estimate(0.0, 0.0, 0.0, 123), 0.03)
+    assert not surely_below(Estimate(0.0, 0.0, 0.0, 122), 0.03)
+    assert not surely_below(Estimate(0.0, -0.1, 0.031, 5000), 0.03)
+    assert not surely_below(None, 0.03)

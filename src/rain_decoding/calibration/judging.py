@@ -1,0 +1,94 @@
+"""Has a model judge labelled answers: many at once, with the question in either place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from rain_decoding.backends.base import Backend, Codec
+from rain_decoding.calibration.labelled import LabelledAnswer
+from rain_decoding.errors import ContextLengthError
+from rain_decoding.prompting import PromptFormat, build_prompt
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.self_evaluation.criterion import Criterion, Placement
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.types import Judgement
+
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
+
+CONCURRENCY = 32
+"""Judgements that run at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A labelled answer (its place among all is `index`), and how it was judged with the question in one place.
+
+    Every option order was asked, and nothing is unscored for its label mass.
+    """
+
+    index: int
+    answer: LabelledAnswer
+    placement: Placement
+    judgement: Judgement
+
+
+def judge_answers(
+    backend: Backend,
+    criterion: Criterion,
+    answers: Sequence[LabelledAnswer],
+    *,
+    placements: Sequence[Placement] = PLACEMENTS,
+    prompt_format: PromptFormat = "auto",
+    concurrency: int = CONCURRENCY,
+) -> Iterator[Judged]:
+    """Judge every answer in every placement and yield each as it is done, in about the order of the answers.
+
+    An answer whose prompt does not fit into the context is unscored. Raises what the backend raises.
+    """
+    evaluators = {
+        placement: SelfEvaluator(backend, replace(criterion, placement=placement), votes="debiased")
+        for placement in placements
+    }
+    started: dict[Task, tuple[int, Placement]] = {}
+    too_long: list[Judged] = []
+
+    def tasks() -> Iterator[Task]:
+        for index, answer in enumerate(answers):
+            try:
+                prompt = build_prompt(answer.messages, backend, prompt_format=prompt_format)
+            except ContextLengthError as error:
+                unscored = Judgement(None, answer.answer, problem=str(error))
+                too_long.extend(Judged(index, answer, placement, unscored) for placement in placements)
+                continue
+            for placement, evaluator in evaluators.items():
+                judging = evaluator.conversation(prompt).judge(answer.answer)
+                task: Task[Any, Judgement] = Task(judging, backend.new_owner())
+                started[task] = (index, placement)
+                yield task
+
+    try:
+        with closing(Scheduler.of(backend).run(tasks(), concurrency)) as finished:
+            for task in finished:
+                index, placement = started.pop(task)
+                backend.finish(task.owner)
+                if task.error is not None:
+                    raise task.error
+                assert task.result is not None
+                yield Judged(index, answers[index], placement, task.result)
+    finally:
+        for task in started:
+            backend.finish(task.owner)
+    yield from too_long
+
+
+def fresh_tokens(codec: Codec, criterion: Criterion, judged: Judged) -> int:
+    """About how many tokens a judgement forwards of a text that generation holds.
+
+    The question, once per option order; with the question in the prefix's place, the conversation again.
+    """
+    asked = (f"{criterion.separator}{criterion.ask(order)}\n{criterion.lead}" for order in criterion.orders)
+    read_again = [judged.judgement.text] if judged.placement == "prefix" else []
+    return sum(len(codec.encode(text, start=False)) for text in (*asked, *read_again))

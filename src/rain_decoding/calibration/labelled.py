@@ -1,0 +1,162 @@
+"""Answers whose label is known, from files of labelled answers or of pairs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from rain_decoding.errors import InputError
+from rain_decoding.prompting import ASSISTANT_MARKER, SEPARATOR, USER_MARKER, parse_messages
+from rain_decoding.self_evaluation.criterion import Criterion, Verdict
+from rain_decoding.types import Message, Role
+
+FORMS = (
+    'a line holds "prompt" or "messages" with "answer" and "label", or with "chosen" and "rejected"; or '
+    f'"chosen" and "rejected" alone, as whole transcripts with "{USER_MARKER}" and "{ASSISTANT_MARKER}" turns'
+)
+LABELS: dict[str, Verdict] = {
+    **dict.fromkeys(("good", "positive", "true", "1"), "positive"),
+    **dict.fromkeys(("bad", "negative", "false", "0"), "negative"),
+    "neutral": "neutral",
+}
+"""Words for a label, in any case; true, false, 1 and 0 may also stand without quotes."""
+ROLES: dict[str, Role] = {USER_MARKER: "user", ASSISTANT_MARKER: "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """An answer to a prompt, and whether it is good: what a perfect judge says of it.
+
+    Answers of one `group` belong together (the two of a pair, all to one request): they are compared with each
+    other and resampled together. `cut` says that the answer is the beginning of a longer one.
+    """
+
+    messages: tuple[Message, ...]
+    answer: str
+    label: Verdict
+    group: int
+    cut: bool = False
+
+
+Row = tuple[LabelledAnswer, ...]
+"""What one line of a file holds: an answer, or the two of a pair."""
+
+
+def read_labelled(path: Path, n: int | None = None, *, seed: int = 0) -> list[LabelledAnswer]:
+    """The answers in a JSONL file (`.jsonl`, or `.jsonl.gz`), or those of `n` lines drawn from it by `seed`.
+
+    A pair's chosen answer counts as good, its rejected one as bad. The file is read as a stream; its lines stay
+    in their order. Raises `InputError` naming file and line for a line of another form.
+    """
+    kept: list[tuple[int, Row]] = []
+    rng = np.random.default_rng(seed)
+    for count, (number, row) in enumerate(_rows(path)):
+        if n is None or count < n:
+            kept.append((number, row))
+        elif (place := int(rng.integers(count + 1))) < n:
+            kept[place] = (number, row)
+    return [answer for _, row in sorted(kept, key=lambda entry: entry[0]) for answer in row]
+
+
+def check_labels(criterion: Criterion, answers: Iterable[LabelledAnswer]) -> None:
+    """Raises `InputError` where labels are missing that a calibration needs, or one that it cannot use is there."""
+    labels = {answer.label for answer in answers if not answer.cut}
+    if not labels >= {"positive", "negative"}:
+        found = ", ".join(sorted(labels)) or "nothing"
+        raise InputError(f"the answers are labelled {found}", hint="good and bad answers are needed")
+    if "neutral" in labels and len(criterion.statements) < 3:
+        raise InputError(
+            f"some answers are labelled neutral, and the criterion {criterion.name!r} has no neutral statement",
+            hint="leave them out, or take another criterion",
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Line numbers and what the lines hold; empty lines are left out."""
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _row(path, number, line)
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint="give a UTF-8 JSONL file") from error
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+def _row(path: Path, number: int, line: str) -> Row:
+    try:
+        data = json.loads(line)
+        if not isinstance(data, dict):
+            raise InputError("no JSON object", hint=FORMS)
+        return _pair(data, number) if "chosen" in data else (_answer(data, number),)
+    except ValueError as error:
+        raise InputError(f"{path}, line {number}: no valid JSON: {error}", hint=FORMS) from error
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error.args[0]}", hint=error.hint) from error
+
+
+def _answer(data: Mapping[str, Any], number: int) -> LabelledAnswer:
+    label = data.get("label")
+    # JSON's true and 1 are labels as well as the words.
+    word = str(label).lower() if isinstance(label, (str, int)) else ""
+    if word not in LABELS:
+        problem = f"label = {label!r}" if "label" in data else "there is no label"
+        raise InputError(problem, hint=f"labels: {', '.join(LABELS)}" if "label" in data else FORMS)
+    return LabelledAnswer(_prompt(data), _text(data, "answer"), LABELS[word], number)
+
+
+def _pair(data: Mapping[str, Any], number: int) -> Row:
+    """The chosen answer and the rejected one."""
+    asked = "prompt" in data or "messages" in data
+    labels: dict[str, Verdict] = {"chosen": "positive", "rejected": "negative"}
+    row = []
+    for key, label in labels.items():
+        text = _text(data, key)
+        messages, answer = (_prompt(data), text) if asked else _transcript(text, key)
+        row.append(LabelledAnswer(messages, answer, label, number))
+    return tuple(row)
+
+
+def _prompt(data: Mapping[str, Any]) -> tuple[Message, ...]:
+    if ("prompt" in data) == ("messages" in data):
+        raise InputError('either "prompt" or "messages" is needed', hint=FORMS)
+    return parse_messages(data["prompt"] if "prompt" in data else data["messages"])
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    if not isinstance(data.get(key), str):
+        raise InputError(f"{key} = {data.get(key)!r} is no text", hint=FORMS)
+    return data[key]
+
+
+def _transcript(text: str, key: str) -> tuple[tuple[Message, ...], str]:
+    """Prompt and last answer of a dialogue that is written out, as in HH.
+
+    What one speaker says in several turns, as some of HH do, is one turn.
+    """
+    begin, *parts = re.split(f"{SEPARATOR}({USER_MARKER}|{ASSISTANT_MARKER})", text)
+    said = zip(parts[::2], parts[1::2], strict=True)
+    turns = [
+        Message(ROLES[marker], SEPARATOR.join(part.strip() for _, part in own))
+        for marker, own in groupby(said, key=itemgetter(0))
+    ]
+    if begin.strip() or len(turns) < 2 or turns[-1].role != "assistant":
+        raise InputError(
+            f'{key} is no transcript that begins with "{USER_MARKER}" and ends with an assistant\'s answer',
+            hint=FORMS,
+        )
+    return parse_messages(turns[:-1]), turns[-1].content

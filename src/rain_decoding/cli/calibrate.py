@@ -1,0 +1,163 @@
+"""`rain calibrate`: whether a model's judgement beats a coin, and how to let it judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from rain_decoding.calibration import MIN_LABEL_MASS, Calibration
+from rain_decoding.calibration.judging import PLACEMENTS, Judged, judge_answers
+from rain_decoding.calibration.labelled import FORMS, LabelledAnswer, check_labels, read_labelled
+from rain_decoding.cli import options as o
+from rain_decoding.cli.calibration_report import print_calibration
+from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
+from rain_decoding.errors import InputError
+from rain_decoding.plots import check_plot
+
+NOT_BETTER = 3
+"""Exit code where self-evaluation was not shown to beat a coin."""
+DEMO_ANSWERS = 200
+
+WARNINGS = {
+    "chance": "self-evaluation is no better than chance with this model and criterion, so RAIN cannot help",
+    "undecided": "undecided: these examples do not show that self-evaluation is better than chance",
+}
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="JSONL file (may be .gz) of labelled answers or pairs; the demo model brings its own."),
+]
+N = Annotated[
+    int | None,
+    typer.Option(min=1, help="Lines drawn from the file, or demo answers.", show_default="all; demo: 200"),
+]
+VotesKind = Annotated[
+    Literal["hard", "soft", "debiased"] | None,
+    typer.Option(help="Recommend for these votes.", show_default="those that fit"),
+]
+LabelMass = Annotated[
+    float, typer.Option(min=0, max=1, help="Judgements whose labels hold less together are unscored.")
+]
+Save = Annotated[Path | None, typer.Option(help="Write the result, for --set calibration=FILE.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw the calibration curve: .png, .svg or .pdf.")]
+
+
+def calibrate(
+    model: o.Model = "demo",
+    criterion: o.CriterionName = None,
+    principle: o.Principle = None,
+    data: Data = None,
+    n: N = None,
+    votes: VotesKind = None,
+    min_label_mass: LabelMass = MIN_LABEL_MASS,
+    prompt_format: o.Format = "auto",
+    seed: o.Seed = 0,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    save: Save = None,
+    plot: Plot = None,
+    json: o.Json = False,
+) -> None:
+    """Measure how well a model judges by a criterion, and recommend how to let it judge.
+
+    Exit code 0: better than chance; 3: no better than chance, or not shown to be.
+    """
+    from rain_decoding.calibration.summary import summarise
+    from rain_decoding.demo.labelled import FORMATS
+
+    _check_files(save, plot)
+    labelled = read_labelled(data, n, seed=seed) if data else None
+    setup = o.set_up(
+        model,
+        criterion=criterion,
+        principle=principle,
+        prompt_format=prompt_format,
+        device=device,
+        dtype=dtype,
+    )
+    answers = _demo_answers(setup, n, seed) if labelled is None else labelled
+    if prompt_format == "auto" and labelled is None:
+        prompt_format = FORMATS.get(setup.criterion.name, "auto")
+    check_labels(setup.criterion, answers)
+    judged = _judge(setup, answers, prompt_format)
+    whole = len(judged) == len(answers) * len(PLACEMENTS)
+    if not whole:
+        err.print(
+            f"stopped after {len(judged)} of {len(answers) * len(PLACEMENTS)} judgements; what there is:"
+        )
+    with status("summing up"):
+        found = summarise(
+            setup.backend,
+            setup.criterion,
+            judged,
+            min_label_mass=min_label_mass,
+            votes=votes,
+            seed=seed,
+            source=str(data or "demo world"),
+        )
+    _publish(found, plot=plot, save=save if whole else None, json=json)
+    if not whole:
+        raise typer.Exit(INTERRUPTED)
+    if found.verdict != "better":
+        raise typer.Exit(NOT_BETTER)
+
+
+def _check_files(save: Path | None, plot: Path | None) -> None:
+    """Say at once what would fail after the judging."""
+    if save is not None and not save.parent.is_dir():
+        raise InputError(f"--save {save}: there is no folder {save.parent}")
+    if plot is not None:
+        check_plot(plot)
+
+
+def _demo_answers(setup: o.Setup, n: int | None, seed: int) -> list[LabelledAnswer]:
+    if setup.model != "demo":
+        raise InputError(
+            f"nothing is known of {setup.model} to calibrate it on",
+            hint=f"give labelled answers with --data FILE, a JSON object a line: {FORMS}",
+        )
+    from rain_decoding.demo.labelled import demo_answers
+
+    return demo_answers(setup.criterion.name, n or DEMO_ANSWERS, seed=seed)
+
+
+def _judge(setup: o.Setup, answers: list[LabelledAnswer], prompt_format: str) -> list[Judged]:
+    """Judge the answers with a progress bar; after Ctrl-C, what there is."""
+    judged: list[Judged] = []
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress("judgements", *columns, console=err, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("judgements", total=len(answers) * len(PLACEMENTS))
+        try:
+            for one in judge_answers(
+                setup.backend,
+                setup.criterion,
+                answers,
+                prompt_format=prompt_format,  # type: ignore[arg-type]
+            ):
+                judged.append(one)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            pass
+    return judged
+
+
+def _publish(found: Calibration, *, plot: Path | None, save: Path | None, json: bool) -> None:
+    """Print the report, write the files, and say loudly what is wrong."""
+    if plot is not None:
+        from rain_decoding.calibration.plot import plot as draw
+
+        draw(found, plot)
+    if save is not None:
+        found.save(save)
+    if json:
+        print_json(found.as_dict())
+    else:
+        print_calibration(found)
+    if save is not None:
+        err.print(f"saved: --set calibration={save} uses it", markup=False)
+    if found.verdict in WARNINGS:
+        err.print(f"[bold red]warning:[/] {WARNINGS[found.verdict]} ({escape(found.reason)})")

@@ -1,0 +1,135 @@
+"""`rain calibrate`: its report, its files, its exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli.command import Rain
+from self_evaluation import judges
+
+from rain_decoding.demo import SHOWCASE
+
+QUICK = ("calibrate", "--n", "24")
+
+
+def random_model(folder: Path) -> str:
+    """A random Llama in a folder, which knows nothing."""
+    tokenizer = judges.byte_level()
+    judges.model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def coin_labels(path: Path, n: int) -> Path:
+    rng = np.random.default_rng(5)
+    rows = (
+        {
+            "prompt": f"Number {rng.integers(999)}?",
+            "answer": f"It is {rng.integers(999)}.",
+            "label": bool(i % 2),
+        }
+        for i in range(n)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_random_model_is_found_to_be_chance(rain: Rain, tmp_path: Path) -> None:
+    data, criterion = coin_labels(tmp_path / "coin.jsonl", 300), tmp_path / "polite.toml"
+    criterion.write_text(judges.POLITE, encoding="utf-8")
+    command = (
+        "calibrate",
+        "--model",
+        random_model(tmp_path / "model"),
+        "--criterion",
+        criterion,
+        "--data",
+        data,
+    )
+    result = rain(*command, "--min-label-mass", "0", "--json")
+    found = json.loads(result.out)
+    assert (result.code, found["verdict"]) == (3, "chance")
+    assert found["figures"]["prefix"]["unscored"] == 0
+    message = "self-evaluation is no better than chance with this model and criterion, so RAIN cannot help"
+    assert message in result.err and found["reason"] in result.err
+
+    unscored = rain(*command, "--min-label-mass", "0.9", "--n", "150")
+    assert unscored.code == 3 and message in unscored.err and "150 of 150" in unscored.out
+    few = rain(*command, "--min-label-mass", "0", "--n", "12")
+    assert few.code == 3 and "give more examples" in few.err
+
+
+def test_the_demo_model_is_calibrated_and_used(rain: Rain, tmp_path: Path) -> None:
+    file, picture = tmp_path / "c.json", tmp_path / "c.png"
+    result = rain(*QUICK, "--save", file, "--plot", picture)
+    assert result.code == 0, result.err
+    for word in ("demo world: 24 answers", "debiased", "suffix", "accept_value = ", "verdict: better"):
+        assert word in result.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    chosen = saved["recommendation"]
+
+    trace = tmp_path / "t.jsonl"
+    options = ("--set", f"calibration={file}", "--max-tokens", "12", "--trace", trace, "--json")
+    used = json.loads(rain("generate", SHOWCASE[3], *options).out)
+    names = ("placement", "votes", "accept_value", "min_label_mass")
+    assert used["calibration"] == {name: chosen[name] for name in names}
+    start = json.loads(trace.read_text(encoding="utf-8").splitlines()[0])
+    assert start["config"]["calibration"] == str(file)
+    assert {name: start["config"][name] for name in names[1:]} == {name: chosen[name] for name in names[1:]}
+
+    other = rain("generate", SHOWCASE[3], *options, "--criterion", "helpfulness")
+    assert other.code == 2 and "'harmlessness', not 'helpfulness'" in other.err
+
+
+@pytest.mark.parametrize("criterion", ["truthfulness", "positive-sentiment", "harmlessness-command"])
+def test_every_kind_of_criterion(rain: Rain, criterion: str) -> None:
+    result = rain(*QUICK, "--criterion", criterion, "--json")
+    found = json.loads(result.out)
+    assert found["counts"]["answers"] == 24
+    prefix = found["figures"]["prefix"]
+    assert (prefix["position_bias"] is None) == (criterion == "truthfulness")
+    assert (prefix["statement_accuracy"] is None) == (criterion != "positive-sentiment")
+    assert prefix["votes"]["debiased"]["auc"]["value"] > 0.8
+
+
+def test_an_interruption_shows_what_there_is(
+    rain: Rain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rain_decoding.cli import calibrate
+
+    judge_answers = calibrate.judge_answers
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        for count, one in enumerate(judge_answers(*arguments, **options)):
+            if count == 40:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(calibrate, "judge_answers", interrupted)
+    result = rain(*QUICK, "--save", tmp_path / "c.json")
+    assert result.code == 130
+    assert "stopped after 40 of 96" in result.err and "verdict:" in result.out
+    assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--criterion", "harmlessness-zh"), "no labels for the criterion 'harmlessness-zh'"),
+        (("--model", "scripted:{script}", "--criterion", "{kind}"), "--data FILE, a JSON object a line"),
+        (("--data", "missing.jsonl"), "missing.jsonl cannot be read"),
+        (("--save", "nowhere/c.json"), "there is no folder nowhere"),
+        (("--plot", "c.doc"), "unknown kind of picture"),
+        (("--set", "calibration=x"), "No such option"),
+    ],
+)
+def test_wrong_usage(rain: Rain, script: Path, arguments: tuple[str, ...], problem: str) -> None:
+    places = {"script": script / "model.toml", "kind": script / "kind.toml"}
+    result = rain("calibrate", *(argument.format(**places) for argument in arguments))
+    assert (result.code, result.out) == (2, "")
+    assert problem in " ".join(result.err.split())
