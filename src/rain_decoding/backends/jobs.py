@@ -8,7 +8,7 @@ import numpy as np
 
 from rain_decoding.backends import sampling
 from rain_decoding.backends.base import Codec
-from rain_decoding.backends.endings import ends_in, holds_marker
+from rain_decoding.backends.endings import holds_marker, why_ended
 from rain_decoding.randomness import uniforms
 from rain_decoding.types import (
     BackendRequest,
@@ -196,15 +196,7 @@ class DecodeJob:
         return self.text[len(self.request.prefix) :]
 
     def _ended(self, new: int) -> str | None:
-        request = self.request
-        generated = self.text[request.stop.start :] if request.stop.start else self.decoded
-        if generated and generated[-1] in self.codec.eos:
-            return "stop"
-        if holds_marker(self.codec, self.text, request.stop, new=new or len(self.text)):
-            return "stop"
-        if len(self.decoded) >= request.min_tokens and ends_in(self.codec, self.text, request.endings):
-            return "ending"
-        return "length" if len(self.decoded) >= self.limit else None
+        return why_ended(self.codec, self.request, self.text, self.limit, new)
 
     def wants(self) -> list[Tokens]:
         return [] if self.done else [self.text]

@@ -20,6 +20,7 @@ MODEL_NOTES = {
     "demo": "the embedded demo model of a micro-world; nothing to download",
     "gguf": "a GGUF file on llama.cpp, in this process",
     "hf": "a transformers model, from a folder or the hub",
+    "openai": "a model behind an OpenAI-compatible server; several base URLs with commas between them",
     "scripted": "a deterministic script in TOML, for tests and examples",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 from rain_decoding.search.expansion import Requests
@@ -34,7 +34,8 @@ class Proposal:
 
 def plain_sentence(tree: Tree, node: Node) -> Requests:
     """Plain decoding's next sentence after a node, a `Sentence`."""
-    return (yield from _complete(Proposal(node, (), 0.0, _decode(tree, node, ()))))
+    sentence = replace(_decode(tree, node, ()), horizon=tree.limit - len(node.tokens))
+    return (yield from _complete(Proposal(node, (), 0.0, sentence)))
 
 
 def alternative(proposal: Proposal, seen: set[Tokens]) -> Requests:

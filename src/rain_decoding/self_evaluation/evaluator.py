@@ -17,7 +17,7 @@ from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
-from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens
+from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens, Unanswered
 
 Votes = Literal["hard", "soft", "debiased"]
 """How label probabilities become a score, see `SearchConfig.votes`."""
@@ -223,6 +223,8 @@ class ConversationJudge:
             judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
         else:
             judgement = yield from self._ask(text, prompts, tokens)
+            if not judgement.probabilities:  # no answer came; another may come later
+                return judgement
         self._memo[text] = judgement
         return judgement
 
@@ -255,6 +257,9 @@ class ConversationJudge:
             LabelProbabilities(prompt, flat, keep=self._conversation_length(whole, tokens))
             for prompt, whole in zip(ready, prompts, strict=True)
         ]
+        if failed := next((reply for reply in replies if isinstance(reply, Unanswered)), None):
+            self._warn(f"a text could not be judged: {failed.problem}")
+            return Judgement(None, text, problem=failed.problem)
         results = [
             self.evaluator.score(reply, order)
             for reply, order in zip(replies, self.evaluator.criterion.orders, strict=True)
