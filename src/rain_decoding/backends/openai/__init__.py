@@ -14,11 +14,12 @@ from rain_decoding.errors import ConfigError, MissingDependencyError, Unsupporte
 
 if TYPE_CHECKING:
     from rain_decoding.backends.openai.backend import EndpointBackend
+    from rain_decoding.backends.openai.facts import Facts
 
 
 def load(name: str, **options: Any) -> EndpointBackend:
     """Connect to an endpoint; see `loading.load`. Raises `MissingDependencyError`, and as it does."""
-    need_packages()
+    _need_packages()
     from rain_decoding.backends.openai import loading
 
     if options.pop("keep_hidden", False):
@@ -31,7 +32,15 @@ def load(name: str, **options: Any) -> EndpointBackend:
     return loading.load(name, **options)
 
 
-def need_packages() -> None:
+def probe_endpoint(name: str) -> Facts:
+    """What the endpoint `BASE_URL[#MODEL]` can do. Raises `MissingDependencyError`, and as `load`."""
+    _need_packages()
+    from rain_decoding.backends.openai import loading
+
+    return loading.ask(name)
+
+
+def _need_packages() -> None:
     """Raise `MissingDependencyError` unless what endpoints need is installed."""
     try:
         import httpx2  # noqa: F401
@@ -42,4 +51,4 @@ def need_packages() -> None:
         ) from error
 
 
-__all__ = ["load", "need_packages"]
+__all__ = ["load", "probe_endpoint"]

@@ -19,7 +19,7 @@ from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, R
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
-from rain_decoding.backends.openai.labels import DRAWS, Labels
+from rain_decoding.backends.openai.labels import Labels
 from rain_decoding.backends.openai.proposals import Proposals
 from rain_decoding.backends.openai.streams import Consumer, Reader, Stream, way_of
 from rain_decoding.errors import (
@@ -166,7 +166,7 @@ class EndpointBackend:
 
     async def _label_probabilities(self, request: LabelProbabilities, meter: Meter) -> Any:
         try:
-            return await Labels(self.endpoint, request, meter).probabilities()
+            return await Labels(self.endpoint, request, meter, self._say_later).probabilities()
         except (EndpointError, ContextLengthError) as error:
             return Unanswered(str(error))
 
@@ -290,16 +290,6 @@ class EndpointBackend:
     def _say_what_is_worked_around(self, request: BackendRequest) -> None:
         facts = self.endpoint.facts
         match request:
-            case LabelProbabilities() if facts.labels == "samples":
-                self._say(
-                    f"label probabilities are shares of {DRAWS} samples, since the server lists none: their standard "
-                    f"error is up to {0.5 / DRAWS**0.5:.2f}"
-                )
-            case LabelProbabilities() if facts.labels == "top_logprobs":
-                self._say(
-                    f"a label that is not among the {facts.logprobs} most probable tokens is taken to be as probable "
-                    "as the last of them"
-                )
             case TopTokens() if not facts.logprobs:
                 self._say(
                     "the probabilities of next tokens are shares of samples, since the server lists none"
@@ -314,6 +304,9 @@ class EndpointBackend:
                 self._say(
                     "no token probabilities: alternatives are taken in the order in which they are proposed"
                 )
+
+    def _say_later(self, what: str) -> None:
+        self._arrivals.put(lambda: self._say(what))
 
     def _say(self, what: str) -> None:
         """Warn once per backend."""

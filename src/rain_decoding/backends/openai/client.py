@@ -86,7 +86,8 @@ class Client:
     """Sends requests from within an event loop. Raises `EndpointError` when all attempts failed.
 
     `timeout` in seconds bounds a whole reply and, of a streamed one, the wait for its next part. A request is sent
-    up to `attempts` times, in growing distances from about `backoff` seconds on; `max_connections` are open at a time.
+    up to `attempts` times, in growing distances from about `backoff` seconds on; `max_connections` are open at a time,
+    and waiting for one of them does not count as waiting for a reply.
     """
 
     def __init__(
@@ -106,8 +107,13 @@ class Client:
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout), pool=None),
-            limits=httpx2.Limits(max_connections=max_connections),
+            limits=httpx2.Limits(max_connections=None),
         )
+        self.limit(max_connections)
+
+    def limit(self, connections: int) -> None:
+        """Open no more connections than this at a time, from now on."""
+        self._room = asyncio.Semaphore(connections)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -136,7 +142,7 @@ class Client:
         """One attempt at a streamed reply: `receive` gets the events. Raises `Transient` where it breaks."""
         replica = self._replica(meter.key)
         try:
-            async with asyncio.timeout(self.timeout) as deadline:
+            async with self._room, asyncio.timeout(self.timeout) as deadline:
                 meter.sent()
                 async with self._http.stream("POST", replica.address(path), json=body) as response:
                     if response.status_code != 200:
@@ -173,7 +179,7 @@ class Client:
         self, replica: Replica, method: str, path: str, body: dict[str, Any] | None, meter: Meter
     ) -> Any:
         try:
-            async with asyncio.timeout(self.timeout):
+            async with self._room, asyncio.timeout(self.timeout):
                 meter.sent()
                 response = await self._http.request(method, replica.address(path), json=body)
             self._check(replica, response)

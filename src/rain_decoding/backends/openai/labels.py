@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -33,6 +34,8 @@ class Labels:
     endpoint: Endpoint
     request: LabelProbabilities
     meter: Meter
+    say: Callable[[str], None]
+    """Told what had to be worked around."""
 
     @property
     def texts(self) -> list[str]:
@@ -87,6 +90,10 @@ class Labels:
             found |= {text: await self._allowed(text) for text in missing}
         elif not found:
             return Unanswered(f"no label is among the {len(top)} most probable tokens that the server lists")
+        elif missing:
+            self.say(
+                f"a label that is not among the {len(top)} tokens listed is taken to be as probable as the last"
+            )
         return _checked(np.array([found.get(text, _most(top)) for text in self.texts]))
 
     async def _shares(self, found: dict[str, float], most: float) -> dict[str, float]:
@@ -111,6 +118,10 @@ class Labels:
 
     async def _drawn(self) -> np.ndarray | Unanswered:
         """Shares of the labels among samples."""
+        self.say(
+            f"label probabilities are shares of {DRAWS} samples, since the server lists none: their standard error is "
+            f"up to {0.5 / DRAWS**0.5:.2f}"
+        )
         n, left, seen = self.endpoint.facts.samples_per_request, DRAWS, []
         while left:
             count = min(n, left)

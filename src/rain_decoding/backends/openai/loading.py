@@ -30,7 +30,7 @@ def load(
     timeout: float = 120.0,
     attempts: int = 5,
     backoff: float = 0.5,
-    max_connections: int = 16,
+    max_connections: int | None = None,
     context_length: int | None = None,
     chat: bool | None = None,
     eos_token: str | None = None,
@@ -42,15 +42,16 @@ def load(
 
     `api_key` None is that of the environment (`KEYS`). `timeout` > 0 in seconds bounds a reply, and of a streamed one
     the wait for its next part; a request is sent up to `attempts` >= 1 times, in distances that grow from about
-    `backoff` seconds on; `max_connections` >= 1 are open at a time. `context_length` in tokens is the server's unless given.
-    `chat` False asks a chat model as if it had no template. `eos_token` is a further text by which the server lists the
-    end of a sequence. Of several servers each prompt goes to the one that its first `affinity` characters say.
-    `criteria_dirs` and `dialogue_header` are those of `Backend`; the demo model brings its own.
+    `backoff` seconds on; `max_connections` >= 1 are open at a time (None: as many as the servers work on, or 16 where
+    they do not say). `context_length` in tokens is the server's unless given. `chat` False asks a chat model as if it
+    had no template. `eos_token` is a further text by which the server lists the end of a sequence. Of several servers
+    each conversation goes to the one that the first `affinity` characters of its prompt say. `criteria_dirs` and
+    `dialogue_header` are those of `Backend`; the demo model brings its own.
 
     Raises `ConfigError`, `ModelNotFoundError`, `EndpointError` where nobody answers, `UnsupportedError`.
     """
     for option, value in (("timeout", timeout), ("attempts", attempts), ("max_connections", max_connections)):
-        if value <= 0:
+        if value is not None and value <= 0:
             raise ConfigError(f"{option} = {value!r}", hint="a number above 0")
     urls, _, model = name.partition("#")
     client = Client(
@@ -59,16 +60,17 @@ def load(
         timeout=timeout,
         attempts=attempts,
         backoff=backoff,
-        max_connections=max_connections,
     )
     loop, counters = Loop(), Counters()
     meter = Meter(counters)
     try:
         facts = loop.start(Probe(client, meter, model).run(context_length)).result()
-        _need_completions(facts, chat)
+        _need_template(facts, chat)
     except BaseException:
         loop.stop(client.close())
         raise
+    if connections := max_connections or facts.slots * len(client.replicas):
+        client.limit(connections)
     tokenizer = Tokenizer(client, facts, meter)
     codec = _codec(loop, tokenizer, chat is not False and facts.chat != "none")
     ends = ENDS | ({eos_token} if eos_token else set())
@@ -84,13 +86,10 @@ def load(
     )
 
 
-def probe(name: str, *, api_key: str | None = None, timeout: float = 30.0) -> Facts:
+def ask(name: str) -> Facts:
     """What the endpoint `BASE_URL[#MODEL]` can do. Raises as `load`."""
     urls, _, model = name.partition("#")
-    client = Client(
-        _checked(urls.split(",")), api_key=_key() if api_key is None else api_key, timeout=timeout
-    )
-    loop = Loop()
+    client, loop = Client(_checked(urls.split(",")), api_key=_key()), Loop()
     try:
         return loop.start(Probe(client, Meter(Counters()), model).run()).result()
     finally:
@@ -98,19 +97,19 @@ def probe(name: str, *, api_key: str | None = None, timeout: float = 30.0) -> Fa
 
 
 def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCodec:
-    def ask(conversation: Conversation) -> str:
+    def rendered(conversation: Conversation) -> str:
         messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
         return loop.start(tokenizer.render(messages, thinking=conversation.thinking)).result()
 
     renders = has_template and tokenizer.facts.chat == "render"
     return EndpointCodec(
         has_chat_template=has_template,
-        render=Templates(ask).render if renders else None,
+        render=Templates(rendered).render if renders else None,
         special_texts=sorted(ENDS - {""}),
     )
 
 
-def _need_completions(facts: Facts, chat: bool | None) -> None:
+def _need_template(facts: Facts, chat: bool | None) -> None:
     if chat and facts.chat == "none":
         raise UnsupportedError(
             f"{facts.model} has no chat template that its server lets be used",

@@ -117,9 +117,9 @@ class Probe:
         self._note(
             samples_per_request=(self.facts.slots or MOST_SAMPLES) if several and len(several) == 2 else 1
         )
-        hot = {"max_tokens": 8, "temperature": 2}
+        hot: dict[str, Any] = {"max_tokens": 8, "temperature": 2}
         first, again = await self._complete(seed=1, **hot), await self._complete(seed=1, **hot)
-        only = {"top_k": 1, "min_p": 0.0, "repetition_penalty": 1.0}
+        only: dict[str, Any] = {"top_k": 1, "min_p": 0.0, "repetition_penalty": 1.0}
         one, other = await self._complete(seed=1, **hot, **only), await self._complete(seed=2, **hot, **only)
         self._note(
             seed=bool(first and again and first[0].text == again[0].text),

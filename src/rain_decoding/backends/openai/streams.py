@@ -1,7 +1,7 @@
 """One streamed reply that serves one `Decode` after the other.
 
 Verify first decodes sentence by sentence, plain decoding a few tokens at a time. Over HTTP all of it comes by one
-request: where a `Decode` with a horizon ends, its stream goes on, and the next `Decode` finds what has arrived meanwhile.
+request: where a `Decode` with a horizon ends, its stream goes on, and the next `Decode` finds what has arrived.
 """
 
 from __future__ import annotations

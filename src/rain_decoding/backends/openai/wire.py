@@ -64,8 +64,10 @@ def read_choices(data: Any) -> list[Choice]:
 
 
 def _choice(choice: dict[str, Any], position: int) -> Choice:
-    message = choice.get("message") or choice.get("delta") or {}
-    text = choice["text"] if "text" in choice else message.get("content") or ""
+    if "text" in choice:
+        text = choice["text"]
+    else:
+        text = (choice["message"] if "message" in choice else choice["delta"]).get("content") or ""
     if not isinstance(text, str):
         raise TypeError(f"text is {text!r}")
     finish = choice.get("finish_reason")
