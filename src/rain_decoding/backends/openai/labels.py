@@ -11,6 +11,7 @@ import numpy as np
 
 from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
+from rain_decoding.backends.openai.facts import LabelRoute
 from rain_decoding.backends.openai.wire import Token, mass, read_cost, read_scores
 from rain_decoding.errors import EndpointError
 from rain_decoding.types import LabelProbabilities, Unanswered
@@ -41,9 +42,17 @@ class Labels:
     def texts(self) -> list[str]:
         return [self.endpoint.codec.text(label) for label in self.request.labels]
 
+    @property
+    def route(self) -> LabelRoute:
+        """The server's best way for a text; of what it renders itself the text is not known."""
+        facts = self.endpoint.facts
+        if self.endpoint.codec.conversation(self.request.prefix) is None:
+            return facts.labels
+        return "top_logprobs" if facts.logprobs else "samples"
+
     async def probabilities(self) -> np.ndarray | Unanswered:
         """One per label, or why there are none."""
-        match self.endpoint.facts.labels:
+        match self.route:
             case "/v1/score":
                 found = await self._scored()
             case "logprob_token_ids":
@@ -73,7 +82,7 @@ class Labels:
     async def _named(self) -> list[float]:
         """vLLM: log-probabilities of given tokens beside the one that is decoded."""
         ids = await self._ids()
-        token = await self._next(1, logprob_token_ids=ids, return_tokens_as_token_ids=True)
+        token = await self._next(len(ids), logprob_token_ids=ids, return_tokens_as_token_ids=True)
         logprobs = [(token.top or {}).get(f"token_id:{label}") for label in ids]
         if any(logprob is None for logprob in logprobs):
             raise EndpointError("a reply without the labels' log-probabilities, which were asked for by id")
@@ -84,9 +93,9 @@ class Labels:
         top = (await self._next(LISTED)).top or {}
         found = {text: exp(top[text]) for text in self.texts if text in top}
         missing = [text for text in self.texts if text not in found]
-        if missing and self.endpoint.facts.labels == "logit_bias":
+        if missing and self.route == "logit_bias":
             found = await self._shares(found, _most(top))
-        elif missing and self.endpoint.facts.labels == "allowed_token_ids":
+        elif missing and self.route == "allowed_token_ids":
             found |= {text: await self._allowed(text) for text in missing}
         elif not found:
             return Unanswered(f"no label is among the {len(top)} most probable tokens that the server lists")

@@ -187,7 +187,7 @@ class Probe:
     async def _label_route(self) -> LabelRoute:
         facts = self.facts
         listed: LabelRoute = "top_logprobs" if facts.logprobs else "samples"
-        if not facts.tokenizer or facts.chat == "prefill":
+        if not facts.tokenizer:
             return listed
         (token, *_) = await self._tokenizer().ids(" five")
         if facts.server == "llama-server":
