@@ -56,7 +56,7 @@ def test_what_is_left_after_sampling() -> None:
     # llama-server with post_sampling_probs
     listed = [{"token": "A", "prob": 0.75}, {"token": "B", "prob": 0}]
     entry = {"id": 1, "token": "A", "bytes": [65], "prob": 0.75, "top_probs": listed}
-    (choice,) = read_choices({"choices": [{"text": "A", "logprobs": {"content": [entry]}, "finish_reason": "stop"}]})
+    (choice,) = read_choices(
         {"choices": [{"text": "A", "logprobs": {"content": [entry]}, "finish_reason": "stop"}]}
     )
     assert choice.tokens == (Token("A", log(0.75), {"A": log(0.75), "B": float("-inf")}),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import exp
 from typing import Any
@@ -13,7 +13,7 @@ from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
 from rain_decoding.backends.openai.facts import LabelRoute
 from rain_decoding.backends.openai.wire import Token, mass, read_cost, read_scores
-from rain_decoding.errors import EndpointError
+from rain_decoding.errors import CriterionError, EndpointError
 from rain_decoding.types import LabelProbabilities, Unanswered
 
 LISTED = 20
@@ -64,8 +64,15 @@ class Labels:
         return _checked(np.array(found, dtype=np.float64))
 
     async def _ids(self) -> list[int]:
+        """The server's tokens that the labels begin with."""
         prompt = self.endpoint.codec.decode(self.request.prefix)
-        return [await self.endpoint.tokenizer.label_id(prompt, text) for text in self.texts]
+        ids = [await self.endpoint.tokenizer.label_id(prompt, text) for text in self.texts]
+        if len(set(ids)) < len(ids):
+            raise CriterionError(
+                f"the labels {self.texts} start with the same token in the vocabulary of the server",
+                hint="choose labels that differ in their first token, such as A and B",
+            )
+        return ids
 
     async def _scored(self) -> list[float]:
         """SGLang: probabilities of given tokens after a prompt, without decoding one."""
@@ -112,7 +119,7 @@ class Labels:
         """
         bias = {str(label): BIAS for label in await self._ids()}
         token = await self._next(len(bias) + 1, logit_bias=bias, post_sampling_probs=True, temperature=1.0)
-        shares = {text: exp((token.top or {}).get(text, float("-inf"))) for text in self.texts}
+        shares = {text: _share(token.top or {}, text) for text in self.texts}
         listed = sum(shares[text] for text in found)
         weight = sum(found.values()) / listed if listed else most / max(max(shares.values()), 1e-300)
         return {text: share * weight for text, share in shares.items()}
@@ -153,6 +160,15 @@ class Labels:
         return choices[0].tokens[0] if choices[0].tokens else Token("")
 
 
+def _share(top: Mapping[str, float], label: str) -> float:
+    """The probability of the listed token that the label begins with; 0 for none."""
+    return (
+        exp(top[max(begins, key=len)])
+        if (begins := [one for one in top if one and label.startswith(one)])
+        else 0.0
+    )
+
+
 def _checked(probabilities: np.ndarray) -> np.ndarray | Unanswered:
     """The probabilities, if that is what they are."""
     if np.isfinite(probabilities).all() and (probabilities >= 0).all() and probabilities.sum() < 1.001:
@@ -160,6 +176,6 @@ def _checked(probabilities: np.ndarray) -> np.ndarray | Unanswered:
     return Unanswered(f"the server's label probabilities are none: {probabilities.tolist()}")
 
 
-def _most(top: Any) -> float:
+def _most(top: Mapping[str, float]) -> float:
     """The largest probability that a token which is not listed may have."""
     return max(0.0, min(exp(min(top.values())), 1.0 - mass(top))) if top else 0.0
