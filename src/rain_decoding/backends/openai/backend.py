@@ -120,6 +120,11 @@ class EndpointBackend:
             )
         if isinstance(request, HiddenStates):
             raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        if getattr(request, "logit_bias", ()):
+            raise UnsupportedError(
+                f"{self.name} takes no logit_bias: its tokens are known here by their text only",
+                hint="leave it out, or load the model with hf: or gguf:",
+            )
         self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
         handle = Handle(request, owner)
         self._say_what_is_worked_around(request)
