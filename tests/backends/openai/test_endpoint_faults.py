@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,10 +31,21 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.types import Decode, LabelProbabilities, Sample, TopTokens, Unanswered
 
 
-@pytest.fixture
-def lock() -> Iterator[tuple[Stub, EndpointBackend]]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Stub, EndpointBackend]]:
     with served(lock_world()) as pair:
         yield pair
+
+
+@pytest.fixture
+def lock(server: tuple[Stub, EndpointBackend]) -> Iterator[tuple[Stub, EndpointBackend]]:
+    """The server in good order."""
+    stub, backend = server
+    yield server
+    client = backend.endpoint.client
+    client.attempts, client.timeout, client.sleep = 3, 5.0, asyncio.sleep
+    stub.always = None
+    stub.faults.clear()
 
 
 def ask(backend: EndpointBackend, request: Any) -> tuple[Handle, Reply]:
@@ -273,7 +285,7 @@ def test_the_key_comes_from_the_environment_and_is_not_shown(monkeypatch: pytest
 
 def replicas(check: Callable[[list[Stub], EndpointBackend], None]) -> None:
     with served(lock_world()) as (one, _), served(lock_world()) as (other, _):
-        backend = load_backend(f"openai:{one.url},{other.url}#stub", attempts=3, backoff=0.0)
+        backend = load_backend(f"openai:{one.url},{other.url}#stub", attempts=3, backoff=0.0, affinity=24)
         assert isinstance(backend, EndpointBackend)
         one.asked.clear()
         check([one, other], backend)
@@ -288,7 +300,7 @@ def test_each_conversation_stays_with_one_of_several_servers() -> None:
             for _ in range(2):
                 for stub in stubs:
                     stub.asked.clear()
-                decoder.generate(f"Well, {number}?")
+                decoder.generate(f"Well, {number}?")  # the header before it does not count
                 (index,) = [index for index, stub in enumerate(stubs) if stub.asked]
                 assert served_by.setdefault(str(number), index) == index
         assert set(served_by.values()) == {0, 1}

@@ -30,6 +30,7 @@ from rain_decoding.errors import (
     RainError,
     UnsupportedError,
 )
+from rain_decoding.prompting import default_dialogue_header
 from rain_decoding.types import (
     BackendRequest,
     Decode,
@@ -178,7 +179,8 @@ class EndpointBackend:
     def _meter(self, handle: Handle) -> Meter:
         """Counts for the handle. What belongs to one owner goes to one server, so that it finds its prefix cached."""
         if handle.owner not in self._keys:
-            text = self.codec.decode(handle.request.prefix).removeprefix((self.dialogue_header or "").strip())
+            header = default_dialogue_header() if self.dialogue_header is None else self.dialogue_header
+            text = self.codec.decode(handle.request.prefix).removeprefix(header.strip())
             self._keys[handle.owner] = text[: self._affinity]
         return Meter(self.counters, handle, self._keys[handle.owner])
 
