@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from rain_decoding import (
     ConfigError,
     ContextLengthError,
     EndpointError,
+    MissingDependencyError,
     ModelNotFoundError,
     PlainDecoder,
     RainDecoder,
@@ -320,3 +322,11 @@ def test_a_broken_server_is_avoided() -> None:
         assert len(broken.asked) == 2 and len(other.asked) == 4
 
     replicas(check)
+
+
+@pytest.mark.parametrize("package", ["httpx2", "tenacity"])
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=package) as caught:
+        load_backend("openai:http://127.0.0.1:9/v1")
+    assert "rain-decoding[endpoint]" in caught.value.hint
