@@ -8,6 +8,7 @@ RainError
 ├── BackendError           a model could not be loaded or failed while running
 │   ├── ModelNotFoundError the named model does not exist or is no model
 │   ├── UnsupportedError   the backend lacks a capability
+│   ├── EndpointError      the server of a model could not be reached or failed, again and again
 │   ├── CapacityError      the KV cache's memory limit is too small for one step
 │   └── NumericalError     the model returned NaN or only -inf
 └── MissingDependencyError an optional package is not installed
@@ -59,6 +60,12 @@ class ModelNotFoundError(BackendError):
 
 class UnsupportedError(BackendError):
     """The backend lacks a capability; the hint names the alternative."""
+
+
+class EndpointError(BackendError):
+    """The server of a model could not be reached or gave no usable reply, also when asked again."""
+
+    retryable = True
 
 
 class CapacityError(BackendError):

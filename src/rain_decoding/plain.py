@@ -37,6 +37,7 @@ class PlainSession(Session):
                     top_p=self.top_p,
                     stop=stop,
                     logit_bias=self.options.bias,
+                    horizon=left,
                 )
             ]
             yield self.commit(decoded.tokens)

@@ -9,7 +9,7 @@ instead of values, and may still finish what it has.
 from __future__ import annotations
 
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,6 +20,10 @@ from rain_decoding.types import Await, BackendRequest, Branch, Drop, FinishReaso
 Event = TypeVar("Event")
 Result = TypeVar("Result")
 Program = Generator[list[BackendRequest] | Launch | Await | Drop | Event, Any, Result]
+
+
+COSTS = ("forwarded", "requests")
+"""What a `Handle` counts."""
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -58,19 +62,23 @@ class Task(Generic[Event, Result]):
         self.handles: list[Handle] = []
         """The requests that the program waits for."""
         self.values: dict[Handle, Any] = {}
-        self.answered = 0
-        """Tokens forwarded for requests that the program no longer waits for."""
+        self.answered: Counter[str] = Counter()
+        """What the requests cost that the program no longer waits for, by `COSTS`."""
         self.passes = 0
         self.peak_kv_slots = 0
         self.done = False
         self.result: Result | None = None
         self.error: BaseException | None = None
 
+    def cost(self, kind: str) -> int:
+        """What one of `COSTS` comes to so far, with that of unfinished requests and of children."""
+        running = sum(getattr(handle, kind) for handle in self.handles)
+        return self.answered[kind] + running + sum(child.cost(kind) for child in self.children)
+
     @property
     def forwarded(self) -> int:
         """Tokens forwarded so far, those of unfinished requests and of children included."""
-        running = sum(handle.forwarded for handle in self.handles)
-        return self.answered + running + sum(child.forwarded for child in self.children)
+        return self.cost("forwarded")
 
     @property
     def root(self) -> Task:
@@ -176,7 +184,8 @@ class Scheduler:
 
     def _resume(self, task: Task, value: Any) -> None:
         """Run a program on to where it waits, with a value or an interruption."""
-        task.answered += sum(handle.forwarded for handle in task.handles)
+        for kind in COSTS:
+            task.answered[kind] += sum(getattr(handle, kind) for handle in task.handles)
         task.handles, task.values = [], {}
         try:
             go_on = task.program.throw if isinstance(value, Interrupted) else task.program.send
@@ -235,7 +244,8 @@ class Scheduler:
         if parent is None or task not in parent.children:
             return
         parent.children.remove(task)
-        parent.answered += task.forwarded
+        for kind in COSTS:
+            parent.answered[kind] += task.cost(kind)
         if task in parent.awaited:
             parent.awaited = ()
             self._resume(parent, None)

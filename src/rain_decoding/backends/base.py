@@ -46,12 +46,13 @@ class Capabilities:
 
 @dataclass(slots=True)
 class Counters:
-    """Running totals of one backend. A slot is the KV of one token."""
+    """Running totals of one backend. A slot is the KV of one token; `requests` are those sent over HTTP."""
 
     tokens_forwarded: int = 0
     forward_passes: int = 0
     kv_slots: int = 0
     peak_kv_slots: int = 0
+    requests: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -59,12 +60,14 @@ class Handle:
     """A submitted request. Compared by identity.
 
     `forwarded` counts the tokens forwarded for it so far (a token wanted by several requests counts for one of
-    them). `decoded` are the tokens a `Decode` request has produced so far, for streaming.
+    them), `requests` the HTTP requests sent for it. `decoded` are the tokens a `Decode` request has produced so
+    far, for streaming.
     """
 
     request: BackendRequest
     owner: int
     forwarded: int = 0
+    requests: int = 0
     decoded: Tokens = ()
 
 
@@ -114,7 +117,10 @@ class Backend(Protocol):
         ...
 
     def step(self) -> list[Reply]:
-        """Do one unit of work (one forward) for everything pending and return what is ready."""
+        """Do one unit of work for everything pending and return what is ready.
+
+        That is one forward, or over HTTP the wait for the first thing that arrives.
+        """
         ...
 
     def cancel(self, handle: Handle) -> None:

@@ -9,12 +9,29 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Codec
-from rain_decoding.types import Stop, Tokens
+from rain_decoding.types import Decode, Stop, Tokens
 
 INCOMPLETE = "\ufffd"
 """What decoders write for bytes that are no character yet."""
 
 _pieces: WeakKeyDictionary[Codec, dict[int, str]] = WeakKeyDictionary()
+
+
+def why_ended(codec: Codec, request: Decode, text: Tokens, limit: int, new: int) -> str | None:
+    """Why a `Decode` request has to end at `text`, its prefix and what followed; None: it goes on.
+
+    `limit` is what its length is bounded by; of the last `new` tokens (0: of all) it is not known yet whether a marker
+    ends in them.
+    """
+    decoded = text[len(request.prefix) :]
+    generated = text[request.stop.start :] if request.stop.start else decoded
+    if generated and generated[-1] in codec.eos:
+        return "stop"
+    if holds_marker(codec, text, request.stop, new=new or len(text)):
+        return "stop"
+    if len(decoded) >= request.min_tokens and ends_in(codec, text, request.endings):
+        return "ending"
+    return "length" if len(decoded) >= limit else None
 
 
 def holds_marker(codec: Codec, tokens: Tokens, stop: Stop, new: int) -> bool:

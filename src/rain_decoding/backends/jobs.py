@@ -9,7 +9,7 @@ import numpy as np
 
 from rain_decoding.backends import sampling
 from rain_decoding.backends.base import Codec, Steering
-from rain_decoding.backends.endings import ends_in, holds_marker
+from rain_decoding.backends.endings import holds_marker, why_ended
 from rain_decoding.randomness import uniforms
 from rain_decoding.types import (
     BackendRequest,
@@ -228,15 +228,10 @@ class DecodeJob(Generating):
         return self.text[len(self.request.prefix) :]
 
     def _ended(self, new: int) -> str | None:
-        request = self.request
-        generated = self.text[request.stop.start :] if request.stop.start else self.decoded
-        if generated and self.ends((), self.text):
+        generated = len(self.text) > (self.request.stop.start or len(self.request.prefix))
+        if generated and self.steering is not None and self.steering.ended(self.text):
             return "stop"
-        if holds_marker(self.codec, self.text, request.stop, new=new or len(self.text)):
-            return "stop"
-        if len(self.decoded) >= request.min_tokens and ends_in(self.codec, self.text, request.endings):
-            return "ending"
-        return "length" if len(self.decoded) >= self.limit else None
+        return why_ended(self.codec, self.request, self.text, self.limit, new)
 
     def wants(self) -> list[Tokens]:
         return [] if self.done else [self.text]

@@ -19,6 +19,7 @@ from rain_decoding.backends import load_backend
 from rain_decoding.benchmarks.contenders import PLAIN, SEARCHES, Contender, contender
 from rain_decoding.config import SearchConfig
 from rain_decoding.decoder import Decoder, RainDecoder
+from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.demo.judge import OracleEvaluator
 from rain_decoding.demo.world import Request, find_request, label, sample_requests
 from rain_decoding.errors import InputError
@@ -41,13 +42,15 @@ class Job:
     prompts: tuple[str, ...]
     embedding: str
     max_tokens: int
+    model: str = "demo"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What an evaluation runs. `n` requests are drawn by `request_seed`, each answered once per decoder and seed.
 
-    `decoders` are distinct names, see `contenders.FORMS`; `config` is that of those which name no preset.
+    `decoders` are distinct names, see `contenders.FORMS`; `config` is that of those which name no preset. `model` is
+    the demo model, or another name of it: what serves its exported file, say.
     """
 
     n: int
@@ -58,6 +61,7 @@ class Plan:
     max_tokens: int = 160
     request_seed: int = 0
     workers: int = 1
+    model: str = "demo"
     requests: tuple[Request, ...] = field(init=False)
     contenders: dict[str, Contender] = field(init=False)
 
@@ -75,7 +79,7 @@ class Plan:
                 size = min(JOB_SIZE, -(-len(prompts) // self.workers) or 1)
                 for start in range(0, len(prompts), size):
                     chunk = tuple(prompts[start : start + size])
-                    yield Job(name, chosen, seed, chunk, self.embedding, self.max_tokens)
+                    yield Job(name, chosen, seed, chunk, self.embedding, self.max_tokens, self.model)
 
     @property
     def samples(self) -> int:
@@ -153,19 +157,20 @@ def _work(job: Job) -> None:
 
 
 @cache
-def _backend() -> Any:
-    # No conversation has a next turn here, so nothing is kept for one.
-    return load_backend("demo", prefix_cache_slots=0)
+def _backend(model: str) -> Any:
+    if model == "demo":  # no conversation has a next turn here, so nothing is kept for one
+        return load_backend(model, prefix_cache_slots=0)
+    return load_backend(model, criteria_dirs=[CRITERIA_DIR], dialogue_header="")
 
 
 @cache
-def _decoder(chosen: Contender, embedding: str) -> Decoder:
-    return chosen.decoder(_backend(), OracleEvaluator(), embedding)
+def _decoder(chosen: Contender, embedding: str, model: str) -> Decoder:
+    return chosen.decoder(_backend(model), OracleEvaluator(), embedding)
 
 
 def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
     """Answer the requests of one job; what was cancelled gives no record."""
-    finished = _decoder(job.contender, job.embedding).iterate_batch(
+    finished = _decoder(job.contender, job.embedding, job.model).iterate_batch(
         job.prompts,
         concurrency=job.contender.concurrency,
         seed=job.seed,
@@ -177,7 +182,7 @@ def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[d
             continue
         record = _record(job, job.prompts[index], completion)
         if job.contender.kind in PLAIN:
-            judge = _decoder(replace(job.contender, kind="rain"), job.embedding)
+            judge = _decoder(replace(job.contender, kind="rain"), job.embedding, job.model)
             assert isinstance(judge, RainDecoder)
             record["judged"] = judge.judge(record["prompt"], record["text"]).score
         yield record

@@ -14,7 +14,15 @@ from rain_decoding.statistics import Estimate, paired_difference, rate, removed_
 Record = dict[str, Any]
 Pair = tuple[Record, Record]
 
-COSTS = ("search_tokens", "forward_passes", "simulations", "completion_tokens", "rewinds")
+COSTS = (
+    "search_tokens",
+    "forward_passes",
+    "simulations",
+    "completion_tokens",
+    "rewinds",
+    "requests",
+    "seconds",
+)
 """Means per answer of these fields of `Usage` are reported."""
 REFERENCES = ("rain:paper-hh", "rain")
 """The first of these that takes part is what the other searches are compared with."""
@@ -86,7 +94,9 @@ def _describe(records: Sequence[Record]) -> dict[str, Any]:
 
 def _costs(records: Sequence[Record]) -> dict[str, float | None]:
     return {
-        f"{key}_per_answer": round(float(np.mean([r["usage"][key] for r in records])), 2) if records else None
+        f"{key}_per_answer": round(float(np.mean([r["usage"].get(key, 0) for r in records])), 2)
+        if records
+        else None
         for key in COSTS
     }
 

@@ -29,7 +29,8 @@ class Recommendation:
     """How to let this model judge by this criterion.
 
     `accept_value`, `votes` and `min_label_mass` as in `SearchConfig`, `placement` as in a criterion.
-    `order_margin`: what `SearchConfig.order_margin` may be; None for a criterion that is asked in one order. `reasons` says why, by name of the value.
+    `order_margin`: what `SearchConfig.order_margin` may be; None for a criterion that is asked in one order.
+    `reasons` says why, by name of the value.
     """
 
     placement: Placement

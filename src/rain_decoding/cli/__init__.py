@@ -35,12 +35,12 @@ app.command("generate")(generate.generate)
 app.command("compare")(compare.compare)
 app.command("chat")(chat.chat)
 app.command("trace")(trace.trace)
-app.command("models")(listings.models)
 app.command("criteria")(listings.criteria)
 app.command("version")(listings.version)
 app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
 app.add_typer(demo.app, name="demo")
+app.add_typer(listings.models_app, name="models")
 
 WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 

@@ -104,6 +104,9 @@ def prompts(
 
 @app.command("evaluate")
 def evaluate(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The demo model: demo, or what serves its exported file.")
+    ] = "demo",
     preset: o.Preset = DEFAULT_PRESET,
     n: Annotated[int, typer.Option(help="Held-out requests: sensitive, benign and look-alikes.")] = 200,
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
@@ -134,10 +137,13 @@ def evaluate(
         decoders=split_names(decoders),
         embedding=embedding,
         workers=workers or os.cpu_count() or 1,
+        model=model,
     )
     if records is not None and not records.parent.is_dir():
         raise InputError(f"--records {records}: there is no folder {records.parent}")
-    run = {"preset": preset, "settings": list(settings or []), "embedding": embedding}
+    run: dict[str, Any] = {"preset": preset, "settings": list(settings or []), "embedding": embedding}
+    if model != "demo":
+        run["model"] = model
     file = RecordFile(records, run)
     started = time.perf_counter()
     collected = _collect(plan, file)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import out, print_json
+from rain_decoding.cli.output import out, print_json, status
 from rain_decoding.self_evaluation.criterion import builtin_criteria, read_criterion
 from rain_decoding.version import __version__
 
@@ -20,12 +21,19 @@ MODEL_NOTES = {
     "demo": "the embedded demo model of a micro-world; nothing to download",
     "gguf": "a GGUF file on llama.cpp, in this process",
     "hf": "a transformers model, from a folder or the hub",
+    "openai": "a model behind an OpenAI-compatible server; several base URLs with commas between them",
     "scripted": "a deterministic script in TOML, for tests and examples",
 }
 
 
-def models(model: o.Model = "", json: o.Json = False) -> None:
+models_app = typer.Typer(help="List the forms of model names; with --model, load one and say what it can do.")
+
+
+@models_app.callback(invoke_without_command=True)
+def models(context: typer.Context, model: o.Model = "", json: o.Json = False) -> None:
     """List the forms of model names; with --model, load one and say what it can do."""
+    if context.invoked_subcommand is not None:
+        return
     if model:
         backend = load_backend(model)
         facts: dict[str, Any] = {
@@ -37,6 +45,25 @@ def models(model: o.Model = "", json: o.Json = False) -> None:
         }
     else:
         facts = {FORMS[kind]: note for kind, note in MODEL_NOTES.items()}
+    _print_facts(facts, json)
+
+
+@models_app.command("probe")
+def probe(
+    endpoint: Annotated[
+        str, typer.Argument(metavar="URL[#MODEL]", help="A base URL, such as http://127.0.0.1:8080/v1.")
+    ],
+    json: o.Json = False,
+) -> None:
+    """Ask an OpenAI-compatible server what it can do, by a few tiny requests."""
+    from rain_decoding.backends.openai import probe_endpoint
+
+    with status(f"asking {endpoint}"):
+        facts = probe_endpoint(endpoint.removeprefix("openai:"))
+    _print_facts(asdict(facts), json)
+
+
+def _print_facts(facts: dict[str, Any], json: bool) -> None:
     if json:
         print_json(facts)
         return

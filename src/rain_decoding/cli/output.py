@@ -30,6 +30,7 @@ USAGE_KEYS = (
     "rewinds",
     "unscored",
     "peak_kv_slots",
+    "requests",
     "seconds",
 )
 
@@ -84,8 +85,9 @@ def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
     score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
+    steps = f"{usage.requests} requests" if usage.requests else f"{usage.forward_passes} passes"
     return (
         f"{completion.finish_reason}, {score}: {usage.completion_tokens} tokens, "
-        f"{usage.search_tokens} forwarded in {usage.forward_passes} passes, {usage.simulations} simulations, "
+        f"{usage.search_tokens} forwarded in {steps}, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )

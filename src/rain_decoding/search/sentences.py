@@ -34,7 +34,7 @@ class Proposal:
 
 def plain_sentence(tree: Tree, node: Node) -> Requests:
     """Plain decoding's next sentence after a node, a `Sentence`."""
-    decode = _decode(tree, node, ())
+    decode = replace(_decode(tree, node, ()), horizon=tree.limit - len(node.tokens))
     if tree.temperature:
         seed = tree.seed_for(node, "plain")
         decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=0, top_p=tree.top_p)

@@ -17,7 +17,7 @@ from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
-from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens
+from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens, Unanswered
 
 Votes = Literal["hard", "soft", "debiased"]
 """How label probabilities become a score, see `SearchConfig.votes`."""
@@ -254,6 +254,8 @@ class ConversationJudge:
         else:
             self._shared[text] = prompts[0][: self._conversation_length(prompts[0], tokens)]
             judgement = yield from self._ask(text, prompts, tokens)
+            if not judgement.probabilities:  # no answer came; another may come later
+                return judgement
         self._memo[text] = judgement
         return judgement
 
@@ -293,6 +295,9 @@ class ConversationJudge:
             # The positive statement comes second in the last order: a preference for the first label counts against it.
             asked = waiting if results or evaluator.order_margin >= BOTH_ORDERS else waiting[-1:]
             replies = yield [request for _, request in asked]
+            if failed := next((reply for reply in replies if isinstance(reply, Unanswered)), None):
+                self._warn(f"a text could not be judged: {failed.problem}")
+                return Judgement(None, text, problem=failed.problem)
             results = [
                 evaluator.score(reply, order) for reply, (order, _) in zip(replies, asked, strict=True)
             ] + results

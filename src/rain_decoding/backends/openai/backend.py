@@ -1,0 +1,328 @@
+"""`EndpointBackend`: requests of the search as HTTP requests, all at once, in one event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply
+from rain_decoding.backends.endings import why_ended
+from rain_decoding.backends.openai.client import Meter
+from rain_decoding.backends.openai.endpoint import Endpoint
+from rain_decoding.backends.openai.labels import Labels
+from rain_decoding.backends.openai.proposals import Proposals
+from rain_decoding.backends.openai.streams import Consumer, Reader, Stream, way_of
+from rain_decoding.errors import (
+    BackendError,
+    ContextLengthError,
+    EndpointError,
+    InputError,
+    RainError,
+    UnsupportedError,
+)
+from rain_decoding.prompting import default_dialogue_header
+from rain_decoding.types import (
+    BackendRequest,
+    Decode,
+    Decoded,
+    HiddenStates,
+    LabelProbabilities,
+    Sample,
+    Tokens,
+    TopTokens,
+    Unanswered,
+)
+
+Result = TypeVar("Result")
+
+PATIENCE = 0.2
+"""Seconds that a step waits for something to arrive at most, so that budgets are looked at."""
+
+
+class Loop:
+    """An event loop in a daemon thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="rain-endpoint", daemon=True).start()
+
+    def start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def stop(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run `last`, then end the thread. Does not wait for it."""
+        self.start(last).add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+
+
+@dataclass(eq=False)
+class Work:
+    """What runs in the event loop for one request, and for others like it that came meanwhile."""
+
+    request: BackendRequest
+    handles: list[Handle]
+    running: Future[None] | None = None
+
+
+class EndpointBackend:
+    """A model behind HTTP (see `backends.base`). Tokens are counted by what the server says."""
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        loop: Loop,
+        counters: Counters,
+        *,
+        criteria_dirs: Iterable[Path] = (),
+        dialogue_header: str | None = None,
+        affinity: int = 1024,
+    ):
+        self.name, self.endpoint = name, endpoint
+        self.codec: Codec = endpoint.codec
+        self.context_length = endpoint.facts.context_length
+        self.capabilities = Capabilities()
+        self.counters = counters
+        self.criteria_dirs = tuple(criteria_dirs)
+        self.dialogue_header = dialogue_header
+        self._affinity = affinity
+        self._loop = loop
+        self._owners = itertools.count(1)
+        self._keys: dict[int, str] = {}
+        self._working: list[Work] = []
+        self._streams: list[Stream] = []
+        self._ready: list[Reply] = []
+        self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._uncharged: Counter[int] = Counter()
+        """Tokens that streams of an owner produced and nobody took."""
+        self._said: set[str] = set()
+        weakref.finalize(self, loop.stop, endpoint.client.close())
+
+    def new_owner(self) -> int:
+        return next(self._owners)
+
+    def submit(self, request: BackendRequest, owner: int) -> Handle:
+        if not request.prefix:
+            raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
+        if len(request.prefix) > self.context_length:
+            raise ContextLengthError(
+                f"a sequence of {len(request.prefix)} pieces of text does not fit into the context of "
+                f"{self.context_length} tokens of {self.name}",
+                hint="shorten the prompt or ask for fewer tokens",
+            )
+        if isinstance(request, HiddenStates):
+            raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
+            raise UnsupportedError(
+                f"{self.name} takes no logit_bias: its tokens are known here by their text only",
+                hint="leave it out, or load the model with hf: or gguf:",
+            )
+        self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
+        handle = Handle(request, owner)
+        self._say_what_is_worked_around(request)
+        if isinstance(request, Decode):
+            self._decode(handle, request)
+        elif twin := self._twin(handle):
+            twin.handles.append(handle)
+        else:
+            work = Work(request, [handle])
+            self._working.append(work)
+            work.running = self._loop.start(self._answer(work, self._meter(handle)))
+        return handle
+
+    def _twin(self, handle: Handle) -> Work | None:
+        """What already asks for the same: a text and the same text with its end are judged by the same prompts."""
+        if not isinstance(handle.request, LabelProbabilities):
+            return None
+        same = (work for work in self._working if work.request == handle.request)
+        return next((work for work in same if work.handles[0].owner == handle.owner), None)
+
+    async def _answer(self, work: Work, meter: Meter) -> None:
+        """Work on a request in the event loop; what comes of it is handed to `step`."""
+        value: Any = None
+        error: Exception | None = None
+        try:
+            match request := work.request:
+                case TopTokens():
+                    value = await Proposals(self.endpoint, meter).top_tokens(request)
+                case Sample():
+                    value = await Proposals(self.endpoint, meter).sample(request)
+                case LabelProbabilities():
+                    value = await self._label_probabilities(request, meter)
+        except RainError as raised:
+            error = raised
+        except Exception as raised:
+            error = _unexpected(self.name, raised)
+        self._arrivals.put(lambda: self._done(work, value, error))
+
+    def _done(self, work: Work, value: Any, error: Exception | None) -> None:
+        if work in self._working:  # else it was cancelled
+            self._working.remove(work)
+            for handle in work.handles:
+                self._reply(Reply(handle, value, error))
+
+    async def _label_probabilities(self, request: LabelProbabilities, meter: Meter) -> Any:
+        try:
+            return await Labels(self.endpoint, request, meter, self._say_later).probabilities()
+        except (EndpointError, ContextLengthError) as error:
+            return Unanswered(str(error))
+
+    def _meter(self, handle: Handle) -> Meter:
+        """Counts for the handle. What belongs to one owner goes to one server, so that it finds its prefix cached."""
+        if handle.owner not in self._keys:
+            header = default_dialogue_header() if self.dialogue_header is None else self.dialogue_header
+            text = self.codec.decode(handle.request.prefix).removeprefix(header.strip())
+            self._keys[handle.owner] = text[: self._affinity]
+        return Meter(self.counters, handle, self._keys[handle.owner])
+
+    def _decode(self, handle: Handle, request: Decode) -> None:
+        limit = min(request.max_tokens, self.context_length - len(request.prefix))
+        if reason := why_ended(self.codec, request, request.prefix, limit, 0):
+            self._ready.append(Reply(handle, Decoded((), reason)))  # type: ignore[arg-type]
+            return
+        own = [stream for stream in self._streams if stream.owner == handle.owner]
+        stream = next((stream for stream in own if stream.serves(request)), None)
+        if stream is None:
+            if request.horizon:
+                for left in own:
+                    if left.consumer is None:
+                        self._abort(left)
+            stream = self._open(handle, request, limit)
+        place = stream.place_of(request.prefix)
+        assert place is not None
+        stream.consumer = Consumer(handle, stream, request, limit, place)
+        self._advance(stream)
+
+    def _open(self, handle: Handle, request: Decode, limit: int) -> Stream:
+        wanted = min(max(limit, request.horizon), self.context_length - len(request.prefix))
+        stream = Stream(handle.owner, request.prefix, way_of(request), wanted)
+        reader = Reader(self.endpoint, stream, self._meter(handle), request.seed, self._arrivals.put)
+        stream.reading = self._loop.start(reader.run())
+        self._streams.append(stream)
+        return stream
+
+    def step(self) -> list[Reply]:
+        """Wait for the first thing that arrives, for `PATIENCE` at most, and return what is ready."""
+        waiting = bool(self._working) or any(stream.consumer for stream in self._streams)
+        wait = waiting and not self._ready
+        while True:
+            try:
+                self._arrivals.get(timeout=PATIENCE if wait else 0)()
+            except Empty:
+                break
+            wait = False
+        for stream in list(self._streams):
+            self._advance(stream)
+        replies, self._ready = self._ready, []
+        return replies
+
+    def _advance(self, stream: Stream) -> None:
+        """Let the stream's consumer take what has arrived, and reply when that is all it wants."""
+        if (consumer := stream.consumer) is None:
+            return
+        before = stream.used
+        consumer.advance(self.endpoint)
+        self._charge(consumer.handle, stream.used - before + stream.prompt_cost)
+        stream.prompt_cost = 0
+        if consumer.reason is None and stream.error is None:
+            return
+        stream.consumer = None
+        error = stream.error
+        if consumer.reason is not None and consumer.handle.decoded:
+            error = None  # it has all it wants; who wants more will meet the error
+        value = None if error else consumer.value()
+        self._reply(Reply(consumer.handle, value, error))
+        if not consumer.request.horizon or stream.error or consumer.reason == "stop":
+            self._abort(stream)
+
+    def _charge(self, handle: Handle, tokens: int) -> None:
+        handle.forwarded += tokens
+        self.counters.tokens_forwarded += tokens
+
+    def _reply(self, reply: Reply) -> None:
+        reply.handle.forwarded += self._uncharged.pop(reply.handle.owner, 0)
+        self._ready.append(reply)
+
+    def _abort(self, stream: Stream) -> None:
+        """Close the connection, so that the server stops; what nobody took is charged to the owner's next reply."""
+        if stream in self._streams:
+            self._streams.remove(stream)
+        if stream.reading is not None and not stream.reading.done():
+            stream.reading.cancel()
+        left = len(stream.tokens) - stream.used + stream.prompt_cost
+        self.counters.tokens_forwarded += left
+        self._uncharged[stream.owner] += left
+
+    def cancel(self, handle: Handle) -> None:
+        for work in [work for work in self._working if handle in work.handles]:
+            work.handles.remove(handle)
+            if not work.handles:
+                self._working.remove(work)
+                assert work.running is not None
+                work.running.cancel()
+        for stream in list(self._streams):
+            if stream.consumer is not None and stream.consumer.handle is handle:
+                self._abort(stream)
+        self._ready = [reply for reply in self._ready if reply.handle is not handle]
+
+    def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
+        kept = list(prefixes)
+        for stream in list(self._streams):
+            if stream.owner == owner and not any(map(stream.agrees_with, kept)):
+                self._abort(stream)
+
+    def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
+        for handle in [handle for work in self._working for handle in work.handles if handle.owner == owner]:
+            self.cancel(handle)
+        for stream in [stream for stream in self._streams if stream.owner == owner]:
+            self._abort(stream)
+        self._keys.pop(owner, None)
+        self._uncharged.pop(owner, None)
+
+    def pin(self, tokens: Tokens) -> None:
+        """The server caches what it sees fit."""
+
+    def clear(self) -> None:
+        """The server's cache is its own."""
+
+    def _say_what_is_worked_around(self, request: BackendRequest) -> None:
+        facts = self.endpoint.facts
+        match request:
+            case TopTokens() if not facts.logprobs:
+                self._say(
+                    "the probabilities of next tokens are shares of samples, since the server lists none"
+                )
+            case TopTokens(count=count) if count > facts.logprobs:
+                self._say(f"the server lists {facts.logprobs} tokens, not the {count} asked for")
+            case Sample(seeds=seeds) if len(seeds) > 1 and facts.samples_per_request == 1:
+                self._say("the server knows no n: each sample is a request of its own")
+            case Sample(top_k=top_k) | Decode(top_k=top_k) if top_k and not facts.top_k:
+                self._say("the server does not keep to top_k: samples are drawn from all tokens")
+            case Decode() if not facts.logprobs:
+                self._say(
+                    "no token probabilities: alternatives are taken in the order in which they are proposed"
+                )
+
+    def _say_later(self, what: str) -> None:
+        self._arrivals.put(lambda: self._say(what))
+
+    def _say(self, what: str) -> None:
+        """Warn once per backend."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(f"{self.name}: {what}", stacklevel=4)
+
+
+def _unexpected(name: str, error: Exception) -> BackendError:
+    failed = BackendError(f"{name}: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed

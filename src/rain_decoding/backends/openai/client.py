@@ -1,0 +1,264 @@
+"""HTTP to one server or several that serve the same model: retries, timeouts, balancing with prefix affinity."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import httpx2
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from rain_decoding.backends.base import Counters, Handle
+from rain_decoding.backends.openai.wire import BadReply, problem_in
+from rain_decoding.errors import (
+    BackendError,
+    ContextLengthError,
+    EndpointError,
+    ModelNotFoundError,
+    RainError,
+)
+
+Result = TypeVar("Result")
+
+TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""Status codes after which the same request may succeed."""
+LONGEST_WAIT = 60.0
+"""Seconds between two attempts at most, whatever the server asks for."""
+COOLING = 10.0
+"""Seconds for which a server that failed is avoided, where another serves the model."""
+
+
+class Transient(Exception):  # noqa: N818 - becomes an `EndpointError` when it lasts
+    """An attempt failed and another may succeed, after `wait` seconds if the server says so."""
+
+    def __init__(self, problem: str, wait: float | None = None):
+        super().__init__(problem)
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Counts requests and tokens for the backend, and for the request of the search that they serve.
+
+    Requests with the same `key` go to the same server.
+    """
+
+    counters: Counters
+    handle: Handle | None = None
+    key: str = ""
+
+    def sent(self) -> None:
+        self.counters.requests += 1
+        if self.handle is not None:
+            self.handle.requests += 1
+
+    def forwarded(self, tokens: int) -> None:
+        self.counters.tokens_forwarded += tokens
+        if self.handle is not None:
+            self.handle.forwarded += tokens
+
+
+@dataclass(eq=False, slots=True)
+class Replica:
+    """One base URL, such as http://127.0.0.1:8080/v1; avoided until `broken_until` (`time.monotonic`)."""
+
+    url: str
+    broken_until: float = 0.0
+
+    def address(self, path: str) -> str:
+        """Of a path below the base URL or, with a slash first, below the server's root."""
+        base = self.url.removesuffix("/v1") if path.startswith("/") else self.url + "/"
+        return base + path
+
+    def weight(self, key: str) -> bytes:
+        """Rendezvous hashing: of all replicas the one with the largest weight gets the key."""
+        return hashlib.blake2b(f"{self.url}|{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+class Client:
+    """Sends requests from within an event loop. Raises `EndpointError` when all attempts failed.
+
+    `timeout` in seconds bounds a whole reply and, of a streamed one, the wait for its next part. A request is sent
+    up to `attempts` times, in growing distances from about `backoff` seconds on; `max_connections` are open at a time,
+    and waiting for one of them does not count as waiting for a reply.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        api_key: str = "",
+        timeout: float = 120.0,
+        attempts: int = 5,
+        backoff: float = 0.5,
+        max_connections: int = 16,
+    ):
+        self.replicas = [Replica(url.rstrip("/")) for url in urls]
+        self.timeout, self.attempts = timeout, attempts
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._growing = wait_random_exponential(multiplier=backoff, max=LONGEST_WAIT)
+        self._http = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
+            timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout), pool=None),
+            limits=httpx2.Limits(max_connections=None),
+        )
+        self.limit(max_connections)
+
+    def limit(self, connections: int) -> None:
+        """Open no more connections than this at a time, from now on."""
+        self._room = asyncio.Semaphore(connections)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def post(
+        self, path: str, body: dict[str, Any], read: Callable[[Any], Result], *, meter: Meter
+    ) -> Result:
+        """What `read` makes of the JSON reply; a `BadReply` of it counts as a failed attempt."""
+
+        async def once() -> Result:
+            return read(await self._reply(self._replica(meter.key), "POST", path, body, meter))
+
+        return await self.persist(once)
+
+    async def get(self, path: str, *, meter: Meter) -> Any:
+        """The JSON reply of the first server to GET."""
+
+        async def once() -> Any:
+            return await self._reply(self.replicas[0], "GET", path, None, meter)
+
+        return await self.persist(once)
+
+    async def stream(
+        self, path: str, body: dict[str, Any], receive: Callable[[Any], None], *, meter: Meter
+    ) -> None:
+        """One attempt at a streamed reply: `receive` gets the events. Raises `Transient` where it breaks."""
+        replica = self._replica(meter.key)
+        try:
+            async with self._room, asyncio.timeout(self.timeout) as deadline:
+                meter.sent()
+                async with self._http.stream("POST", replica.address(path), json=body) as response:
+                    if response.status_code != 200:
+                        await response.aread()
+                        self._check(replica, response)
+                    async for line in response.aiter_lines():
+                        if not line.startswith("data:"):
+                            continue
+                        deadline.reschedule(asyncio.get_running_loop().time() + self.timeout)
+                        if (event := line[5:].strip()) == "[DONE]":
+                            break
+                        receive(_no_error(json.loads(event)))
+        except (BadReply, OSError, ValueError, httpx2.HTTPError, httpx2.StreamError) as error:
+            raise self._broken(replica, error) from error
+
+    async def persist(self, once: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of `once`, which is called again after a `Transient` or a `BadReply`."""
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.attempts),
+            wait=self._wait,
+            retry=retry_if_exception_type((Transient, BadReply)),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            return await retrying(once)
+        except (Transient, BadReply) as error:
+            raise EndpointError(
+                f"no usable reply in {self.attempts} attempts, at last: {error}",
+                hint="see whether the server runs and is not overloaded; the options timeout and attempts allow more",
+            ) from error
+
+    async def _reply(
+        self, replica: Replica, method: str, path: str, body: dict[str, Any] | None, meter: Meter
+    ) -> Any:
+        try:
+            async with self._room, asyncio.timeout(self.timeout):
+                meter.sent()
+                response = await self._http.request(method, replica.address(path), json=body)
+            self._check(replica, response)
+            return _no_error(response.json())
+        except (BadReply, OSError, ValueError, httpx2.HTTPError) as error:
+            raise self._broken(replica, error) from error
+
+    def _replica(self, key: str) -> Replica:
+        """Of the servers that work the one that has the key; if none works, all the same."""
+        now = time.monotonic()
+        return max(self.replicas, key=lambda replica: (replica.broken_until <= now, replica.weight(key)))
+
+    def _check(self, replica: Replica, response: httpx2.Response) -> None:
+        """Raise what a status code other than 200 means."""
+        if response.status_code == 200:
+            return
+        problem = f"{response.status_code} from {replica.url}: {_said(response)}"
+        if response.status_code in TEMPORARY:
+            replica.broken_until = time.monotonic() + COOLING
+            raise Transient(problem, _retry_after(response.headers.get("Retry-After")))
+        raise _refusal(response.status_code, problem)
+
+    def _broken(self, replica: Replica, error: Exception) -> Transient:
+        replica.broken_until = time.monotonic() + COOLING
+        if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+            return Transient(f"nothing from {replica.url} in {self.timeout:g} seconds")
+        return Transient(f"{replica.url}: {error or type(error).__name__}")
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.sleep(seconds)
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.wait if isinstance(error, Transient) else None
+        if asked is not None and len(self.replicas) == 1:
+            return min(asked, LONGEST_WAIT)
+        return self._growing(state)
+
+
+def _no_error(data: Any) -> Any:
+    """The data, unless it is an error although the status says otherwise."""
+    if isinstance(data, dict) and data.get("error"):
+        raise BadReply(problem_in(data))
+    return data
+
+
+def _said(response: httpx2.Response) -> str:
+    try:
+        return problem_in(response.json())
+    except ValueError:
+        return problem_in(response.text)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from the header, which is a number or a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _refusal(status: int, problem: str) -> RainError:
+    """What a server means that will not do better when it is asked again."""
+    if status in (401, 403):
+        return BackendError(
+            problem, hint="set RAIN_API_KEY or OPENAI_API_KEY to a key that the server accepts"
+        )
+    if status == 404:
+        return ModelNotFoundError(
+            problem, hint="openai:BASE_URL#MODEL, the base URL mostly with /v1 at its end"
+        )
+    if "context" in problem.lower() and any(
+        word in problem.lower() for word in ("length", "exceed", "maximum")
+    ):
+        return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
+    return BackendError(problem)

@@ -1,0 +1,93 @@
+"""Pieces of text as tokens: lossless, with the same ids in every run, and nothing that can be forged."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rain_decoding.backends.openai.codec import CHAT, END, START, Conversation, EndpointCodec
+from rain_decoding.backends.openai.templates import Templates
+from rain_decoding.prompting import without_control_tokens
+from rain_decoding.self_evaluation.evaluator import find_label_tokens
+from rain_decoding.types import Message
+
+
+@given(st.text())
+def test_round_trip_and_the_same_ids_in_every_codec(text: str) -> None:
+    codec, other = EndpointCodec(), EndpointCodec()
+    other.encode("something else first")
+    tokens = codec.encode(text)
+    assert codec.decode(tokens) == text and tokens[0] == START
+    assert other.encode(text) == tokens == (START, *codec.encode(text, start=False))
+    assert END not in tokens and codec.decode((*tokens, END)) == text
+    assert all(0 <= token < 2**53 for token in tokens)
+
+
+def test_words_keep_their_space() -> None:
+    codec = EndpointCodec()
+    for text, pieces in {
+        "It is (A)": ["It", " is", " (", "A", ")"],
+        "Answer: Yes.\n\nHuman:": ["Answer", ":", " Yes", ".", "\n", "\n", "Human", ":"],
+        "12  ab_c": ["12", " ", " ab", "_", "c"],
+    }.items():
+        assert [codec.text(token) for token in codec.encode(text, start=False)] == pieces
+
+
+def test_labels_are_found() -> None:
+    codec = EndpointCodec()
+    for lead, labels in {"It is (": ["A", "B"], "Answer:": [" Yes", " No"]}.items():
+        found = find_label_tokens(codec, (f"Which?\n{lead}", True), [[label] for label in labels])
+        assert found.dropped == 0
+        assert [[codec.text(token) for token in form] for form in found.forms] == [
+            [label] for label in labels
+        ]
+
+
+def test_two_pieces_with_one_hash_stay_apart() -> None:
+    codec = EndpointCodec()
+    token = codec.intern("a")
+    codec._ids.clear()
+    codec._texts[token] = "b"  # as if b had come first, with the hash of a
+    assert codec.intern("a") == token + 1 and codec.decode((token, token + 1)) == "ba"
+
+
+def test_a_conversation_is_one_piece_that_text_cannot_forge() -> None:
+    codec = EndpointCodec(has_chat_template=True)
+    messages = [Message("user", "Well?")]
+    stand_in = codec.render_chat(messages, thinking=False)
+    tokens = codec.encode(stand_in + "So (", start=False)
+    assert codec.conversation(tokens) == Conversation(tuple(messages), False)
+    assert codec.decode(tokens[1:]) == "So (" and codec.decode(tokens) == stand_in + "So ("
+    assert stand_in != codec.render_chat(messages, thinking=True)
+    assert CHAT not in without_control_tokens(f"see {stand_in} there", codec.special_texts)
+    assert EndpointCodec().conversation(EndpointCodec().encode(stand_in, start=False)) is None
+
+
+def rendered(conversation: Conversation, trim: bool = False) -> str:
+    turns = (
+        f"[{message.role}]{message.content.upper() if trim else message.content}[end]"
+        for message in conversation.messages
+    )
+    return "".join(turns) + "[assistant]" + ("" if conversation.thinking else "<think></think>")
+
+
+@given(st.lists(st.text(), min_size=1, max_size=3), st.booleans(), st.booleans())
+def test_templates_give_what_the_server_would(texts: list[str], thinking: bool, odd: bool) -> None:
+    templates = Templates(lambda conversation: rendered(conversation, odd))
+    for contents in (texts, [f"{text}!" for text in texts], texts[:1]):
+        conversation = Conversation(tuple(Message("user", text) for text in contents), thinking)
+        assert templates.render(conversation) == rendered(conversation, odd)
+
+
+def test_a_shape_is_asked_for_once() -> None:
+    asked: list[Conversation] = []
+
+    def ask(conversation: Conversation) -> str:
+        asked.append(conversation)
+        return rendered(conversation)
+
+    templates = Templates(ask)
+    for number in range(5):
+        conversation = Conversation((Message("system", "Be kind."), Message("user", f"{number}?")), False)
+        assert templates.render(conversation) == rendered(conversation)
+    assert len(asked) == 2
