@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,8 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted, Task
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator
 from rain_decoding.text_stream import TextStream, answer_text
 from rain_decoding.types import Commit, Completion, FinishReason, Judgement, Tokens, Usage
 
@@ -25,7 +26,8 @@ class Options:
     `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end
     it. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
     up the best text so far is returned. Budgets and `cancelled` are looked at before every step of the
-    backend. `trace` records every event of the search.
+    backend. `trace` records every event of the search. `criterion` or `principle` judges this request in place
+    of the decoder's own.
     """
 
     max_tokens: int | None = None
@@ -35,6 +37,8 @@ class Options:
     max_search_tokens: int | None = None
     trace: bool = False
     cancelled: Callable[[], bool] | None = None
+    criterion: str | Criterion | Evaluator | None = None
+    principle: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("max_search_tokens", 1)):
@@ -46,6 +50,13 @@ class Options:
             raise InputError(f"max_seconds = {self.max_seconds!r}", hint="a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="a whole number")
+        if self.criterion is not None and self.principle is not None:
+            raise InputError("criterion and principle exclude each other", hint="give one of them")
+
+    def refuse_criterion(self, why: str) -> None:
+        """Raise `InputError` if a criterion was given to a decoder that takes none."""
+        if self.criterion is not None or self.principle is not None:
+            raise InputError(why, hint="leave out criterion and principle")
 
 
 def token_limit(prompt: Prompt, backend: Backend, asked: int | None, overrun: int) -> int:
@@ -77,6 +88,7 @@ class Session:
     answer: Tokens = ()
     """Tokens committed so far."""
     score: float | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
     reasoning: str = ""
     warnings: list[str] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
@@ -132,15 +144,21 @@ class Session:
             reason = yield from self.steps()
         except Interrupted as interrupted:
             reason = interrupted.reason
-        if rest := self.stream.push(self.answer, final=True):
-            yield Commit(rest, (), self.score or 0.0, 0.0, 0)
+        if (last := self.last_commit()) is not None:
+            yield last
         return self.completion(reason)
+
+    def last_commit(self) -> Commit | None:
+        """The text that is still to be released when the answer stands."""
+        rest = self.stream.push(self.answer, final=True)
+        return Commit(rest, (), self.score or 0.0, 0.0, 0) if rest else None
 
     def completion(self, reason: FinishReason) -> Completion:
         """The completion as it stands now."""
         usage = self.usage
         usage.completion_tokens = len(self.answer)
         usage.search_tokens = self.task.forwarded
+        usage.judge_tokens = self.task.forwarded_elsewhere
         usage.forward_passes = self.task.passes
         usage.peak_kv_slots = self.task.peak_kv_slots
         usage.seconds = time.perf_counter() - self.started
@@ -148,6 +166,7 @@ class Session:
             text=answer_text(self.backend.codec, self.prompt, self.answer),
             finish_reason=reason,
             score=self.score,
+            parts=self.parts,
             usage=usage,
             seed=self.options.seed,
             reasoning=self.reasoning,
@@ -159,3 +178,7 @@ class Session:
     def kept_sequences(self) -> Iterable[Tokens]:
         """What is worth keeping in the prefix cache for the conversation's next turn."""
         yield self.prompt.tokens + self.answer
+
+    def finish(self) -> None:
+        """Give back what the session holds, but for `kept_sequences`. May be called again."""
+        self.backend.finish(self.owner, () if self.task.error else self.kept_sequences())

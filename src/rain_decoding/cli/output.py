@@ -23,6 +23,7 @@ USAGE_KEYS = (
     "prompt_tokens",
     "completion_tokens",
     "search_tokens",
+    "judge_tokens",
     "forward_passes",
     "simulations",
     "self_evaluations",
@@ -41,12 +42,17 @@ def as_object(
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "score": completion.score,
+        "flagged": completion.flagged,
         "usage": {key: getattr(completion.usage, key) for key in USAGE_KEYS},
         "seed": completion.seed,
         "model": model,
         "criterion": criterion,
         "preset": preset,
     }
+    if completion.parts:
+        result["parts"] = dict(completion.parts)
+    if completion.fallback:
+        result |= {"fallback": completion.fallback, "withheld": completion.withheld}
     if completion.reasoning:
         result["reasoning"] = completion.reasoning
     if completion.warnings:
@@ -75,9 +81,21 @@ def print_json(value: Any) -> None:
 def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
-    score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
     return (
-        f"{completion.finish_reason}, {score}: {usage.completion_tokens} tokens, "
+        f"{verdict_line(completion)}: {usage.completion_tokens} tokens, "
         f"{usage.search_tokens} forwarded in {usage.forward_passes} passes, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )
+
+
+def verdict_line(completion: Completion) -> str:
+    """How an answer ended, how it was judged, and what the safety net made of it."""
+    score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
+    parts = "".join(f", {name} {_signed(part)}" for name, part in completion.parts.items())
+    flagged = ", not judged good" if completion.flagged else ""
+    fallback = f", {completion.fallback} in place of an answer that was not" if completion.fallback else ""
+    return f"{completion.finish_reason}, {score}{parts}{flagged}{fallback}"
+
+
+def _signed(score: float | None) -> str:
+    return "unscored" if score is None else f"{score:+.2f}"
