@@ -117,6 +117,7 @@ class CombinedJudge(ConversationEvaluator):
         self.combined = combined
         self.judges = {part.name: part.evaluator.conversation(prompt) for part in combined.parts}
         self._prompt = prompt
+        self.warnings: list[str] = []
 
     @property
     def prompt(self) -> Prompt:
@@ -128,16 +129,13 @@ class CombinedJudge(ConversationEvaluator):
         for judge in self.judges.values():
             judge.prompt = prompt
 
-    @property
-    def warnings(self) -> list[str]:
-        return [text for judge in self.judges.values() for text in judge.warnings]
-
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         branches: dict[str, Branch] = {}
         for name, judge in self.judges.items():
             branches[name] = yield Launch(judge.judge(answer, tokens))
         while running := [branch for branch in branches.values() if not branch.done]:
             yield Await(running)
+        self.warnings[:] = [text for judge in self.judges.values() for text in judge.warnings]
         return self._combine({name: branch.result for name, branch in branches.items()})
 
     def _combine(self, judgements: Mapping[str, Judgement]) -> Judgement:

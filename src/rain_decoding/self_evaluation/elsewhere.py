@@ -29,6 +29,7 @@ class ElsewhereJudge(ConversationEvaluator):
     def __init__(self, judge: ConversationJudge):
         self.judging, self.backend = judge, judge.evaluator.backend
         self.owner = self.backend.new_owner()
+        self.warnings = judge.warnings
         self._read = ""
         """The answer that was judged last."""
 
@@ -39,10 +40,6 @@ class ElsewhereJudge(ConversationEvaluator):
     @prompt.setter
     def prompt(self, prompt: Prompt) -> None:
         self.judging.prompt = prompt
-
-    @property
-    def warnings(self) -> list[str]:
-        return self.judging.warnings
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         self._read = answer
