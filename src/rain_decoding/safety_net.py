@@ -92,9 +92,10 @@ class SafetyNet:
         config = self.session.config
         if score is not None:
             return score > config.fallback_threshold
-        if reason == "unjudged":
-            return False
-        return config.on_unscored == "release" or not self.session.answer
+        if reason == "unjudged" or not self.session.answer:
+            # That the model has nothing to say is no fault; that nothing good was found is one.
+            return reason in ("stop", "length")
+        return config.on_unscored == "release"
 
     def _fall_back(self, reason: FinishReason) -> Generator[Any, Any, FinishReason]:
         session = self.session
