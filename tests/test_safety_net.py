@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from decoder_worlds import CRITERION, PLAIN_SEARCH, WORDS, scripted
+from decoder_worlds import CRITERION, PLAIN_SEARCH, WORDS, babble_world, scripted
 
 from rain_decoding import ConfigError, RainDecoder, SearchConfig
 from rain_decoding.safety_net import DEFAULT_REFUSAL
@@ -159,11 +159,10 @@ def test_what_could_not_be_judged_counts_as_on_unscored_says(search: str) -> Non
 
 @pytest.mark.parametrize("fallback", ["flag", "refusal", "alternative"])
 def test_what_is_held_when_the_caller_stops_stays_held(fallback: str) -> None:
-    config = SEARCHES["paper"].with_changes(fallback=fallback)
-    decoder = RainDecoder(world(hopeless), CRITERION, config)
+    decoder = RainDecoder(babble_world(), CRITERION, PLAIN_SEARCH.with_changes(fallback=fallback))
     steps: list[int] = []
     decoder.generate("Say it.", cancelled=lambda: steps.append(1))  # type: ignore[arg-type,func-returns-value]
-    left = iter(range(len(steps) - 1))
+    left = iter(range(len(steps) * 3 // 4))
     completion = decoder.generate("Say it.", cancelled=lambda: next(left, None) is None)
     assert completion.finish_reason == "cancelled"
     assert bool(completion.text) == (fallback == "flag")

@@ -83,8 +83,9 @@ class Renderer:
         """The conversation in the model's own template, which holds the question."""
         rendered = _closed_thinking(self.codec.render_chat(self._cleaned(turns), thinking=False))
         lead = self.criterion.lead
-        # Some versions of a template end in what the label follows.
-        return rendered if rendered.endswith(lead) else rendered + lead, False
+        # Some versions of a template end in what the label follows, or in a part of it.
+        there = next(size for size in range(len(lead), -1, -1) if rendered.endswith(lead[:size]))
+        return rendered + lead[there:], False
 
     def judge_prompt(self, conversation: str, order: Sequence[int]) -> tuple[str, bool]:
         """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start."""
