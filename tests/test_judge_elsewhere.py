@@ -37,6 +37,13 @@ SEARCHES = {
 }
 
 
+def test_an_evaluator_takes_no_other_judge() -> None:
+    speaker, judge = divided_world()
+    evaluator = RainDecoder(speaker, CRITERION, judge=judge).evaluator
+    with pytest.raises(ConfigError, match="judges by itself"):
+        RainDecoder(speaker, evaluator, judge=judge)
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_one_model_answers_and_another_judges(search: str) -> None:
     speaker, judge = divided_world()

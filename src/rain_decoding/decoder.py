@@ -219,6 +219,10 @@ class RainDecoder(Decoder):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.refusal = refusal
+        if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
+            raise ConfigError(
+                f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
+            )
         if isinstance(judge, str) and judge.startswith(CLASSIFIER):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._evaluator = partial(
