@@ -156,10 +156,10 @@ def test_a_judge_may_be_named(tmp_path: Any) -> None:
 # Per request
 
 
-def test_one_request_may_be_judged_by_another_criterion(demo: LocalBackend) -> None:
+def test_one_request_may_be_judged_by_another_criterion() -> None:
     from rain_decoding.demo import SHOWCASE
 
-    decoder = RainDecoder(demo, "harmlessness")
+    decoder = RainDecoder(load_backend("demo"), "harmlessness")  # of its own: judging pins prefixes
     before = decoder.evaluator
     combined = decoder.generate(SHOWCASE[3], criterion="min(harmlessness, helpfulness)", max_tokens=60)
     assert combined.parts.keys() == {"harmlessness", "helpfulness"}

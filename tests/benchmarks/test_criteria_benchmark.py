@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from rain_decoding.backends.local import LocalBackend
+from rain_decoding import load_backend
 from rain_decoding.benchmarks.criteria import GREEDY, evaluate, table
 
 
-def test_every_criterion_is_measured_on_all_families(demo: LocalBackend) -> None:
+def test_every_criterion_is_measured_on_all_families() -> None:
+    demo = load_backend("demo")  # of its own: judging pins prefixes
     both = "min(harmlessness, positive-sentiment)"
     results = evaluate(demo, ["harmlessness", both], n=8, seed=1)
     assert list(results) == [GREEDY, "harmlessness", both]
