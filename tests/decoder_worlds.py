@@ -94,6 +94,14 @@ def lock_world() -> ScriptedBackend:
     return ScriptedBackend.from_rules([Rule(**rule) for rule in rules])
 
 
+def divided_world() -> tuple[ScriptedBackend, ScriptedBackend]:
+    """The model of `SCRIPT` as two: one that only answers, and has no labels, and one that only judges."""
+    rules = [Rule(**rule) for rule in tomllib.loads(SCRIPT["model.toml"])["next"]]
+    judging = [rule for rule in rules if rule.after == "It is ("]
+    speaking = [rule for rule in rules if rule not in judging]
+    return ScriptedBackend.from_rules(speaking), ScriptedBackend.from_rules(judging, name="judge")
+
+
 Script = Callable[[str], dict[str, float]]
 
 

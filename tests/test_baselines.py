@@ -15,6 +15,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.baselines import BestOfDecoder, JudgedDecoder, RegenerateDecoder, RejectionDecoder
 from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.randomness import derive_seed
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.types import Completion, Decode, Judgement, Stop, Tokens
 
 DECODERS = [BestOfDecoder, RejectionDecoder, RegenerateDecoder]
@@ -183,7 +184,7 @@ def test_answers_decode_side_by_side_and_share_what_they_have_in_common(demo: Lo
     assert completion.tokens in answers
 
 
-class LengthEvaluator:
+class LengthEvaluator(ConversationEvaluator):
     """Likes longer answers, but none is good: a thousand characters would be. Without `odd` it cannot judge odd
     lengths."""
 

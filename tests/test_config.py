@@ -168,7 +168,12 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
     assert {option: getattr(config, option) for option in wanted} == wanted
     options = {field.name for field in dataclasses.fields(SearchConfig)}
     assert config.strategy == "paper"
-    assert options - wanted.keys() - VERIFY_FIRST <= {"rollout_endings", "eager_expansion", "strategy"}
+    assert options - wanted.keys() - VERIFY_FIRST <= {
+        "rollout_endings",
+        "eager_expansion",
+        "strategy",
+        "fallback",
+    }
 
 
 @pytest.mark.parametrize("name", ["paper-hh", "paper-adv", "paper-imdb"])

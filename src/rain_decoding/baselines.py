@@ -17,7 +17,8 @@ from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.randomness import derive_seed
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Votes, load_evaluator
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Votes
+from rain_decoding.self_evaluation.loading import load_evaluator
 from rain_decoding.session import Options, Session, token_limit
 from rain_decoding.types import Await, Branch, Decode, Decoded, FinishReason, Launch, Stop
 
@@ -49,6 +50,10 @@ class JudgedSession(Session):
         super().__post_init__()
         self.scored: list[Judged] = []
         """Without those that could not be judged."""
+
+    def finish(self) -> None:
+        super().finish()
+        self.judge.close()
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
         reason: FinishReason | None = None
@@ -119,6 +124,7 @@ class JudgedDecoder(Decoder, ABC):
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:
         options.refuse_sampling("the baselines draw")
+        options.refuse_criterion(f"{type(self).__name__} judges by the criterion it was made with")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
         judge = self.evaluator.conversation(built)

@@ -115,6 +115,11 @@ class SearchConfig:
     """File that `rain calibrate --save` wrote for this model and criterion. A decoder takes accept_value, votes and
     min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
+    # Safety net
+    fallback: Literal["flag", "alternative", "refusal"] = "flag"
+    """What happens to a finished answer whose score is not above `fallback_threshold`: return it, flagged; return the
+    best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
+
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
@@ -152,6 +157,11 @@ class SearchConfig:
     def needs_embeddings(self) -> bool:
         """Whether similarity update or widening asks for embeddings."""
         return self.strategy == "paper" and (self.similarity or self.widening)
+
+    @property
+    def fallback_threshold(self) -> float:
+        """A finished answer is good if its score is above this; in [-1, 1]."""
+        return self.accept_value if self.strategy == "verify-first" else 0.0
 
     @property
     def overrun(self) -> int:
@@ -211,6 +221,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "strategy": ("paper", "verify-first"),
     "votes": ("hard", "soft", "debiased"),
     "on_unscored": ("stop", "release"),
+    "fallback": ("flag", "alternative", "refusal"),
     **dict.fromkeys(
         ("redraw", "eager_expansion", "widening", "next_turn_ends", "similarity", "first_good"),
         (True, False),

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
+from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
-from rain_decoding.errors import InputError, RainError
+from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.plain import PlainSession
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.rain import RainSession, ThinkingSession, check_tags
+from rain_decoding.safety_net import DEFAULT_REFUSAL
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
-from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
+from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE, load_evaluator
 from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
+
+EVALUATORS = 32
+"""Criteria of single requests that a decoder keeps ready."""
 
 
 class Stream(Iterator[Commit]):
@@ -57,7 +64,7 @@ class Stream(Iterator[Commit]):
         if self._task.error is None:
             self._finish()
         else:
-            self._session.backend.finish(self._session.owner)
+            self._session.finish()
 
     def __enter__(self) -> Stream:
         return self
@@ -130,13 +137,13 @@ class Decoder:
                     yield index, completion
         finally:
             for _, session in opened.values():
-                session.backend.finish(session.owner)
+                session.finish()
 
 
 def _collect(session: Session) -> Completion:
     """The result of a session that ended; its memory goes back. Raises what ended it."""
     task = session.task
-    session.backend.finish(session.owner, () if task.error else session.kept_sequences())
+    session.finish()
     if task.error is not None:
         raise task.error
     return task.result or session.completion("cancelled")
@@ -169,6 +176,7 @@ class PlainDecoder(Decoder):
             raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:
+        options.refuse_criterion("plain decoding is not judged")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
         return PlainSession(
@@ -185,8 +193,10 @@ class PlainDecoder(Decoder):
 class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
-    `criterion` is a name, a TOML file, a `Criterion`, or another `Evaluator` in place of self-evaluation;
-    `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
+    `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
+    `Criterion`, or another `Evaluator` in place of self-evaluation; `judge` another model that judges, a backend or
+    its name, or `hf-classifier:NAME`, which judges by its own labels; `refusal` the text that the configuration's
+    `fallback` may return; `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
     `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
     reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
 
@@ -203,12 +213,23 @@ class RainDecoder(Decoder):
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
         thinking: bool = False,
+        judge: str | Backend | None = None,
+        refusal: str = DEFAULT_REFUSAL,
     ):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
         if self.calibration:
             self.config = self.calibration.applied(self.config)
+        self.refusal = refusal
+        if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
+            raise ConfigError(
+                f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
+            )
+        if isinstance(judge, str) and judge.startswith(CLASSIFIER):
+            criterion, judge = _only_by_labels(judge, criterion), None
+        self._judge = load_backend(judge) if isinstance(judge, str) else judge
+        self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
         self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
         parse_embedding(embedding)
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
@@ -223,14 +244,21 @@ class RainDecoder(Decoder):
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
         if self.calibration:
-            criterion = self.calibration.placed(self.backend, criterion)
+            criterion = self.calibration.placed(self._judge or self.backend, criterion)
         return load_evaluator(
             self.backend,
             criterion,
             votes=config.votes,
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
+            judge=self._judge,
         )
+
+    def _evaluator_for(self, options: Options) -> Evaluator:
+        """What judges this request."""
+        if options.principle is not None:
+            return self._known_evaluator(f"{PRINCIPLE} {options.principle}")
+        return self.evaluator if options.criterion is None else self._known_evaluator(options.criterion)
 
     def _open(self, prompt: PromptLike, options: Options) -> RainSession:
         if self.config.strategy == "paper":
@@ -240,15 +268,17 @@ class RainDecoder(Decoder):
             check_tags(self.backend)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if built.thinking else RainSession
+        evaluator = self._evaluator_for(options)
         return kind(
             self.backend,
             built,
             options,
             limit,
             config=self.config,
-            criterion=self.evaluator.name,
-            judge=self.evaluator.conversation(built),
+            criterion=evaluator.name,
+            judge=evaluator.conversation(built),
             embedder=self.embedder,
+            refusal=self.refusal,
         )
 
     def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:
@@ -275,7 +305,18 @@ class RainDecoder(Decoder):
         finally:
             scheduler.cancel(task)
             self.backend.finish(owner)
+            conversation.close()
         if task.error is not None:
             raise task.error
         assert task.result is not None
         return task.result
+
+
+def _only_by_labels(classifier: str, criterion: Any) -> str:
+    """The classifier as the criterion, where no other one is asked for."""
+    if criterion is not None:
+        raise ConfigError(
+            f"{classifier} judges by its own labels, not by a criterion",
+            hint='leave out the criterion, or combine both: min(NAME, "hf-classifier:...")',
+        )
+    return classifier

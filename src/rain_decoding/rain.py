@@ -12,6 +12,7 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.prompting import opens_thinking
 from rain_decoding.randomness import derive_seed
+from rain_decoding.safety_net import DEFAULT_REFUSAL, SafetyNet
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.outer_loop import Committed, commit, search
 from rain_decoding.search.stopping import best_child
@@ -23,6 +24,7 @@ from rain_decoding.session import Session
 from rain_decoding.text_stream import TextStream
 from rain_decoding.types import (
     Await,
+    Commit,
     Completion,
     Decode,
     Decoded,
@@ -51,10 +53,12 @@ class RainSession(Session):
     """Name of what the judge judges by."""
     judge: ConversationEvaluator
     embedder: Embedder | None
+    refusal: str = DEFAULT_REFUSAL
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.tree: Tree | None = None
+        self.net = SafetyNet(self)
         if self.options.trace:
             self.trace.append(
                 {
@@ -76,6 +80,7 @@ class RainSession(Session):
             self.usage.simulations, self.usage.rewinds = self.tree.simulations, self.tree.rewinds
         completion = super().completion(reason)
         completion.warnings.extend(self._unseparated_reasoning(completion.text))
+        self.net.apply(completion, self.refusal)
         if self.options.trace:
             self.trace.append(
                 {
@@ -83,6 +88,10 @@ class RainSession(Session):
                     "text": completion.text,
                     "finish_reason": reason,
                     "score": completion.score,
+                    "parts": dict(completion.parts),
+                    "flagged": completion.flagged,
+                    "fallback": completion.fallback,
+                    "withheld": completion.withheld,
                     "usage": asdict(completion.usage),
                 }
             )
@@ -105,10 +114,20 @@ class RainSession(Session):
         if reason == "budget":
             yield from self._answer(tree, self._salvage(tree))
         self.complete = True
-        if self.answer and reason not in ("cancelled", "unjudged"):
-            final = yield from self.judged(self.judge, self.prompt.tokens + self.answer)
-            self.score = final.score
-        return reason
+        return reason if reason == "cancelled" else (yield from self.net.settle(reason))
+
+    def last_commit(self) -> Commit | None:
+        if self.net.holds:
+            return None
+        if self.net.fallback == "refusal":
+            return Commit(self.refusal, (), 0.0, 0.0, 0)
+        last = super().last_commit()
+        held = self.config.fallback != "flag"
+        return replace(last, tokens=self.answer) if last and held else last
+
+    def finish(self) -> None:
+        super().finish()
+        self.judge.close()
 
     def kept_sequences(self) -> Iterable[Tokens]:
         """Also what the judge has read of the conversation."""
@@ -126,7 +145,7 @@ class RainSession(Session):
             temperature=options.temperature or 0.0,
             top_p=1.0 if options.top_p is None else options.top_p,
             logit_bias=options.bias,
-            record=self._record if options.trace else None,
+            record=self.record if options.trace else None,
         )
 
     def _search(self, tree: Tree) -> Generator[Any, Any, FinishReason]:
@@ -145,9 +164,11 @@ class RainSession(Session):
             match request:
                 case Committed():
                     reply = None
-                    yield self._commit(tree)
+                    if step := self._commit(tree):
+                        yield step
                 case Judge():
                     reply = yield from self.judged(self.judge, request.tokens)
+                    self.net.see(request.tokens, reply)
                 case Rewound():
                     reply = None
                     self._forget_beside(request.node)
@@ -161,19 +182,23 @@ class RainSession(Session):
                 case _:
                     (reply,) = yield [request]
 
-    def _commit(self, tree: Tree) -> Any:
-        """Release the committed text and give back the memory of what it leaves behind."""
-        node = tree.root
-        step = self.commit(
-            node.token_set.tokens, value=node.value, visits=node.visits, simulations=tree.simulations
-        )
+    def _commit(self, tree: Tree) -> Commit | None:
+        """Release the committed text, if it is not held, and give back the memory of what it leaves behind."""
+        node, step = tree.root, None
+        if self.net.holds:
+            self.answer += node.token_set.tokens
+        else:
+            step = self.commit(
+                node.token_set.tokens, value=node.value, visits=node.visits, simulations=tree.simulations
+            )
         self._forget_beside(node)
         return step
 
     def _forget_beside(self, node: Node) -> None:
         """Give back the memory of what is not on the path to `node`, nor below it."""
-        judged = self.judge.held(self.backend.codec.decode(node.tokens[len(self.prompt.tokens) :]))
-        self.backend.retain(self.owner, [node.tokens, *judged])
+        answer = self.backend.codec.decode(node.tokens[len(self.prompt.tokens) :])
+        self.backend.retain(self.owner, [node.tokens, *self.judge.held(answer)])
+        self.judge.retain(answer)
 
     def _salvage(self, tree: Tree) -> Generator[Committed, None, None]:
         """Where a budget ends the search, go on as far as the text was judged good."""
@@ -183,8 +208,10 @@ class RainSession(Session):
         while (best := best_child(tree.root)) and best.value >= 0 and not tree.finished(tree.root):
             yield commit(tree, best)
 
-    def _record(self, event: dict[str, Any]) -> None:
-        """Add an event to the trace, with the text of its tokens."""
+    def record(self, event: dict[str, Any]) -> None:
+        """Add an event to the trace, if there is one, with the text of its tokens."""
+        if not self.options.trace:
+            return
         decode = self.backend.codec.decode
         for part in (event, *event.get("children", ()), event.get("child", {})):
             if "tokens" in part:

@@ -1,9 +1,9 @@
 """Runs many programs at once: gathers what they ask for and hands it to the backend as one batch.
 
 A program is a generator. It yields a list of backend requests, which may run at the same time, and receives
-the list of their values; `Launch`, `Await` or `Drop`, to let other programs run beside it; or an event, which
-is passed on to whoever listens, and receives None. A program that is to end early receives `Interrupted`
-instead of values, and may still finish what it has.
+the list of their values; `Launch`, `Await` or `Drop`, to let other programs run beside it, here or on another
+backend; or an event, which is passed on to whoever listens, and receives None. A program that is to end early
+receives `Interrupted` instead of values, and may still finish what it has.
 """
 
 from __future__ import annotations
@@ -62,8 +62,12 @@ class Task(Generic[Event, Result]):
         self.handles: list[Handle] = []
         """The requests that the program waits for."""
         self.values: dict[Handle, Any] = {}
+        self.scheduler: Scheduler | None = None
+        """Where it runs."""
         self.answered: Counter[str] = Counter()
         """What the requests cost that the program no longer waits for, by `COSTS`."""
+        self.answered_elsewhere = 0
+        """Tokens of that which other backends forwarded."""
         self.passes = 0
         self.peak_kv_slots = 0
         self.done = False
@@ -81,6 +85,15 @@ class Task(Generic[Event, Result]):
         return self.cost("forwarded")
 
     @property
+    def forwarded_elsewhere(self) -> int:
+        """How many of the tokens `forwarded` other backends forwarded."""
+        return self.answered_elsewhere + sum(map(self.abroad, self.children))
+
+    def abroad(self, child: Task) -> int:
+        """Tokens that a child had forwarded elsewhere than here."""
+        return child.forwarded_elsewhere if child.scheduler is self.scheduler else child.forwarded
+
+    @property
     def root(self) -> Task:
         """The task that a caller started and whose program launched this one, directly or not."""
         return self.parent.root if self.parent else self
@@ -90,6 +103,7 @@ class Scheduler:
     """Advances all its tasks together, one backend step at a time.
 
     A step works on everything that is pending in the backend, so a backend has one scheduler: `Scheduler.of`.
+    Where its tasks have programs on other backends, it steps the schedulers of these along.
     """
 
     _of: ClassVar[WeakKeyDictionary[Backend, Scheduler]] = WeakKeyDictionary()
@@ -103,6 +117,8 @@ class Scheduler:
         self._backend = weakref.ref(backend)
         self.tasks: list[Task] = []
         self._waiting: dict[Handle, Task] = {}
+        self._guests: set[Task] = set()
+        """Tasks that run elsewhere for tasks here."""
 
     @property
     def backend(self) -> Backend:
@@ -113,23 +129,36 @@ class Scheduler:
     def start(self, task: Task) -> None:
         """Add a task; its program runs up to its first requests at once."""
         self.tasks.append(task)
-        self._resume(task, None)
+        self._begin(task)
 
-    def step(self) -> None:
-        """One backend step; programs whose requests are complete go on to their next."""
+    def step(self, stepped: frozenset[Scheduler] = frozenset()) -> None:
+        """One step of the backend, and of others that guests run on; programs that have all they want go on.
+
+        `stepped` are the schedulers that this step comes from: a guest's guest may run on one of them.
+        """
+        self._interrupt()
+        if self._waiting:
+            self._step_backend()
+        path = stepped | {self}
+        for other in {guest.scheduler for guest in self._guests} - path:
+            assert other is not None
+            other.step(path)
+
+    def _interrupt(self) -> None:
         for task in list(self.tasks):
             if reason := task.interruption():
                 task.interruption = never
                 self._withdraw(task)
                 self._resume(task, Interrupted(reason))
-        if not self._waiting:
-            return
+
+    def _step_backend(self) -> None:
         active, counters = {task.root for task in self._waiting.values()}, self.backend.counters
         before = counters.forward_passes
         replies = self.backend.step()
         for task in active:
             task.passes += counters.forward_passes - before
-            task.peak_kv_slots = max(task.peak_kv_slots, counters.kv_slots)
+            if task.scheduler is self:
+                task.peak_kv_slots = max(task.peak_kv_slots, counters.kv_slots)
         for reply in replies:
             self._deliver(reply)
 
@@ -157,10 +186,15 @@ class Scheduler:
                 self.cancel(task)
 
     def cancel(self, task: Task) -> None:
-        """Stop a task; nothing of it stays queued."""
-        self._withdraw(task)
+        """Stop a task, here or elsewhere; nothing of it stays queued."""
+        home = task.scheduler or self
+        home._withdraw(task)
         task.program.close()
-        self._end(task)
+        home._end(task)
+
+    def _begin(self, task: Task) -> None:
+        task.scheduler = self
+        self._resume(task, None)
 
     def _withdraw(self, task: Task) -> None:
         """Let the task wait for nothing: its requests are cancelled, its children stopped."""
@@ -215,11 +249,10 @@ class Scheduler:
     def _serve(self, task: Task, wanted: Any) -> Task | None:
         """Do at once what a program yielded; the reply to it."""
         match wanted:
-            case Launch():
-                child: Task = Task(wanted.program, task.owner, parent=task)
-                task.children.append(child)
-                self._resume(child, None)
-                return child
+            case Launch(program, None):
+                return self._launch(Task(program, task.owner, parent=task), self)
+            case Launch(program, backend, owner):
+                return self._launch(Task(program, owner, parent=task), Scheduler.of(backend))
             case Drop():
                 if not wanted.branch.done:
                     self.cancel(wanted.branch)
@@ -228,6 +261,14 @@ class Scheduler:
             case _:
                 task.events.append(wanted)
         return None
+
+    def _launch(self, child: Task, home: Scheduler) -> Task:
+        assert child.parent is not None
+        child.parent.children.append(child)
+        if home is not self:
+            self._guests.add(child)
+        home._begin(child)
+        return child
 
     def _fail(self, task: Task, error: BaseException) -> None:
         """End the task with an error, and with it the whole that it is a part of."""
@@ -243,9 +284,12 @@ class Scheduler:
         parent = task.parent
         if parent is None or task not in parent.children:
             return
+        assert parent.scheduler is not None
+        parent.scheduler._guests.discard(task)
         parent.children.remove(task)
         for kind in COSTS:
             parent.answered[kind] += task.cost(kind)
+        parent.answered_elsewhere += parent.abroad(task)
         if task in parent.awaited:
             parent.awaited = ()
-            self._resume(parent, None)
+            parent.scheduler._resume(parent, None)

@@ -11,7 +11,8 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted, Task
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator
 from rain_decoding.text_stream import TextStream, answer_text
 from rain_decoding.types import Commit, Completion, FinishReason, Judgement, LogitBias, Tokens, Usage
 
@@ -25,7 +26,8 @@ class Options:
     `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end
     it. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
     up the best text so far is returned. Budgets and `cancelled` are looked at before every step of the
-    backend. `trace` records every event of the search.
+    backend. `trace` records every event of the search. `criterion` or `principle` judges this request in place
+    of the decoder's own.
 
     How plain decoding draws tokens: at `temperature` in [0, 100], 0 greedily, from the most probable tokens that
     hold `top_p` in (0, 1] together. None is the decoder's own: greedy and 1 where RAIN decodes plainly. Decoders
@@ -43,6 +45,8 @@ class Options:
     temperature: float | None = None
     top_p: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    criterion: str | Criterion | Evaluator | None = None
+    principle: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("max_search_tokens", 1)):
@@ -56,6 +60,8 @@ class Options:
             raise InputError(f"seed = {self.seed!r}", hint="a whole number")
         check_sampling(self.temperature, self.top_p)
         _check_bias(self.logit_bias)
+        if self.criterion is not None and self.principle is not None:
+            raise InputError("criterion and principle exclude each other", hint="give one of them")
 
     @property
     def bias(self) -> LogitBias:
@@ -70,6 +76,11 @@ class Options:
                     f"{name} = {value!r}: {who} by temperatures of their own",
                     hint="leave it out, or use PlainDecoder or one of the presets fast, balanced, thorough",
                 )
+
+    def refuse_criterion(self, why: str) -> None:
+        """Raise `InputError` if a criterion was given to a decoder that takes none."""
+        if self.criterion is not None or self.principle is not None:
+            raise InputError(why, hint="leave out criterion and principle")
 
 
 def check_sampling(temperature: float | None, top_p: float | None) -> None:
@@ -123,6 +134,7 @@ class Session:
     answer: Tokens = ()
     """Tokens committed so far."""
     score: float | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
     reasoning: str = ""
     reasoning_tokens: Tokens = ()
     """What was generated before the answer, tags included."""
@@ -180,15 +192,21 @@ class Session:
             reason = yield from self.steps()
         except Interrupted as interrupted:
             reason = interrupted.reason
-        if rest := self.stream.push(self.answer, final=True):
-            yield Commit(rest, (), self.score or 0.0, 0.0, 0)
+        if (last := self.last_commit()) is not None:
+            yield last
         return self.completion(reason)
+
+    def last_commit(self) -> Commit | None:
+        """The text that is still to be released when the answer stands."""
+        rest = self.stream.push(self.answer, final=True)
+        return Commit(rest, (), self.score or 0.0, 0.0, 0) if rest else None
 
     def completion(self, reason: FinishReason) -> Completion:
         """The completion as it stands now."""
         usage = self.usage
         usage.completion_tokens = len(self.answer)
         usage.search_tokens = self.task.forwarded
+        usage.judge_tokens = self.task.forwarded_elsewhere
         usage.forward_passes = self.task.passes
         usage.peak_kv_slots = self.task.peak_kv_slots
         usage.requests = self.task.cost("requests")
@@ -197,6 +215,7 @@ class Session:
             text=answer_text(self.backend.codec, self.prompt, self.answer),
             finish_reason=reason,
             score=self.score,
+            parts=self.parts,
             usage=usage,
             seed=self.options.seed,
             reasoning=self.reasoning,
@@ -208,3 +227,7 @@ class Session:
     def kept_sequences(self) -> Iterable[Tokens]:
         """What is worth keeping in the prefix cache for the conversation's next turn."""
         yield self.prompt.tokens + self.answer
+
+    def finish(self) -> None:
+        """Give back what the session holds, but for `kept_sequences`. May be called again."""
+        self.backend.finish(self.owner, () if self.task.error else self.kept_sequences())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -200,9 +200,14 @@ class Branch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start a program; it runs beside this one and ends with it. Reply, at once: its `Branch`."""
+    """Start a program; it runs beside this one and ends with it. Reply, at once: its `Branch`.
+
+    With `backend` it runs there, for this `owner` of that backend.
+    """
 
     program: Generator[Any, Any, Any]
+    backend: Any = None
+    owner: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +233,7 @@ class Judgement:
 
     `probabilities` holds, per option order, the probability of each label in the order positive, negative,
     neutral, and `label_mass` what all labels hold together; `text` is what the judge saw of the conversation.
+    `parts` has the score of each criterion, where several were combined.
     """
 
     score: float | None
@@ -236,21 +242,24 @@ class Judgement:
     label_mass: tuple[float, ...] = ()
     problem: str = ""
     remembered: bool = False
+    parts: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Usage:
     """What a completion cost.
 
-    `search_tokens` counts every token forwarded through the model for it (prompt, candidates, rollouts, judge
-    prompts); `forward_passes` the forwards it took part in; `peak_kv_slots` the backend's largest number of
-    cached tokens meanwhile (of all that ran beside it, too); `requests` the HTTP requests sent for it, those
-    tried again included (0 for a local model, and `forward_passes` 0 for one behind HTTP); `seconds` wall time.
+    `search_tokens` counts every token forwarded for it (prompt, candidates, rollouts, judge prompts), `judge_tokens`
+    those of them that a judge of its own forwarded; `forward_passes` the forwards it took part in, of such a judge,
+    too; `peak_kv_slots` the backend's largest number of cached tokens meanwhile (of all that ran beside it, too);
+    `requests` the HTTP requests sent for it, those tried again included (0 for a local model, and `forward_passes` 0
+    for one behind HTTP); `seconds` wall time.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     search_tokens: int = 0
+    judge_tokens: int = 0
     forward_passes: int = 0
     simulations: int = 0
     self_evaluations: int = 0
@@ -278,7 +287,11 @@ class Commit:
 
 @dataclass(slots=True)
 class Completion:
-    """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged."""
+    """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged.
+
+    `parts` are the scores of combined criteria. `flagged`: the judge does not call the returned text good.
+    `fallback` says what was returned in place of such a text, which is `withheld`.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -287,5 +300,9 @@ class Completion:
     seed: int
     reasoning: str = ""
     tokens: Tokens = ()
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    flagged: bool = False
+    fallback: Literal["", "alternative", "refusal"] = ""
+    withheld: str = ""
     warnings: list[str] = field(default_factory=list)
     trace: Sequence[dict[str, Any]] = ()

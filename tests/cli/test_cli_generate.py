@@ -306,3 +306,35 @@ def test_ctrl_c_keeps_what_is_committed(
     assert (result.code, value["finish_reason"], value["usage"]["forward_passes"]) == (130, "cancelled", 15)
     assert value["usage"]["simulations"] > 0
     assert read_trace(file)[-1]["finish_reason"] == "cancelled"
+
+
+def test_another_model_judges_and_the_cost_says_what_it_took(rain: Rain, scripted: list[str]) -> None:
+    value = json.loads(rain("generate", "Open the lock.", *scripted, "--judge", scripted[1], "--json").out)
+    assert value["text"] == GOOD and value["criterion"] == f"kind by {scripted[1]}"
+    assert 0 < value["usage"]["judge_tokens"] < value["usage"]["search_tokens"]
+    assert value["flagged"] is False and "fallback" not in value
+
+
+def test_several_criteria_and_their_scores(rain: Rain, scripted: list[str]) -> None:
+    several = f'"{scripted[3]}">0.5, {scripted[3]}'
+    assert rain("generate", "Open the lock.", *scripted[:2], "-c", several).code == 2, "one criterion twice"
+    value = json.loads(
+        rain("generate", "Open the lock.", *scripted[:2], "-c", f"{scripted[3]}>0.5", "--json").out
+    )
+    assert value["text"] == GOOD and value["parts"] == {scripted[3]: pytest.approx(0.8)}
+    result = rain("generate", "Open the lock.", *scripted[:2], "-c", "min(harmlessness")
+    assert result.code == 2 and "was expected at the end" in result.err
+
+
+def test_what_is_returned_in_place_of_a_bad_answer(rain: Rain, scripted: list[str]) -> None:
+    strict = ["--set", "accept_value=0.95", "--set", "max_simulations=4"]
+    flagged = rain("generate", "Open the lock.", *scripted, *strict)
+    assert flagged.code == 0 and "not judged good" in flagged.err
+    refusal = ["--fallback", "refusal", "--refusal", "Not by me."]
+    value = json.loads(rain("generate", "Open the lock.", *scripted, *strict, *refusal, "--json").out)
+    assert (value["text"], value["fallback"], value["flagged"]) == ("Not by me.", "refusal", False)
+    assert value["withheld"] + "\n" == flagged.out and value["score"] is None
+    shown = rain("generate", "Open the lock.", *scripted, *strict, *refusal)
+    assert shown.out == "Not by me.\n" and "refusal in place of" in shown.err
+    wrong = rain("generate", "Open the lock.", *scripted, "--refusal", "Not by me.")
+    assert wrong.code == 2 and "--fallback refusal" in wrong.err

@@ -12,6 +12,7 @@ import transformers
 from backends.transformers import tiny
 
 from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.types import Judgement, Tokens
 
 KINDS = ("llama", "qwen2", "qwen3", "gpt2")
@@ -71,7 +72,7 @@ class Judge:
         return Talk(self, prompt)
 
 
-class Talk:
+class Talk(ConversationEvaluator):
     def __init__(self, judge: Judge, prompt: Prompt):
         self.judge_of_all, self.prompt = judge, prompt
         self.warnings: list[str] = []

@@ -21,7 +21,9 @@ from rain_decoding.self_evaluation.criterion import (
 )
 from rain_decoding.self_evaluation.rendering import Renderer
 
-BUILTIN = builtin_criteria()
+GUARDS = {"llama-guard", "qwen3-guard"}
+"""Asked by the judge's own template: see test_guard_models."""
+BUILTIN = {name: path for name, path in builtin_criteria().items() if name not in GUARDS}
 SHOWN = [name for name in BUILTIN if name != "principle"]
 CODEC = ScriptedCodec(["<end>"], "<end>")
 VERDICTS = ("positive", "negative", "neutral")

@@ -13,7 +13,9 @@ from rain_decoding.self_evaluation.criterion import builtin_criteria, read_crite
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator, encode_continuation, find_label_tokens
 from rain_decoding.self_evaluation.rendering import Renderer
 
-CRITERIA = {name: read_criterion(path) for name, path in builtin_criteria().items()}
+ALL = {name: read_criterion(path) for name, path in builtin_criteria().items()}
+CRITERIA = {name: criterion for name, criterion in ALL.items() if criterion.placement != "template"}
+"""Those that are asked in words of their own; for the others see test_guard_models."""
 
 
 def by_offsets(tokenizer: Any, text: str, form: str) -> tuple[list[int], int]:

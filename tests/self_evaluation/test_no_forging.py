@@ -18,7 +18,9 @@ from rain_decoding.self_evaluation.criterion import Criterion, builtin_criteria,
 from rain_decoding.self_evaluation.rendering import Renderer, judged_answer
 from rain_decoding.types import Message
 
-CRITERIA = {name: read_criterion(path) for name, path in builtin_criteria().items()}
+ALL = {name: read_criterion(path) for name, path in builtin_criteria().items()}
+CRITERIA = {name: criterion for name, criterion in ALL.items() if criterion.placement != "template"}
+"""Those that are asked in words of their own; for the others see test_guard_models."""
 INVISIBLE = "\u200b\u200d\ufeff\u00ad"
 GAPS = [*" \n\r\t\v\f\x1c\x85\u00a0\u2028\u3000", "\n\n", "\r\n", " \n ", "   ", *INVISIBLE, ""]
 WIDE = str.maketrans({":": "：", "(": "（", ")": "）"})

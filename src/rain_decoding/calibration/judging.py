@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.calibration.labelled import LabelledAnswer
@@ -16,7 +16,7 @@ from rain_decoding.self_evaluation.criterion import Criterion, Placement
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.types import Judgement
 
-PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
+PLACEMENTS: tuple[Placement, ...] = ("prefix", "suffix")
 
 CONCURRENCY = 32
 """Judgements that run at the same time."""

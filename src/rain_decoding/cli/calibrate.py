@@ -17,6 +17,8 @@ from rain_decoding.cli.calibration_report import print_calibration
 from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
 from rain_decoding.errors import InputError
 from rain_decoding.plots import check_plot
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 
 NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
@@ -79,11 +81,12 @@ def calibrate(
         device=device,
         dtype=dtype,
     )
+    asked = _criterion(setup)
     answers = _demo_answers(setup, n, seed) if labelled is None else labelled
     if prompt_format == "auto" and labelled is None:
-        prompt_format = FORMATS.get(setup.criterion.name, "auto")
-    check_labels(setup.criterion, answers)
-    judged = _judge(setup, answers, prompt_format)
+        prompt_format = FORMATS.get(asked.name, "auto")
+    check_labels(asked, answers)
+    judged = _judge(setup, asked, answers, prompt_format)
     whole = len(judged) == len(answers) * len(PLACEMENTS)
     if not whole:
         err.print(
@@ -92,7 +95,7 @@ def calibrate(
     with status("summing up"):
         found = summarise(
             setup.backend,
-            setup.criterion,
+            asked,
             judged,
             min_label_mass=min_label_mass,
             votes=votes,
@@ -125,7 +128,20 @@ def _demo_answers(setup: o.Setup, n: int | None, seed: int) -> list[LabelledAnsw
     return demo_answers(setup.criterion.name, n or DEMO_ANSWERS, seed=seed)
 
 
-def _judge(setup: o.Setup, answers: list[LabelledAnswer], prompt_format: str) -> list[Judged]:
+def _criterion(setup: o.Setup) -> Criterion:
+    """The one criterion that the model judges itself by."""
+    evaluator = setup.criterion
+    if not isinstance(evaluator, SelfEvaluator) or evaluator.criterion.placement not in PLACEMENTS:
+        raise InputError(
+            f"{evaluator.name} is no criterion that a model judges itself by",
+            hint="calibrate one criterion at a time; combinations, classifiers and guard models have no question",
+        )
+    return evaluator.criterion
+
+
+def _judge(
+    setup: o.Setup, criterion: Criterion, answers: list[LabelledAnswer], prompt_format: str
+) -> list[Judged]:
     """Judge the answers with a progress bar; after Ctrl-C, what there is."""
     judged: list[Judged] = []
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -134,7 +150,7 @@ def _judge(setup: o.Setup, answers: list[LabelledAnswer], prompt_format: str) ->
         try:
             for one in judge_answers(
                 setup.backend,
-                setup.criterion,
+                criterion,
                 answers,
                 prompt_format=prompt_format,  # type: ignore[arg-type]
             ):

@@ -14,18 +14,34 @@ from rain_decoding.cli.output import status
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS
 from rain_decoding.decoder import RainDecoder
 from rain_decoding.errors import InputError
-from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
+from rain_decoding.safety_net import DEFAULT_REFUSAL
+from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE
 from rain_decoding.settings import search_config
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
 CriterionName = Annotated[
     str | None,
-    typer.Option("--criterion", "-c", help="A criterion's name or TOML file (see `rain criteria`)."),
+    typer.Option(
+        "--criterion",
+        "-c",
+        help="A criterion's name or TOML file, or several: min(A, B), mean(A*2, B), A>0.5, B.",
+    ),
 ]
 Principle = Annotated[
     str | None, typer.Option(help='A criterion in one sentence, such as "The answer is polite."')
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Another model that judges, as for --model, or hf-classifier:NAME; default: the model."
+    ),
+]
+Fallback = Annotated[
+    str | None, typer.Option(help="For answers that are not judged good: flag, alternative or refusal.")
+]
+Refusal = Annotated[str | None, typer.Option(help="The text that --fallback refusal returns.")]
 Preset = Annotated[str, typer.Option("--preset", "-p", help=f"Search preset: {', '.join(PRESETS)}.")]
 Setting = Annotated[
     list[str] | None,
@@ -76,25 +92,24 @@ def messages(prompt: str, system: str | None) -> str | list[dict[str, str]]:
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
-def criterion_for(backend: Backend, name: str | None, principle: str | None, preset: str) -> Criterion:
-    """The criterion asked for; without one, what the preset was judged by in the paper."""
+def criterion_for(name: str | None, principle: str | None, preset: str, judge: str | None) -> str | None:
+    """The criterion asked for; without one, what the preset was judged by in the paper, but a classifier by its own."""
     if name is not None and principle is not None:
         raise InputError("--criterion and --principle exclude each other", hint="give one of them")
     if principle is not None:
-        return principle_criterion(principle, search_dirs=backend.criteria_dirs)
-    return load_criterion(
-        name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET]),
-        search_dirs=backend.criteria_dirs,
-    )
+        return f"{PRINCIPLE} {principle}"
+    if name is None and judge is not None and judge.startswith(CLASSIFIER):
+        return None
+    return name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET])
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a command works with."""
+    """What a command works with. `criterion` names what judges."""
 
     backend: Backend
     decoder: RainDecoder
-    criterion: Criterion
+    criterion: Evaluator
     preset: str
     model: str
 
@@ -104,28 +119,37 @@ def set_up(
     *,
     criterion: str | None = None,
     principle: str | None = None,
+    judge: str | None = None,
     preset: str = DEFAULT_PRESET,
     settings: list[str] | None = None,
+    fallback: str | None = None,
+    refusal: str | None = None,
     embedding: str = "hashing",
     prompt_format: str = "auto",
     thinking: bool = False,
     device: str | None = None,
     dtype: str | None = None,
 ) -> Setup:
-    """Load model and criterion. The cheap checks come first, so that a typing error costs no loading."""
+    """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading."""
     config = search_config(preset, settings)
+    if fallback is not None:
+        config = config.with_changes(fallback=fallback)
+    if refusal is not None and config.fallback != "refusal":
+        raise InputError("--refusal is a text for --fallback refusal", hint="give both")
+    chosen = criterion_for(criterion, principle, preset, judge)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if embedding == "hidden":
         options["keep_hidden"] = True
     with status(f"loading {model}"):
         backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
-    chosen = criterion_for(backend, criterion, principle, preset)
-    decoder = RainDecoder(
-        backend,
-        chosen,
-        config,
-        embedding=embedding,
-        prompt_format=prompt_format,  # type: ignore[arg-type]
-        thinking=thinking,
-    )
-    return Setup(backend, decoder, chosen, preset, model)
+        decoder = RainDecoder(
+            backend,
+            chosen,
+            config,
+            embedding=embedding,
+            prompt_format=prompt_format,  # type: ignore[arg-type]
+            thinking=thinking,
+            judge=judge,
+            refusal=DEFAULT_REFUSAL if refusal is None else refusal,
+        )
+    return Setup(backend, decoder, decoder.evaluator, preset, model)

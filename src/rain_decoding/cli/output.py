@@ -24,6 +24,7 @@ USAGE_KEYS = (
     "prompt_tokens",
     "completion_tokens",
     "search_tokens",
+    "judge_tokens",
     "forward_passes",
     "simulations",
     "self_evaluations",
@@ -48,6 +49,7 @@ def as_object(
         "text": completion.text,
         "finish_reason": completion.finish_reason,
         "score": completion.score,
+        "flagged": completion.flagged,
         "usage": {key: getattr(completion.usage, key) for key in USAGE_KEYS},
         "seed": completion.seed,
         "model": model,
@@ -56,6 +58,10 @@ def as_object(
     }
     if calibration:
         result["calibration"] = calibration.in_use()
+    if completion.parts:
+        result["parts"] = dict(completion.parts)
+    if completion.fallback:
+        result |= {"fallback": completion.fallback, "withheld": completion.withheld}
     if completion.reasoning:
         result["reasoning"] = completion.reasoning
     if completion.warnings:
@@ -84,10 +90,22 @@ def print_json(value: Any) -> None:
 def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
-    score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
     steps = f"{usage.requests} requests" if usage.requests else f"{usage.forward_passes} passes"
     return (
-        f"{completion.finish_reason}, {score}: {usage.completion_tokens} tokens, "
+        f"{verdict_line(completion)}: {usage.completion_tokens} tokens, "
         f"{usage.search_tokens} forwarded in {steps}, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )
+
+
+def verdict_line(completion: Completion) -> str:
+    """How an answer ended, how it was judged, and what the safety net made of it."""
+    score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
+    parts = "".join(f", {name} {_signed(part)}" for name, part in completion.parts.items())
+    flagged = ", not judged good" if completion.flagged else ""
+    fallback = f", {completion.fallback} in place of an answer that was not" if completion.fallback else ""
+    return f"{completion.finish_reason}, {score}{parts}{flagged}{fallback}"
+
+
+def _signed(score: float | None) -> str:
+    return "unscored" if score is None else f"{score:+.2f}"

@@ -48,10 +48,18 @@ def print_tree(
     out.print(Text(f"\n{end['text']}"))
     usage = end["usage"]
     out.print(
-        f"{end['finish_reason']}, score {end['score']}: {usage['simulations']} simulations, "
+        f"{end['finish_reason']}, score {end['score']}{_verdict(end)}: {usage['simulations']} simulations, "
         f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds",
         style="dim",
     )
+
+
+def _verdict(end: dict[str, Any]) -> str:
+    """The parts of a combined score, and what the safety net made of the answer."""
+    parts = "".join(f", {name} {score}" for name, score in end.get("parts", {}).items())
+    flagged = ", not judged good" if end.get("flagged") else ""
+    fallback = f", {end['fallback']} in place of {end['withheld']!r}" if end.get("fallback") else ""
+    return parts + flagged + fallback
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from rain_decoding.demo.world import Request, find_request, oracle_score
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.types import Judgement, Tokens
 
 
@@ -27,7 +28,7 @@ class OracleEvaluator:
         return OracleConversation(prompt, request, self.criterion)
 
 
-class OracleConversation:
+class OracleConversation(ConversationEvaluator):
     """Judges answers to one request."""
 
     def __init__(self, prompt: Prompt, request: Request, criterion: str):

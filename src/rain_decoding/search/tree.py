@@ -126,6 +126,7 @@ class Tree:
             probabilities=[list(order) for order in judgement.probabilities],
             problem=judgement.problem,
             remembered=judgement.remembered,
+            **({"parts": dict(judgement.parts)} if judgement.parts else {}),
         )
 
     def record_backup(self, nodes: Sequence[Node], score: float) -> None:

@@ -9,16 +9,16 @@ from importlib import resources
 from itertools import takewhile
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rain_decoding.errors import CriterionError
 from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
 
-Placement = Literal["prefix", "suffix"]
-"""Where the judge's question stands: behind its own few-shot text and the conversation, or behind generation's own
-text of the conversation."""
+Placement = Literal["prefix", "suffix", "template"]
+"""Where the question stands: behind few-shot text and the conversation, behind generation's own conversation, or
+in the judge's chat template."""
 
 Place = tuple[str | int, ...]
 """Where something stands in a TOML file: keys, and positions in lists."""
@@ -44,7 +44,8 @@ class Criterion:
     `labels` has, per option, the surface forms of its label. `statements` are the positive, the negative and,
     if there is one, the neutral statement. `question` names them as {option_1}, {option_2}, {option_3}; a
     neutral statement is always the last option. `lead` begins the judge's answer; the label follows it.
-    `prefix` replaces instruction and examples where given (few-shot text from elsewhere).
+    `prefix` replaces instruction and examples where given (few-shot text from elsewhere). With the placement
+    "template" the judge's chat template asks; `breaks` are further texts of it that nothing judged may hold.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Criterion:
     assistant: str = "Assistant:"
     separator: str = "\n\n"
     cut_after_full_stop: bool = False
+    breaks: tuple[str, ...] = ()
     examples: tuple[Example, ...] = ()
     prefix: str | None = None
     language: str = "en"
@@ -86,7 +88,9 @@ class Criterion:
         """
         begins = [line.split("{", 1)[0].strip() for line in self.question.split("\n")]
         lines = [text for text in begins if len(text) > 1 and not text[-1].isalnum()]
-        fixed = [text.strip() for text in (self.user, self.assistant, self.lead, self.separator)]
+        fixed = [
+            text.strip() for text in (self.user, self.assistant, self.lead, self.separator, *self.breaks)
+        ]
         return tuple(dict.fromkeys(text for text in (*fixed, *lines) if text))
 
 
@@ -162,7 +166,13 @@ _KEYS: dict[str, dict[str, type]] = {
         "prefix_file": str,
     },
     "options": {"labels": list, "positive": str, "negative": str, "neutral": str, "both_orders": bool},
-    "conversation": {"user": str, "assistant": str, "separator": str, "cut_after_full_stop": bool},
+    "conversation": {
+        "user": str,
+        "assistant": str,
+        "separator": str,
+        "cut_after_full_stop": bool,
+        "breaks": list,
+    },
     "examples": {"turns": list, "text": str, "verdict": str, "first": str},
 }
 _SECTIONS = ("judge", "options", "conversation", "examples")
@@ -208,27 +218,48 @@ class _Reader:
                 raise self.fail((name,), "must be a table", hint=f"write [{name}]")
             self._check_keys((name,), section)
         judge, options, conversation = sections.values()
+        placement: Placement = self._choice(("judge",), judge, "placement", get_args(Placement))
+        if placement == "template":
+            self._check_template(data)
         for key in ("user", "assistant"):
             if not conversation.get(key, key).strip():
                 raise self.fail(("conversation", key), "is empty")
         statements = self._statements(options)
-        both_orders = options.get("both_orders", True)
+        asked = placement != "template"
+        both_orders = options.get("both_orders", asked)
         return Criterion(
             name=self._need((), data, "name"),
             summary=data.get("summary", ""),
             language=data.get("language", "en"),
-            question=self._question(judge, len(statements), both_orders),
-            lead=self._need(("judge",), judge, "lead"),
+            question=self._question(judge, len(statements), both_orders) if asked else "",
+            lead=self._need(("judge",), judge, "lead") if asked else judge.get("lead", ""),
             labels=self._labels(options, len(statements)),
             statements=statements,
             instruction=judge.get("instruction", ""),
             close=judge.get("close", ")"),
-            placement=self._choice(("judge",), judge, "placement", ("prefix", "suffix")),
+            placement=placement,
             both_orders=both_orders,
             prefix=self._prefix_file(judge),
             examples=self._examples(data.get("examples", []), len(statements)),
-            **conversation,
+            **{**conversation, "breaks": self._breaks(conversation)},
         )
+
+    def _check_template(self, data: Mapping[str, Any]) -> None:
+        """Refuse what a chat template leaves no place for."""
+        hint = "the judge's own template asks; leave it out"
+        for key in ("instruction", "question", "close", "prefix_file"):
+            if key in data.get("judge", {}):
+                raise self.fail(("judge", key), "has no place in a template", hint=hint)
+        if data.get("options", {}).get("both_orders"):
+            raise self.fail(("options", "both_orders"), "has no place in a template", hint=hint)
+        if data.get("examples"):
+            raise self.fail(("examples",), "have no place in a template", hint=hint)
+
+    def _breaks(self, conversation: Mapping[str, Any]) -> tuple[str, ...]:
+        texts = conversation.get("breaks", [])
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise self.fail(("conversation", "breaks"), f"= {texts!r} must be non-empty strings")
+        return tuple(texts)
 
     def _check_keys(self, place: Place, table: Mapping[str, Any]) -> None:
         section = str(place[0]) if place else ""

@@ -15,9 +15,17 @@ import numpy as np
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
-from rain_decoding.types import BackendRequest, Judgement, LabelProbabilities, Tokens, Unanswered
+from rain_decoding.types import (
+    Await,
+    BackendRequest,
+    Judgement,
+    LabelProbabilities,
+    Launch,
+    Tokens,
+    Unanswered,
+)
 
 Votes = Literal["hard", "soft", "debiased"]
 """How label probabilities become a score, see `SearchConfig.votes`."""
@@ -25,12 +33,12 @@ Votes = Literal["hard", "soft", "debiased"]
 BOTH_ORDERS = 1000.0
 """An `order_margin` that no log-odds reach."""
 
-Judging = Generator[list[BackendRequest], list[Any], Judgement]
-"""A judgement in progress: it yields requests that may run at the same time."""
+Judging = Generator[list[BackendRequest] | Launch | Await, Any, Judgement]
+"""A judgement in progress, a program for the scheduler."""
 
 
 class ConversationEvaluator(Protocol):
-    """Judges answers to one prompt."""
+    """Judges answers to one prompt. Judges that keep something of their own have `retain` and `close`, too."""
 
     prompt: Prompt
     warnings: list[str]
@@ -40,8 +48,16 @@ class ConversationEvaluator(Protocol):
         ...
 
     def held(self, answer: str) -> list[Tokens]:
-        """Token sequences that judgements of longer answers will share with this one's."""
+        """Token sequences of the decoder's model that judgements of longer answers will share with this one's."""
         ...
+
+    def retain(self, answer: str) -> None:
+        """All answers to come begin with this one: what belongs to others may go."""
+        return
+
+    def close(self) -> None:
+        """No answer will come: give back everything. May be called again."""
+        return
 
 
 class Evaluator(Protocol):
@@ -135,19 +151,16 @@ class SelfEvaluator:
         self.backend, self.criterion, self.name = backend, criterion, criterion.name
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
         self.renderer = Renderer(criterion, backend.codec)
-        sample = self.renderer.judge_prompt("", criterion.orders[0])
-        self.labels = find_label_tokens(backend.codec, sample, criterion.labels)
+        self.labels = find_label_tokens(backend.codec, self.renderer.sample("a", "a"), criterion.labels)
         self.question_length = 0
         """Tokens behind the conversation in a judge prompt, where the question comes last."""
-        if criterion.placement == "prefix":
+        if criterion.placement != "suffix":
             self._measure_prompt()
 
     def _measure_prompt(self) -> None:
         """Pin what all judge prompts begin with, and count what comes behind the conversation."""
-        order = self.criterion.orders[0]
-        one, longer, other = (
-            self.renderer.encode(self.renderer.judge_prompt(text, order)) for text in ("a", "a ...", "Z")
-        )
+        texts = (("a", "a"), ("a", "a ..."), ("Z", "Z"))
+        one, longer, other = (self.renderer.encode(self.renderer.sample(*text)) for text in texts)
         # The last common token may merge with what follows in another answer.
         self.question_length = len(one) - common_prefix(one, longer) + 1
         shared = one[: common_prefix(one, other)]
@@ -176,24 +189,6 @@ class SelfEvaluator:
         """Whether one order's result says "good" so clearly that no preference for a label can be the reason."""
         first, *others = results
         return not others and first.vote is not None and log_odds(first.probabilities) > self.order_margin
-
-
-def load_evaluator(
-    backend: Backend,
-    judge: str | Criterion | Evaluator,
-    *,
-    votes: Votes = "hard",
-    min_label_mass: float = 0.0,
-    order_margin: float = BOTH_ORDERS,
-) -> Evaluator:
-    """Self-evaluation by a criterion, given as such or by name or file; another `Evaluator` stays what it is."""
-    if isinstance(judge, str):
-        judge = load_criterion(judge, search_dirs=backend.criteria_dirs)
-    if isinstance(judge, Criterion):
-        return SelfEvaluator(
-            backend, judge, votes=votes, min_label_mass=min_label_mass, order_margin=order_margin
-        )
-    return judge
 
 
 def log_odds(probabilities: Sequence[float]) -> float:
@@ -231,7 +226,7 @@ def _combined(orders: Sequence[float], votes: Votes) -> float:
     return tanh(mean / 2) if votes == "debiased" else mean
 
 
-class ConversationJudge:
+class ConversationJudge(ConversationEvaluator):
     """Judges answers to one prompt, and no text twice that is the same as the judge sees it."""
 
     def __init__(self, evaluator: SelfEvaluator, prompt: Prompt):
@@ -264,12 +259,12 @@ class ConversationJudge:
         renderer, criterion = self.evaluator.renderer, self.evaluator.criterion
         if criterion.placement == "suffix":
             return []
-        text = renderer.conversation(self.prompt, judged_answer(criterion, self.prompt, answer))
-        if (known := self._shared.get(text)) is not None:
+        seen = judged_answer(criterion, self.prompt, answer)
+        if (known := self._shared.get(renderer.conversation(self.prompt, seen))) is not None:
             return [known]
         one, other = (
-            renderer.encode(renderer.judge_prompt(longer, criterion.orders[0]))
-            for longer in (text, f"{text} ...")
+            renderer.encode(renderer.question(self.prompt, longer, criterion.orders[0]))
+            for longer in (seen, f"{seen} ...")
         )
         # The last common token may merge with what follows in another answer.
         return [one[: max(common_prefix(one, other) - 1, 1)]]
@@ -317,10 +312,10 @@ class ConversationJudge:
             prompts = [self._suffix_prompt(seen, answer, tokens, order) for order in criterion.orders]
             return prompts if self._fit(prompts) else None
         turns = len(self.prompt.turns)
-        for dropped in range(turns + 1):
-            conversation = renderer.conversation(self.prompt, seen, dropped=dropped)
+        for dropped in renderer.droppable(turns):
             prompts = [
-                renderer.encode(renderer.judge_prompt(conversation, order)) for order in criterion.orders
+                renderer.encode(renderer.question(self.prompt, seen, order, dropped=dropped))
+                for order in criterion.orders
             ]
             if self._fit(prompts):
                 if dropped:

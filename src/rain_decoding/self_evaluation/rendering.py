@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.endings import INCOMPLETE
+from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import (
     ASSISTANT_MARKER,
     USER_MARKER,
@@ -25,19 +26,30 @@ FULL_STOPS = ".。．｡।॥۔።။។"
 
 def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
     """What the judge sees of an answer: cut at the next turn's marker and, if asked, after a full stop."""
-    answer = answer.rstrip(INCOMPLETE)
-    for marker in prompt.markers:
-        answer = answer.split(marker, 1)[0]
+    answer = own_answer(prompt, answer)
     if criterion.cut_after_full_stop:
         end = max(answer.rfind(stop) for stop in FULL_STOPS)
         answer = answer[: end + 1] if end >= 0 else answer
-    return answer.strip() if prompt.strip else answer
+    return answer
+
+
+def own_answer(prompt: Prompt, text: str) -> str:
+    """What of a generated text is the answer: up to the next turn's marker."""
+    text = text.rstrip(INCOMPLETE)
+    for marker in prompt.markers:
+        text = text.split(marker, 1)[0]
+    return text.strip() if prompt.strip else text
 
 
 class Renderer:
     """Writes judge prompts for one criterion and tokenizer. Chat models are asked through their template."""
 
     def __init__(self, criterion: Criterion, codec: Codec):
+        if criterion.placement == "template" and not codec.has_chat_template:
+            raise CriterionError(
+                f"the criterion {criterion.name} asks through a chat template, and the judge has none",
+                hint="give the model it is made for as the judge: --judge MODEL",
+            )
         self.criterion, self.codec = criterion, codec
         # In the place of a suffix, the turns are generation's own.
         own = (USER_MARKER, ASSISTANT_MARKER) if criterion.placement == "suffix" else ()
@@ -51,6 +63,32 @@ class Renderer:
             return self._clean(prompt.messages[0].content + answer)
         turns = [*prompt.turns, Message("assistant", answer)]
         return self._turns(turns[dropped:])
+
+    def question(
+        self, prompt: Prompt, answer: str, order: Sequence[int], *, dropped: int = 0
+    ) -> tuple[str, bool]:
+        """The judge prompt for an answer, without the first `dropped` turns, as `judge_prompt` gives it."""
+        if self.criterion.placement == "template":
+            return self._guarded([*prompt.turns, Message("assistant", answer)][dropped:])
+        return self.judge_prompt(self.conversation(prompt, answer, dropped=dropped), order)
+
+    def sample(self, user: str, answer: str) -> tuple[str, bool]:
+        """A judge prompt of the form that all have."""
+        if self.criterion.placement == "template":
+            return self._guarded([Message("user", user), Message("assistant", answer)])
+        return self.judge_prompt(answer, self.criterion.orders[0])
+
+    def droppable(self, turns: int) -> range:
+        """How many of the earlier turns may be left out: a template takes whole exchanges only."""
+        return range(0, turns, 2) if self.criterion.placement == "template" else range(turns + 1)
+
+    def _guarded(self, turns: Sequence[Message]) -> tuple[str, bool]:
+        """The conversation in the model's own template, which holds the question."""
+        rendered = closed_thinking(self.codec.render_chat(self._cleaned(turns), thinking=False))
+        lead = self.criterion.lead
+        # Some versions of a template end in what the label follows, or in a part of it.
+        there = next(size for size in range(len(lead), -1, -1) if rendered.endswith(lead[:size]))
+        return rendered + lead[there:], False
 
     def judge_prompt(self, conversation: str, order: Sequence[int]) -> tuple[str, bool]:
         """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start."""
@@ -88,7 +126,7 @@ class Renderer:
 
     def _prefix(self) -> str:
         criterion = self.criterion
-        if criterion.placement == "suffix":
+        if criterion.placement != "prefix":
             return ""
         if criterion.prefix is not None:
             return criterion.prefix.rstrip() + criterion.separator

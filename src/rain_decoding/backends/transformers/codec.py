@@ -25,7 +25,7 @@ class HFCodec:
                 "neither the tokenizer nor the model names an end of sequence",
                 hint="give its text as the option eos_token=...",
             )
-        self.special_texts = _special_texts(tokenizer)
+        self.special_texts = control_texts(tokenizer)
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self._start = _start_tokens(tokenizer)
         self._anchor = _anchor(tokenizer)
@@ -79,7 +79,8 @@ def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
     return [vocabulary[eos_token]]
 
 
-def _special_texts(tokenizer: Any) -> tuple[str, ...]:
+def control_texts(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that the tokenizer would read as control tokens."""
     added = tokenizer.added_tokens_decoder.values()
     texts = {str(token) for token in added if token.special or CONTROL.fullmatch(str(token))}
     tags = thinking_tags(str(getattr(tokenizer, "chat_template", None) or ""))

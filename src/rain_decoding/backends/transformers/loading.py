@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,22 @@ def load(
     Raises `ModelNotFoundError`, `ConfigError`, `NumericalError`, `MissingDependencyError`, `BackendError`.
     """
     _check_options(engine, max_kv_slots, prefix_cache_slots)
-    place = _device(device)
-    folder = _local_folder(name)
-    options: dict[str, Any] = {"dtype": _dtype(dtype, place), **(model_kwargs or {})}
+    options: dict[str, Any] = dict(model_kwargs or {})
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     if quantization_config is not None:
         # Quantized weights cannot be moved afterwards.
-        options = {"device_map": {"": place}, **options, "quantization_config": quantization_config}
-    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    source |= _offline(folder)
-    with _translated(name), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
-        model = transformers.AutoModelForCausalLM.from_pretrained(name, **source, **options)
-        if "device_map" not in options:
-            model.to(place)  # type: ignore[arg-type]
+        options = {"device_map": {"": _device(device)}, **options, "quantization_config": quantization_config}
+    folder = _local_folder(name)
+    model, tokenizer = pretrained(
+        name,
+        transformers.AutoModelForCausalLM,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        options=options,
+    )
     own = folder / CRITERIA_FOLDER if folder else None
     return wrap(
         model,
@@ -97,6 +98,32 @@ def load_tokenizer(name: str) -> Any:
     offline = _offline(_local_folder(name))
     with _translated(name):
         return transformers.AutoTokenizer.from_pretrained(name, **offline)
+
+
+def pretrained(
+    name: str,
+    kind: Any,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Any, Any]:
+    """The model of this `kind` (an auto class of transformers) and its tokenizer, on its device.
+
+    `options` go to the model's `from_pretrained`. Raises what `load` does.
+    """
+    place = _device(device)
+    source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    source |= _offline(_local_folder(name))
+    chosen = {"dtype": _dtype(dtype, place), **(options or {})}
+    with _translated(name), _quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
+        model = kind.from_pretrained(name, **source, **chosen)
+        if "device_map" not in chosen:
+            model.to(place)
+    return model, tokenizer
 
 
 def wrap(

@@ -35,8 +35,8 @@ class DrawnEvaluator:
 
 
 @dataclass
-class DrawnConversation:
-    """Implements `ConversationEvaluator` around another one."""
+class DrawnConversation(ConversationEvaluator):
+    """Draws the scores of another judge."""
 
     judging: ConversationEvaluator
     evaluator: DrawnEvaluator
@@ -54,3 +54,9 @@ class DrawnConversation:
     def held(self, answer: str) -> list[Tokens]:
         """Token sequences that judgements of longer answers will share with this one's."""
         return self.judging.held(answer)
+
+    def retain(self, answer: str) -> None:
+        self.judging.retain(answer)
+
+    def close(self) -> None:
+        self.judging.close()

@@ -1,0 +1,59 @@
+"""Self-evaluation by another model than the one that generates."""
+
+from __future__ import annotations
+
+from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.evaluator import (
+    ConversationEvaluator,
+    ConversationJudge,
+    Judging,
+    SelfEvaluator,
+)
+from rain_decoding.types import Await, Launch, Tokens
+
+
+class ElsewhereEvaluator:
+    """Lets an evaluator judge on its own backend, whatever model generates."""
+
+    def __init__(self, evaluator: SelfEvaluator):
+        self.evaluator, self.name = evaluator, f"{evaluator.name} by {evaluator.backend.name}"
+
+    def conversation(self, prompt: Prompt) -> ElsewhereJudge:
+        """A judge for answers to one prompt, with memory of its own on the judge's backend."""
+        return ElsewhereJudge(self.evaluator.conversation(prompt))
+
+
+class ElsewhereJudge(ConversationEvaluator):
+    """Passes answers on to a judge on another backend, as text: its tokens are others."""
+
+    def __init__(self, judge: ConversationJudge):
+        self.judging, self.backend = judge, judge.evaluator.backend
+        self.owner = self.backend.new_owner()
+        self.warnings = judge.warnings
+        self._read = ""
+        """The answer that was judged last."""
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.judging.prompt
+
+    @prompt.setter
+    def prompt(self, prompt: Prompt) -> None:
+        self.judging.prompt = prompt
+
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
+        self._read = answer
+        branch = yield Launch(self.judging.judge(answer), self.backend, self.owner)
+        yield Await([branch])
+        return branch.result
+
+    def held(self, answer: str) -> list[Tokens]:
+        """Nothing of the decoder's model."""
+        return []
+
+    def retain(self, answer: str) -> None:
+        self.backend.retain(self.owner, self.judging.held(answer))
+
+    def close(self) -> None:
+        """Give back the conversation; the judge's reading of it stays in its bounded prefix cache."""
+        self.backend.finish(self.owner, self.judging.held(self._read))
