@@ -11,6 +11,8 @@ from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, Searc
 from rain_decoding.errors import ConfigError
 
 PAPER: dict[str, Any] = {
+    "placement": "criterion",
+    "order_margin": 1000,
     "exploration": 2.0,
     "root_uniform_share": 0.25,
     "candidates": 10,

@@ -101,6 +101,9 @@ class SearchConfig:
     """Good sentences that are not yet released, so that the search can rewind past them, >= 0."""
 
     # Self-evaluation
+    placement: Literal["criterion", "cheapest"] = "criterion"
+    """Where the judge's question stands: as the criterion has it (paper), or behind generation's own conversation where
+    the criterion says that the model judges as well there (`rain calibrate`): then nothing is read a second time."""
     votes: Literal["hard", "soft", "debiased"] = "hard"
     """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities; debiased: the same
     from the mean log-odds of the orders, in which a preference for one label cancels."""
@@ -219,6 +222,7 @@ _WHOLE = (
 )
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "strategy": ("paper", "verify-first"),
+    "placement": ("criterion", "cheapest"),
     "votes": ("hard", "soft", "debiased"),
     "on_unscored": ("stop", "release"),
     "fallback": ("flag", "alternative", "refusal"),
@@ -228,7 +232,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     ),
 }
 
-_OURS = SearchConfig(strategy="verify-first", votes="debiased", min_label_mass=0.01)
+_OURS = SearchConfig(strategy="verify-first", placement="cheapest", votes="debiased", min_label_mass=0.01)
 
 PRESETS: dict[str, SearchConfig] = {
     "fast": _OURS.with_changes(

@@ -251,6 +251,7 @@ class RainDecoder(Decoder):
             votes=config.votes,
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
+            cheapest=config.placement == "cheapest" and self.calibration is None,
             judge=self._judge,
         )
 

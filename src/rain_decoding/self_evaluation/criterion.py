@@ -57,6 +57,8 @@ class Criterion:
     instruction: str = ""
     close: str = ")"
     placement: Placement = "prefix"
+    suffix_as_good: bool = False
+    """Whether the model that brings this file was found to judge as well with the question behind the conversation."""
     both_orders: bool = True
     user: str = "Human:"
     assistant: str = "Assistant:"
@@ -159,6 +161,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "": {"name": str, "summary": str, "language": str},
     "judge": {
         "placement": str,
+        "suffix_as_good": bool,
         "instruction": str,
         "question": str,
         "lead": str,
@@ -238,6 +241,7 @@ class _Reader:
             instruction=judge.get("instruction", ""),
             close=judge.get("close", ")"),
             placement=placement,
+            suffix_as_good=judge.get("suffix_as_good", False),
             both_orders=both_orders,
             prefix=self._prefix_file(judge),
             examples=self._examples(data.get("examples", []), len(statements)),

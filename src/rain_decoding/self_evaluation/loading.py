@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_decoding.backends.base import Backend
@@ -24,14 +24,16 @@ def load_evaluator(
     votes: Votes = "hard",
     min_label_mass: float = 0.0,
     order_margin: float = BOTH_ORDERS,
+    cheapest: bool = False,
     judge: Backend | None = None,
 ) -> Evaluator:
     """The evaluator for a criterion, given as such, by name or file, or as a combination of names.
 
-    The model of `backend` judges its own text, or that of `judge` does. Another `Evaluator` stays what it is.
-    Raises `CriterionError` for what cannot be read or found, and what loading a classifier raises.
+    The model of `backend` judges its own text, or that of `judge` does. `cheapest`: see `SearchConfig.placement`.
+    Another `Evaluator` stays what it is. Raises `CriterionError` for what cannot be read or found, and what loading a
+    classifier raises.
     """
-    loader = _Loader(backend, judge or backend, votes, min_label_mass, order_margin)
+    loader = _Loader(backend, judge or backend, votes, min_label_mass, order_margin, cheapest)
     if isinstance(criterion, str):
         return loader.named(criterion)
     return loader.criterion(criterion) if isinstance(criterion, Criterion) else criterion
@@ -44,6 +46,7 @@ class _Loader:
     votes: Votes
     min_label_mass: float
     order_margin: float
+    cheapest: bool
 
     def named(self, text: str) -> Evaluator:
         """What a text names. A sentence or a file's name may hold what looks like a combination."""
@@ -70,6 +73,8 @@ class _Loader:
         return self.criterion(load_criterion(name, search_dirs=folders))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
+        if self.cheapest and criterion.suffix_as_good and self.judge is self.backend:
+            criterion = replace(criterion, placement="suffix")
         own = SelfEvaluator(
             self.judge,
             criterion,

@@ -9,6 +9,7 @@ import pytest
 from backends.gguf.files import load
 
 from rain_decoding import RainDecoder, SearchConfig
+from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.decoder import PlainDecoder
@@ -21,6 +22,14 @@ PROMPTS = [*example_prompts("sensitive", 3), *example_prompts("benign", 2)]
 @pytest.fixture(scope="module")
 def llama(demo_file: Path) -> LocalBackend:
     return load(demo_file)
+
+
+@pytest.fixture(scope="module")
+def demo() -> LocalBackend:
+    """One to itself: what others pinned would count in the peak."""
+    backend = load_backend("demo")
+    assert isinstance(backend, LocalBackend)
+    return backend
 
 
 def answers(backend: Backend, preset: str) -> list[Completion]:

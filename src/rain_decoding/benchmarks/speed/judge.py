@@ -43,7 +43,7 @@ class JudgeOptions:
         name = PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET])
         criterion = load_criterion(name, search_dirs=() if self.few_shot else backend.criteria_dirs)
         if self.placement is not None:
-            criterion = replace(criterion, placement=self.placement)
+            criterion = replace(criterion, placement=self.placement, suffix_as_good=False)
         renderer = Renderer(criterion, backend.codec)
         needed = len(renderer.encode(renderer.judge_prompt("", criterion.orders[0])))
         if criterion.placement == "prefix" and needed >= backend.context_length:
