@@ -81,7 +81,8 @@ class JudgedSession(Session):
         seed = None if number is GREEDY else derive_seed(self.options.seed, prompt, "answer", number)
         stop = Stop(self.prompt.markers, len(prompt))
         decoded: Decoded
-        (decoded,) = yield [Decode(prompt, self.limit, seed=seed, stop=stop)]
+        request = Decode(prompt, self.limit, seed=seed, stop=stop, logit_bias=self.options.bias)
+        (decoded,) = yield [request]
         judgement = yield from self.judged(self.judge, prompt + decoded.tokens)
         if judgement.score is not None:
             self.scored.append(Judged(judgement.score, decoded.logprob, order, decoded))
@@ -117,6 +118,7 @@ class JudgedDecoder(Decoder, ABC):
         """What is decoded, as long as nothing is judged good."""
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:
+        options.refuse_sampling("the baselines draw")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
         judge = self.evaluator.conversation(built)

@@ -17,7 +17,7 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
 from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
-from rain_decoding.session import Options, Session, token_limit
+from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]]
@@ -155,7 +155,10 @@ def _options(options: Mapping[str, Any]) -> Options:
 
 @dataclass(eq=False)
 class PlainDecoder(Decoder):
-    """Ordinary decoding with a KV cache: the baseline. `temperature` 0 decodes greedily."""
+    """Ordinary decoding with a KV cache: the baseline. `temperature` 0 decodes greedily.
+
+    A request may have another `temperature` or `top_p`.
+    """
 
     backend: Backend
     temperature: float = 0.0
@@ -164,10 +167,7 @@ class PlainDecoder(Decoder):
     prompt_format: PromptFormat = "auto"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 100:
-            raise InputError(f"temperature = {self.temperature!r}", hint="0 (greedy) to 100")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p = {self.top_p!r}", hint="above 0, at most 1")
+        check_sampling(self.temperature, self.top_p)
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
 
@@ -179,9 +179,9 @@ class PlainDecoder(Decoder):
             built,
             options,
             limit,
-            temperature=self.temperature,
+            temperature=self.temperature if options.temperature is None else options.temperature,
             top_k=self.top_k,
-            top_p=self.top_p,
+            top_p=self.top_p if options.top_p is None else options.top_p,
         )
 
 
@@ -228,6 +228,8 @@ class RainDecoder(Decoder):
         )
 
     def _open(self, prompt: PromptLike, options: Options) -> Session:
+        if self.config.strategy == "paper":
+            options.refuse_sampling("the paper's presets draw")
         built = self.build_prompt(prompt, options)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if self.thinking else RainSession

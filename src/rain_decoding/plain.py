@@ -36,6 +36,7 @@ class PlainSession(Session):
                     top_k=self.top_k,
                     top_p=self.top_p,
                     stop=stop,
+                    logit_bias=self.options.bias,
                 )
             ]
             yield self.commit(decoded.tokens)

@@ -57,6 +57,9 @@ class RainSession(Session):
                     "criterion": self.criterion,
                     "config": asdict(self.config),
                     "seed": self.options.seed,
+                    "temperature": self.options.temperature,
+                    "top_p": self.options.top_p,
+                    "logit_bias": self.options.bias,
                     "messages": [asdict(message) for message in self.prompt.messages],
                 }
             )
@@ -97,13 +100,17 @@ class RainSession(Session):
         yield from self.judge.held(self.backend.codec.decode(self.answer))
 
     def _tree(self) -> Tree:
+        options = self.options
         return Tree(
             self.prompt.tokens,
             self.config,
-            seed=self.options.seed,
+            seed=options.seed,
             max_tokens=self.limit,
             stop=Stop(self.prompt.markers, len(self.prompt.tokens)),
-            record=self._record if self.options.trace else None,
+            temperature=options.temperature or 0.0,
+            top_p=1.0 if options.top_p is None else options.top_p,
+            logit_bias=options.bias,
+            record=self._record if options.trace else None,
         )
 
     def _search(self, tree: Tree) -> Generator[Any, Any, FinishReason]:
@@ -171,17 +178,25 @@ class RainSession(Session):
 
 @dataclass(eq=False, kw_only=True)
 class ThinkingSession(RainSession):
-    """Lets a reasoning model reason by plain sampling first; the answer after the closing tag is searched."""
+    """Lets a reasoning model reason first, by plain decoding; the answer after the closing tag is searched.
+
+    Reasoning is sampled at temperature 1 unless the request has another.
+    """
 
     def steps(self) -> Generator[Any, Any, FinishReason]:
-        prompt = self.prompt
+        prompt, options = self.prompt, self.options
+        temperature = 1.0 if options.temperature is None else options.temperature
+        seed = derive_seed(options.seed, prompt.tokens, "reasoning") if temperature else None
         decoded: Decoded
         (decoded,) = yield [
             Decode(
                 prompt.tokens,
                 self.limit,
-                seed=derive_seed(self.options.seed, prompt.tokens, "reasoning"),
+                seed=seed,
+                temperature=temperature or 1.0,
+                top_p=1.0 if options.top_p is None else options.top_p,
                 stop=Stop((THINKING_END,), len(prompt.tokens)),
+                logit_bias=options.bias,
             )
         ]
         codec = self.backend.codec

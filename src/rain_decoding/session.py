@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted, Task
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.text_stream import TextStream, answer_text
-from rain_decoding.types import Commit, Completion, FinishReason, Judgement, Tokens, Usage
+from rain_decoding.types import Commit, Completion, FinishReason, Judgement, LogitBias, Tokens, Usage
 
 DEFAULT_MAX_TOKENS = 256
 
@@ -26,6 +26,11 @@ class Options:
     it. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
     up the best text so far is returned. Budgets and `cancelled` are looked at before every step of the
     backend. `trace` records every event of the search.
+
+    How plain decoding draws tokens: at `temperature` in [0, 100], 0 greedily, from the most probable tokens that
+    hold `top_p` in (0, 1] together. None is the decoder's own: greedy and 1 where RAIN decodes plainly. Decoders
+    with temperatures of their own refuse both. `logit_bias` maps token ids to what is added to their logits, in
+    [-100, 100], wherever text is generated; judge prompts are never biased.
     """
 
     max_tokens: int | None = None
@@ -35,6 +40,9 @@ class Options:
     max_search_tokens: int | None = None
     trace: bool = False
     cancelled: Callable[[], bool] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("max_tokens", 1), ("max_search_tokens", 1)):
@@ -46,6 +54,44 @@ class Options:
             raise InputError(f"max_seconds = {self.max_seconds!r}", hint="a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="a whole number")
+        check_sampling(self.temperature, self.top_p)
+        _check_bias(self.logit_bias)
+
+    @property
+    def bias(self) -> LogitBias:
+        """`logit_bias` as requests carry it."""
+        return tuple(sorted(self.logit_bias.items()))
+
+    def refuse_sampling(self, who: str) -> None:
+        """Raise `InputError` where `temperature` or `top_p` is asked of a decoder with its own."""
+        for name in ("temperature", "top_p"):
+            if (value := getattr(self, name)) is not None:
+                raise InputError(
+                    f"{name} = {value!r}: {who} by temperatures of their own",
+                    hint="leave it out, or use PlainDecoder or one of the presets fast, balanced, thorough",
+                )
+
+
+def check_sampling(temperature: float | None, top_p: float | None) -> None:
+    """Raise `InputError` for a value out of range; None is none."""
+    if temperature is not None and not _number(temperature, 0, 100):
+        raise InputError(f"temperature = {temperature!r}", hint="0 (greedy) to 100")
+    if top_p is not None and not (_number(top_p, 0, 1) and top_p > 0):
+        raise InputError(f"top_p = {top_p!r}", hint="above 0, at most 1")
+
+
+def _check_bias(bias: Mapping[int, float]) -> None:
+    if not isinstance(bias, Mapping):
+        raise InputError(f"logit_bias = {bias!r}", hint="a mapping from token ids to numbers")
+    for token, value in bias.items():
+        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise InputError(f"logit_bias names token {token!r}", hint="token ids are whole numbers >= 0")
+        if not _number(value, -100, 100):
+            raise InputError(f"logit_bias[{token}] = {value!r}", hint="-100 to 100")
+
+
+def _number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def token_limit(prompt: Prompt, backend: Backend, asked: int | None, overrun: int) -> int:

@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 Tokens = tuple[int, ...]
 """Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
 
+LogitBias = tuple[tuple[int, float], ...]
+"""Token ids and what is added to their logits."""
+
 Role = Literal["system", "user", "assistant"]
 
 FinishReason = Literal["stop", "length", "budget", "cancelled", "unjudged"]
@@ -55,7 +58,8 @@ class Stop:
     start: int = 0
 
 
-# Requests to a backend. `prefix` is always the whole token sequence, prompt included.
+# Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
+# logits first: probabilities and the greedy token are those of the biased logits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class TopTokens:
     count: int
     temperature: float = 1.0
     stop: Stop = Stop()
+    logit_bias: LogitBias = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class Sample:
     top_k: int = 15
     temperature: float = 1.0
     stop: Stop = Stop()
+    logit_bias: LogitBias = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,7 @@ class Decode:
     endings: str = ""
     min_tokens: int = 0
     stop: Stop = Stop()
+    logit_bias: LogitBias = ()
 
 
 @dataclass(frozen=True, slots=True)

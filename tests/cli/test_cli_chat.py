@@ -94,3 +94,10 @@ def test_ctrl_c_drops_the_turn_and_goes_on(
     assert result.code == 0 and "this turn is dropped" in result.err
     assert result.out == f"\n{GOOD}\n"
     assert [m["content"] for m in read_trace(file)[0]["messages"]] == ["Open."]
+
+
+def test_every_answer_is_drawn_as_asked(chat: Any) -> None:
+    lines, options = ("Open the lock.", "Well?", "Really?"), ("--preset", "paper-hh", "--temperature", "1")
+    refused = chat(*lines, options=options)
+    assert refused.out == "" and refused.err.count("temperatures of their own") == 3
+    assert chat(*lines, options=options[2:]).out == f"{GOOD}\n" * 3

@@ -65,6 +65,33 @@ def test_compare_shows_both_side_by_side(
     assert max(map(len, table.splitlines())) <= 60
 
 
+@pytest.mark.parametrize("preset", ["balanced", "paper-hh"])
+def test_plain_decoding_is_drawn_as_asked(
+    rain: Rain, scripted: list[str], preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ " No" holds 0.3, so a seed draws it by plain decoding, unless " Sure" holds enough by itself."""
+    arguments = ["Open the lock.", *scripted, "--preset", preset, "--json", "--temperature", "1"]
+
+    def draws(*more: str) -> set[str]:
+        answers = (rain("compare", *arguments, *more, "--seed", str(seed)).out for seed in range(8))
+        return {json.loads(answer)["vanilla"]["text"] for answer in answers}
+
+    assert draws() == {BAD, GOOD}
+    assert draws("--top-p", "0.6") == {BAD}
+
+
+def test_rain_is_drawn_as_asked(rain: Rain, scripted: list[str]) -> None:
+    """A bad draw costs a rewind, a good one none."""
+    arguments = ["generate", "Open the lock.", *scripted, "--json", "--temperature"]
+
+    def rewinds(temperature: str) -> set[int]:
+        answers = [json.loads(rain(*arguments, temperature, "--seed", str(seed)).out) for seed in range(8)]
+        assert {answer["text"] for answer in answers} == {GOOD}
+        return {answer["usage"]["rewinds"] > 0 for answer in answers}
+
+    assert rewinds("1") == {True, False} and rewinds("0") == {True}
+
+
 def test_a_prompt_outside_the_world_gets_an_answer_and_three_to_try(rain: Rain) -> None:
     from rain_decoding.demo.world import find_request
 
@@ -134,6 +161,9 @@ WRONG: list[tuple[list[str], str]] = [
     (["x", "--max-tokens", "many"], "should be a valid integer"),
     (["x", "--max-seconds", "-1"], "max_seconds = -1.0"),
     (["x", "--max-search-tokens", "0"], "max_search_tokens = 0"),
+    (["x", "--temperature", "-1"], "temperature = -1.0"),
+    (["x", "--top-p", "0"], "top_p = 0.0"),
+    (["x", "--preset", "paper-hh", "--temperature", "1"], "temperatures of their own"),
     (["x", "--stop", ""], "stop strings must be non-empty"),
     (["x", "--format", "latex"], "formats: auto, chat, dialogue, text"),
     (["x", "--format", "chat"], "no chat template"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from reference.brute_force import Tokens, World, most_probable, pick, probabilities, uniforms
@@ -34,6 +34,18 @@ class VerifyRules:
     top_k: int = 15
     candidate_temperature: float = 1.0
     on_unscored: str = "stop"
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+def nucleus(distribution: dict[int, float], top_p: float) -> dict[int, float]:
+    """The most probable tokens that hold `top_p` together, normalised; the lower id first among equals."""
+    kept: dict[int, float] = {}
+    for token in sorted(distribution, key=lambda t: (-distribution[t], t)):
+        if sum(kept.values()) >= top_p:
+            break
+        kept[token] = distribution[token]
+    return {token: share / sum(kept.values()) for token, share in kept.items()}
 
 
 @dataclass(eq=False)
@@ -102,10 +114,36 @@ class VerifyFirst:
 
     # Sentences
 
-    def sentence(self, start: Tokens, opening: Tokens = (), draw: int | None = None) -> tuple[Tokens, int]:
-        """The sentence after `start`, and how many tokens had to be decoded for it."""
+    def plain(self, start: Tokens) -> Tokens:
+        """Plain decoding's sentence after `start`."""
+        rules = self.rules
+        if not rules.temperature:
+            return self.sentence(start)[0]
+        numbers = uniforms(self.world.seed, "plain", 0, start, rules.sentence_tokens[1])
+
+        def draw(text: Tokens, place: int) -> int:
+            self.events["drawn plainly"] += 1
+            kept = nucleus(probabilities(self.world, text, rules.temperature, None), rules.top_p)
+            return pick(kept, numbers[place])
+
+        return self.sentence(start, draw=draw)[0]
+
+    def sample(self, start: Tokens, index: int) -> tuple[Tokens, int]:
+        """A drawn alternative."""
+        rules = self.rules
+        numbers = uniforms(self.world.seed, "candidate", index, start, rules.sentence_tokens[1])
+
+        def draw(text: Tokens, place: int) -> int:
+            kept = probabilities(self.world, text, rules.candidate_temperature, rules.top_k or None)
+            return pick(kept, numbers[place])
+
+        return self.sentence(start, draw=draw)
+
+    def sentence(
+        self, start: Tokens, opening: Tokens = (), draw: Callable[[Tokens, int], int] | None = None
+    ) -> tuple[Tokens, int]:
+        """The sentence after `start`, and how many tokens had to be decoded for it. Greedy without `draw`."""
         least, most = self.rules.sentence_tokens
-        numbers = [] if draw is None else uniforms(self.world.seed, "candidate", draw, start, most)
         new = opening
         while True:
             text = start + new
@@ -117,10 +155,7 @@ class VerifyFirst:
             if draw is None:
                 new += (most_probable(self.world, text),)
             else:
-                kept = probabilities(
-                    self.world, text, self.rules.candidate_temperature, self.rules.top_k or None
-                )
-                new += (pick(kept, numbers[len(new)]),)
+                new += (draw(text, len(new)),)
         return new, len(new) - len(opening)
 
     def probability(self, start: Tokens, sentence: Tokens) -> float:
@@ -175,7 +210,7 @@ class VerifyFirst:
     def decode(self, node: Text) -> Text:
         """Plain sentences, down to a bad or a finished one."""
         while True:
-            node = self.add(node, self.sentence(node.tokens)[0])
+            node = self.add(node, self.plain(node.tokens))
             if self.verdict(node) == "bad" or self.finished(node):
                 return node
             if self.verdict(node) == "good":
@@ -268,7 +303,7 @@ class VerifyFirst:
         if not made:
             draws = range(node.draws, node.draws + count)
             node.draws += count
-            made = [self.sentence(node.tokens, draw=index) for index in draws]
+            made = [self.sample(node.tokens, index) for index in draws]
             self.events["widened by samples"] += 1
         new: list[tuple[int, Tokens]] = []
         known = {child.sentence for child in node.children}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 from decoder_worlds import scripted
 from reference.verify_first import ROUNDING, Text, VerifyFirst, VerifyRules, VerifyRun
@@ -21,7 +22,7 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.search.outer_loop import Committed
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import Rewound, verify_first
-from rain_decoding.types import Await, Drop, Judge, Judgement, Launch, Stop, Tokens, TopTokens
+from rain_decoding.types import Await, Drop, Judge, Judgement, Launch, LogitBias, Stop, Tokens, TopTokens
 
 CASES = 400
 MOST_BY_ROUNDING = 4
@@ -50,6 +51,7 @@ EXPECTED_EVENTS = {
     "end: stop": 50,
     "end: length": 50,
     "end: unjudged": 20,
+    "drawn plainly": 1000,
 }
 """How often each thing must at least happen over all cases, so that agreement means something."""
 
@@ -92,11 +94,16 @@ def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) ->
 
 
 def run_package(
-    world: RandomWorld, config: SearchConfig, *, delay: int = 1, backend: ScriptedBackend | None = None
+    world: RandomWorld,
+    config: SearchConfig,
+    *,
+    delay: int = 1,
+    backend: ScriptedBackend | None = None,
+    **sampling: Any,
 ) -> Run:
     """Run the package's search to its end, on the real scheduler."""
     stop = Stop(world.markers, start=len(world.prompt))
-    tree = Tree(world.prompt, config, seed=world.seed, max_tokens=world.max_tokens, stop=stop)
+    tree = Tree(world.prompt, config, seed=world.seed, max_tokens=world.max_tokens, stop=stop, **sampling)
     run = Run(tree, tree.root)
     backend = backend or backend_for(world)
     task: Task[Any, str] = Task(driven(verify_first(tree), world, delay), owner=1)
@@ -118,17 +125,22 @@ class Case:
     world: RandomWorld
     options: dict[str, Any]
     delay: int
+    sampling: dict[str, Any]
+    bias: LogitBias
 
     def run(self) -> Run:
         """The package's search."""
-        return run_package(
-            self.world, SearchConfig(strategy="verify-first", **self.options), delay=self.delay
-        )
+        config = SearchConfig(strategy="verify-first", **self.options)
+        return run_package(self.world, config, delay=self.delay, logit_bias=self.bias, **self.sampling)
 
     def reference(self) -> VerifyRun:
         """The reference's search."""
         options = {**self.options, "sentence_endings": tuple(self.options["sentence_endings"])}
-        return VerifyFirst(self.world, self.world.vocabulary, VerifyRules(**options)).run()
+        bias = np.array([dict(self.bias).get(token, 0) for token in range(len(self.world.vocabulary))])
+        biased = replace(
+            self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
+        )
+        return VerifyFirst(biased, self.world.vocabulary, VerifyRules(**options, **self.sampling)).run()
 
 
 @cache
@@ -156,11 +168,12 @@ def case(number: int) -> Case:
     # Where all tokens are equally probable, rounding decides.
     logits = rng.choice(("normal", "normal", "peaked", "flat", "impossible"))
     limit = 5 if number % 8 == 2 else rng.choice((7, 12, 17, 30))
-    return Case(
-        random_world(number, logits=logits, judge=judge, max_tokens=limit),
-        options,
-        rng.choice((0, 1, 1, 2, 5)),
-    )
+    world = random_world(number, logits=logits, judge=judge, max_tokens=limit)
+    delay = rng.choice((0, 1, 1, 2, 5))
+    sampling = {"temperature": rng.choice((0.0, 0.0, 0.7, 2.0)), "top_p": rng.choice((1.0, 0.6))}
+    biased = rng.sample(range(len(world.vocabulary)), rng.choice((0, 0, 1, 3)))
+    bias = tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased))
+    return Case(world, options, delay, sampling, bias)
 
 
 def differences(ours: Run, theirs: VerifyRun) -> list[str]:

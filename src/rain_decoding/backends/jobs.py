@@ -100,6 +100,7 @@ class TopTokensJob(OneRowJob):
         self.request, self.codec = request, codec
 
     def advance(self, logits: np.ndarray) -> None:
+        logits = sampling.biased(logits, self.request.logit_bias)
         probs = sampling.softmax(logits[0], self.request.temperature)
         self._value = [
             Candidate(self._token_set(token), probability)
@@ -145,6 +146,7 @@ class SampleJob:
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
+        logits = sampling.biased(logits, request.logit_bias)
         ids, probs = sampling.conditionals(logits, temperature=request.temperature, top_k=request.top_k)
         position = len(self.sets[self.open[0]])
         places = sampling.draw(probs, self.uniforms[self.open, position])
@@ -211,6 +213,7 @@ class DecodeJob:
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
+        logits = sampling.biased(logits, request.logit_bias)
         if self.stream is None:
             token = int(np.argmax(logits[0]))
         else:

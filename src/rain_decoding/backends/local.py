@@ -55,9 +55,18 @@ class LocalBackend:
             )
         if isinstance(request, HiddenStates) and not self.capabilities.hidden_states:
             raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        self._check_bias(request)
         handle = Handle(request, owner)
         self._jobs[handle] = make_job(request, self.codec, self.context_length)
         return handle
+
+    def _check_bias(self, request: BackendRequest) -> None:
+        size = self.engine.vocabulary_size
+        for token, _ in getattr(request, "logit_bias", ()):
+            if not 0 <= token < size:
+                raise InputError(
+                    f"logit_bias names token {token}", hint=f"{self.name} has the tokens 0 to {size - 1}"
+                )
 
     def cancel(self, handle: Handle) -> None:
         self._jobs.pop(handle, None)

@@ -9,12 +9,25 @@ import math
 
 import numpy as np
 
+from rain_decoding.types import LogitBias
+
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Float64 probabilities along the last axis."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    above = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # at a tiny temperature, all but the largest come to nothing
+        exponentials = np.exp(above / temperature)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def biased(logits: np.ndarray, bias: LogitBias) -> np.ndarray:
+    """Logits `[n, vocabulary]` with the bias added."""
+    if not bias:
+        return logits
+    ids, values = zip(*bias, strict=True)
+    logits = logits.copy()
+    logits[:, ids] += np.array(values, dtype=logits.dtype)
+    return logits
 
 
 def conditionals(

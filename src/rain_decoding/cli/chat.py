@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
@@ -30,6 +31,8 @@ def chat(
     settings: o.Setting = None,
     max_tokens: o.MaxTokens = None,
     seed: o.Seed = 0,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
     system: o.System = None,
     prompt_format: o.Format = "auto",
     embedding: o.EmbeddingName = "hashing",
@@ -50,7 +53,8 @@ def chat(
         device=device,
         dtype=dtype,
     )
-    talk = Conversation(setup, system=system, max_tokens=max_tokens, seed=seed)
+    request = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
+    talk = Conversation(setup, system, request)
     err.print(f"[dim]{escape(model)}, criterion {escape(setup.criterion.name)}. {HELP}[/]")
     while (line := _read_line()) is not None:
         try:
@@ -71,11 +75,10 @@ def _read_line() -> str | None:
 
 
 class Conversation:
-    """The turns so far and what answers them."""
+    """The turns so far and what answers them; `request` holds the options of every answer."""
 
-    def __init__(self, setup: o.Setup, *, system: str | None, max_tokens: int | None, seed: int):
-        self.setup, self.decoder = setup, setup.decoder
-        self.max_tokens, self.seed = max_tokens, seed
+    def __init__(self, setup: o.Setup, system: str | None, request: dict[str, Any]):
+        self.setup, self.decoder, self.request = setup, setup.decoder, request
         self.opening = [] if system is None else [Message("system", system)]
         self.messages = list(self.opening)
         self.last: Completion | None = None
@@ -102,7 +105,7 @@ class Conversation:
 
     def _answer(self, text: str) -> None:
         turns = [*self.messages, Message("user", text)]
-        stream = self.decoder.stream(turns, max_tokens=self.max_tokens, seed=self.seed, trace=True)
+        stream = self.decoder.stream(turns, trace=True, **self.request)
         self.last = show(stream)
         err.print(f"[dim]{cost_line(self.last)}[/]")
         if self.last.finish_reason == "cancelled":

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -30,12 +28,16 @@ def compare(
     system: o.System = None,
     prompt_format: o.Format = "auto",
     embedding: o.EmbeddingName = "hashing",
-    temperature: Annotated[float, typer.Option(help="Temperature of plain decoding; 0 is greedy.")] = 0.0,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
     json: o.Json = False,
 ) -> None:
-    """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion."""
+    """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion.
+
+    The paper's presets draw by temperatures of their own, whatever plain decoding's is.
+    """
     text = o.read_prompt(prompt)
     setup = o.set_up(
         model,
@@ -50,13 +52,15 @@ def compare(
     )
     request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
     messages = o.messages(text, system)
-    plain = PlainDecoder(setup.backend, temperature=temperature, prompt_format=setup.decoder.prompt_format)
+    sampling = {"temperature": temperature, "top_p": top_p}
+    plain = PlainDecoder(setup.backend, prompt_format=setup.decoder.prompt_format)
     with status("plain decoding"):
-        vanilla = plain.generate(messages, **request)
+        vanilla = plain.generate(messages, **request, **sampling)
         vanilla = replace(vanilla, score=setup.decoder.judge(messages, vanilla.text).score)
     setup.backend.clear()
     with status("RAIN"):
-        rain = setup.decoder.generate(messages, **request)
+        paper = setup.decoder.config.strategy == "paper"
+        rain = setup.decoder.generate(messages, **request, **({} if paper else sampling))
     if json:
         name = setup.criterion.name
         print_json(

@@ -33,6 +33,14 @@ Setting = Annotated[
 ]
 MaxTokens = Annotated[int | None, typer.Option(help="Tokens to generate at most.", show_default="256")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Temperature of plain decoding; 0 is greedy.", show_default="0"),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(help="Plain decoding draws from the tokens that hold this much.", show_default="1"),
+]
 StopStrings = Annotated[
     list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")
 ]

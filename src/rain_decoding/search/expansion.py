@@ -16,7 +16,9 @@ def expand(tree: Tree, node: Node) -> Requests:
     """Give a node its children: the most probable tokens, or the greedy token set and sampled ones."""
     config = tree.config
     if config.token_set_length(node.depth) == 1:
-        tokens = yield TopTokens(node.tokens, config.candidates, config.candidate_temperature, tree.stop)
+        tokens = yield TopTokens(
+            node.tokens, config.candidates, config.candidate_temperature, tree.stop, tree.logit_bias
+        )
         node.candidates = sorted(tokens, key=lambda candidate: candidate.token_set.tokens)
     else:
         node.candidates = yield from propose(tree, node, config.candidates)
@@ -48,6 +50,7 @@ def propose(tree: Tree, node: Node, count: int) -> Requests:
             top_k=config.top_k,
             temperature=config.candidate_temperature,
             stop=tree.stop,
+            logit_bias=tree.logit_bias,
         )
         node.draws += draws
         if greedy is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
 
 from rain_decoding.search.expansion import Requests
@@ -34,7 +34,11 @@ class Proposal:
 
 def plain_sentence(tree: Tree, node: Node) -> Requests:
     """Plain decoding's next sentence after a node, a `Sentence`."""
-    return (yield from _complete(Proposal(node, (), 0.0, _decode(tree, node, ()))))
+    decode = _decode(tree, node, ())
+    if tree.temperature:
+        seed = tree.seed_for(node, "plain")
+        decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=0, top_p=tree.top_p)
+    return (yield from _complete(Proposal(node, (), 0.0, decode)))
 
 
 def alternative(proposal: Proposal, seen: set[Tokens]) -> Requests:
@@ -52,7 +56,9 @@ def openings(tree: Tree, node: Node, count: int) -> Requests:
     if node.candidates:
         return []
     taken = {child.token_set.tokens[0] for child in node.children}
-    node.candidates = yield TopTokens(node.tokens, count + len(taken), stop=tree.stop)
+    node.candidates = yield TopTokens(
+        node.tokens, count + len(taken), stop=tree.stop, logit_bias=tree.logit_bias
+    )
     least = LEAST_SHARE * node.candidates[0].probability
     others = [
         candidate
@@ -90,6 +96,7 @@ def _decode(tree: Tree, node: Node, opening: Tokens, seed: int | None = None) ->
         endings=config.sentence_endings,
         min_tokens=max(0, shortest - len(opening)),
         stop=tree.stop,
+        logit_bias=tree.logit_bias,
     )
 
 

@@ -74,6 +74,7 @@ def _roll_out(tree: Tree, leaf: Node) -> Requests:
         temperature=config.rollout_temperature,
         endings=config.rollout_endings,
         stop=tree.stop,
+        logit_bias=tree.logit_bias,
     )
     tokens: Tokens = rollout.tokens
     tree.record("rollout", node=leaf.id, tokens=list(tokens))

@@ -10,7 +10,7 @@ import numpy as np
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.randomness import derive_seed
-from rain_decoding.types import Candidate, Judgement, Stop, Tokens, TokenSet
+from rain_decoding.types import Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
 
 Recorder = Callable[[dict[str, Any]], None]
 """Receives trace events (see `rain_decoding.trace`)."""
@@ -56,7 +56,8 @@ class Node:
 class Tree:
     """A search tree for one prompt, with what its rules need to know.
 
-    `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished.
+    `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished. Plain decoding
+    draws at `temperature` (0: greedily) and `top_p`; `logit_bias` holds for all that is generated.
     """
 
     def __init__(
@@ -67,12 +68,16 @@ class Tree:
         seed: int,
         max_tokens: int,
         stop: Stop,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        logit_bias: LogitBias = (),
         record: Recorder | None = None,
     ):
         self.config = config
         self.seed = seed
         self.limit = len(prompt) + max_tokens
         self.stop = stop
+        self.temperature, self.top_p, self.logit_bias = temperature, top_p, logit_bias
         self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
         self.simulations = 0
         self.rewinds = 0

@@ -41,7 +41,8 @@ def widen(tree: Tree, node: Node) -> Requests:
 def _next_token(tree: Tree, node: Node) -> Requests:
     """The next most probable token, its probability normalised over the k + 1 most probable ones."""
     count = len(node.children) + 1
-    tokens: list[Candidate] = yield TopTokens(node.tokens, count, stop=tree.stop)
+    request = TopTokens(node.tokens, count, stop=tree.stop, logit_bias=tree.logit_bias)
+    tokens: list[Candidate] = yield request
     known = _children(node)
     total = sum(candidate.probability for candidate in tokens)
     return next(
