@@ -16,7 +16,7 @@ from rain_decoding.rain import RainSession, ThinkingSession
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
-from rain_decoding.self_evaluation.evaluator import Evaluator, load_evaluator
+from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator, load_evaluator
 from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
@@ -46,7 +46,7 @@ class Stream(Iterator[Commit]):
 
     def _finish(self) -> None:
         if self.completion is None:
-            self.completion = _collect(self._session)
+            self.completion = self._session.collect()
 
     def close(self) -> None:
         """Stop; what was committed so far becomes the completion, with finish_reason "cancelled"."""
@@ -79,6 +79,13 @@ class Decoder:
     def _open(self, prompt: PromptLike, options: Options) -> Session:
         raise NotImplementedError
 
+    def open(self, prompt: PromptLike, **options: Any) -> Session:
+        """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
+
+        Raises what `generate` raises for bad input.
+        """
+        return self._open(prompt, _options(options))
+
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer a text or a list of chat messages; `options` are those of `Options`.
 
@@ -93,7 +100,7 @@ class Decoder:
 
     def stream(self, prompt: PromptLike, **options: Any) -> Stream:
         """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
-        return Stream(self, self._open(prompt, _options(options)))
+        return Stream(self, self.open(prompt, **options))
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
         """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
@@ -123,7 +130,7 @@ class Decoder:
                 for task in [task for task in running if task.done]:
                     index, session = running.pop(task)
                     try:
-                        completion = _collect(session)
+                        completion = session.collect()
                     except RainError as error:
                         error.add_note(f"This was prompt {index} of the batch.")
                         raise
@@ -134,15 +141,6 @@ class Decoder:
             for task, (_, session) in running.items():
                 scheduler.cancel(task)
                 session.backend.finish(session.owner)
-
-
-def _collect(session: Session) -> Completion:
-    """The result of a session that ended; its memory goes back. Raises what ended it."""
-    task = session.task
-    session.backend.finish(session.owner, () if task.error else session.kept_sequences())
-    if task.error is not None:
-        raise task.error
-    return task.result or session.completion("cancelled")
 
 
 def _options(options: Mapping[str, Any]) -> Options:
@@ -208,6 +206,7 @@ class RainDecoder(Decoder):
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
         parse_embedding(embedding)
+        self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
@@ -216,6 +215,18 @@ class RainDecoder(Decoder):
         other = copy(self)
         other.evaluator = self._evaluator(criterion)
         return other
+
+    def with_config(self, config: SearchConfig) -> RainDecoder:
+        """A decoder with the same judge that searches by `config`."""
+        judge = self.evaluator
+        return RainDecoder(
+            self.backend,
+            judge.criterion if isinstance(judge, SelfEvaluator) else judge,
+            config,
+            embedding=self.embedding,
+            prompt_format=self.prompt_format,
+            thinking=self.thinking,
+        )
 
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
