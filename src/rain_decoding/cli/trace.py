@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rain_decoding.cli.output import out
 from rain_decoding.errors import InputError
+from rain_decoding.server.trace_page import write_trace_page
 from rain_decoding.trace import BROKEN, TracedNode, read_trace, replay
-from rain_decoding.trace_page import write_trace_page
 
 HEADING = "   Q     U     p       n      v"
 BLANK = " " * len(HEADING)

@@ -141,11 +141,10 @@ export class TreeDrawing {
   }
 
   #select(id) {
+    this.onSelect(this.boxes.get(id).entry.node);
     this.selected = id;
-    const { node } = this.boxes.get(id).entry;
     this.show(this.replay);
     this.#reveal("auto");
-    this.onSelect(node);
   }
 
   #clicked(event) {

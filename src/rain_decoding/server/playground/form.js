@@ -18,7 +18,7 @@ export class PromptForm {
     this.config = config;
     const { presets, criteria, defaults } = config;
     const criterion = byId("criterion");
-    fill(byId("preset"), names(presets), defaults.preset, this.#may("preset"));
+    fill(byId("preset"), presets, defaults.preset, this.#may("preset"));
     fill(criterion, criteria, defaults.criterion, this.#may("criterion"));
     if (this.#may("principle")) {
       criterion.append(element("option", { value: OWN, text: "my own principle …" }));
@@ -90,15 +90,8 @@ export class PromptForm {
   }
 }
 
-function names(values) {
-  return Object.fromEntries(values.map((value) => [value, ""]));
-}
-
-// Options from names and what they mean.
 function fill(select, values, chosen, enabled) {
-  const options = Object.entries(values).map(([value, title]) =>
-    element("option", { value, text: value, title }),
-  );
+  const options = values.map((value) => element("option", { value, text: value }));
   select.replaceChildren(...options);
   select.value = chosen;
   select.disabled = !enabled;

@@ -140,7 +140,7 @@ function report(errors) {
 
 function askForKey(error) {
   if (!(error instanceof RequestError) || error.status !== 401) return;
-  byId("key-field").hidden = false;
+  byId("key-form").hidden = false;
   byId("key").focus();
 }
 
@@ -152,16 +152,22 @@ async function start() {
   byId("download").addEventListener("click", () => download(panel.events, "search.jsonl"));
   const embedded = byId("embedded-trace");
   if (embedded) return openTrace(readTrace(embedded.textContent));
-  byId("form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    run();
-  });
+  onSubmit("form", run);
+  onSubmit("key-form", connect);
   await connect();
+}
+
+function onSubmit(name, act) {
+  byId(name).addEventListener("submit", (event) => {
+    event.preventDefault();
+    act();
+  });
 }
 
 async function connect() {
   try {
     form.offer(await fetchConfig(byId("key").value));
+    byId("key-form").hidden = true;
     fail("");
   } catch (error) {
     askForKey(error);
@@ -169,5 +175,4 @@ async function connect() {
   }
 }
 
-byId("key").addEventListener("change", connect);
 start();

@@ -64,7 +64,6 @@ export class SearchPanel {
   // What the reader selects stays in view: the search waits.
   #look(node) {
     if (this.player.playing) this.player.pause();
-    this.drawing.selected = `node-${node.id}`;
     showNode(byId("inspector"), node);
   }
 

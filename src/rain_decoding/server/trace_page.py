@@ -12,7 +12,7 @@ from typing import Any
 
 from rain_decoding.errors import InputError
 
-PLAYGROUND = Path(__file__).parent / "server" / "playground"
+PLAYGROUND = Path(__file__).with_name("playground")
 
 STYLE_LINK = '<link rel="stylesheet" href="/playground/style.css">'
 SCRIPT_LINK = '<script type="module" src="/playground/page.js"></script>'
