@@ -67,3 +67,5 @@ class Exchange:
                     yield index, news
                 case Progress():
                     yield index, news
+
+

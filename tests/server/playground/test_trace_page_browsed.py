@@ -144,6 +144,40 @@ def test_a_text_cannot_break_out(browser: Browser, verified: Events, tmp_path: P
     assert browser.all("img") == [] and browser.complaints() == []
 
 
+FAINT_TEXTS = """
+const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+const luminance = (colour) => {
+  const linear = channels(colour).slice(0, 3).map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+};
+const opaque = (colour) => colour.startsWith("rgb(");
+const background = (at) => {
+  while (!opaque(getComputedStyle(at).backgroundColor)) at = at.parentElement;
+  return getComputedStyle(at).backgroundColor;
+};
+const shown = [...document.querySelectorAll("body *")].filter((at) => at.checkVisibility() &&
+  [...at.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()));
+const ratios = shown.map((at) => {
+  const [a, b] = [getComputedStyle(at).color, background(at)].map(luminance);
+  return [at.textContent, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+});
+return [ratios.length, ratios.filter(([, ratio]) => ratio < 4.5)];
+"""
+"""Texts with less contrast than WCAG's level AA asks for, and how many were looked at."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_have_enough_contrast(opened: Browser, verified: Events, scheme: str) -> None:
+    opened.emulate(prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    for position in (positions(verified, "rewind")[0], len(verified)):
+        opened.seek(position)
+        looked_at, faint = opened.driver.execute_script(FAINT_TEXTS)
+        assert looked_at > 30 and faint == []
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_screen(opened: Browser, width: int, scheme: str) -> None:
