@@ -62,10 +62,11 @@ def download(browser: Browser, folder: Path) -> Path:
 
 
 def run(browser: Browser) -> None:
-    """Run the prompt, to the end of both answers."""
+    """Run the prompt, to the end of both answers and of the replay that keeps up with them."""
     browser.id("run").click()
     browser.until(lambda: browser.id("status").get_attribute("textContent").startswith("Finished"))
     browser.until(lambda: browser.id("download").is_enabled())
+    browser.until(lambda: browser.id("play").text == "Play")
 
 
 def test_a_prompt_streams_on_both_sides_and_its_trace_goes_out_and_in(

@@ -13,7 +13,7 @@ const BEATS = {
   commit: 700,
   end: 0,
 }; // milliseconds that an event stays, at speed 1
-const KEEP_UP = 1500; // milliseconds in which what a running search did is shown
+const KEEP_UP = 1500; // milliseconds divided among the events that a running search is ahead
 
 export class Player {
   // `onChange()` hears of every new position, and of playing and pausing.
