@@ -57,7 +57,7 @@ def download(browser: Browser, folder: Path) -> Path:
     browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behavior)
     browser.id("download").click()
     trace = folder / "search.jsonl"
-    browser.until(trace.exists)
+    browser.until(lambda: trace.exists() and trace.stat().st_size)  # first the browser makes an empty one
     return trace
 
 
