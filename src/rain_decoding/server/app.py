@@ -57,7 +57,7 @@ def create_app(
     worker = Worker(
         backend,
         max_concurrent=config.max_concurrent,
-        max_queue=config.max_queue,
+        room=config.room,
         stuck_seconds=config.stuck_seconds,
         observer=metrics,
     )

@@ -26,7 +26,7 @@ class ServerConfig:
     max_queue: int = 64
     """Answers that may wait behind them, >= 0; beyond, 429."""
     max_choices: int = 8
-    """`n` of a request (times its prompts), >= 1."""
+    """Answers of one request (`n` times its prompts), >= 1; never more than there is room for."""
     max_tokens: int | None = None
     """Ceiling of a request's `max_tokens`, and its default."""
     max_seconds: float | None = 300.0
@@ -63,12 +63,11 @@ class ServerConfig:
             low = least.get(field.name, 1 if isinstance(value, int) else 1e-3)
             if value < low:
                 raise ConfigError(f"{field.name} = {value!r}", hint=f"at least {low}")
-        if self.max_choices > self.max_concurrent + self.max_queue:
-            raise ConfigError(
-                f"max_choices = {self.max_choices} never fits into max_concurrent + max_queue = "
-                f"{self.max_concurrent + self.max_queue}",
-                hint="raise max_queue",
-            )
+
+    @property
+    def room(self) -> int:
+        """Answers that may run and wait."""
+        return self.max_concurrent + self.max_queue
 
 
 def read_api_keys(path: Path) -> tuple[str, ...]:

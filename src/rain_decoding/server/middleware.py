@@ -77,12 +77,12 @@ class Keys:
 
     def __init__(self, app: ASGIApp, keys: tuple[str, ...]):
         self.app = app
-        self.digests = [_digest(key) for key in keys]
+        self.digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.digests and scope["path"].startswith("/v1"):
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            digest = _digest(key.strip())
+            digest = hashlib.sha256(key.strip().encode("latin-1")).digest()  # as headers are decoded
             # All are compared, so that the time tells nothing.
             known = [hmac.compare_digest(digest, other) for other in self.digests]
             if scheme.lower() != "bearer" or not any(known):
@@ -91,10 +91,6 @@ class Keys:
                 return
             scope["state"]["key"] = digest.hex()
         await self.app(scope, receive, send)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 class BodyLimit:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 LONGEST_PRINCIPLE = 1000
 """Characters."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair stands alone") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
 
 
 class Body(BaseModel):
@@ -20,14 +31,14 @@ class Body(BaseModel):
 
 class TextPart(Body):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Body):
     """One turn. `developer` is read as `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
     name: str | None = None
     refusal: None = None
 
@@ -45,7 +56,7 @@ class RainOptions(Body):
     """What a request may ask of the search, where the operator allows it."""
 
     criterion: str | None = None
-    principle: str | None = Field(None, max_length=LONGEST_PRINCIPLE)
+    principle: Text | None = Field(None, max_length=LONGEST_PRINCIPLE)
     preset: str | None = None
     threshold: Number | None = Field(None, ge=-1, le=1)
     max_seconds: Number | None = Field(None, gt=0)
@@ -192,7 +203,7 @@ class CompletionBody(GenerationBody):
         "suffix": ("",),
     }
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1)]
     best_of: SkipJsonSchema[Any] = None
     echo: SkipJsonSchema[Any] = None
     logprobs: SkipJsonSchema[Any] = None
