@@ -92,7 +92,11 @@ def test_a_large_head(running: Running) -> None:
 
 def test_other_paths_and_methods_are_errors_in_the_same_shape(running: Running) -> None:
     with running.http() as http:
-        for method, path, status in (("GET", "/v1/none", 404), ("GET", "/v1/completions", 405), ("GET", "/v1/models/x", 404)):
+        for method, path, status in (
+            ("GET", "/v1/none", 404),
+            ("GET", "/v1/completions", 405),
+            ("GET", "/v1/models/x", 404),
+        ):
             response = http.request(method, path)
             assert response.status_code == status
             assert set(response.json()["error"]) == {"message", "type", "param", "code"}
@@ -133,14 +137,19 @@ def test_alignment_is_the_operators_unless_allowed_by_name(running: Running, per
 
 
 def test_keys() -> None:
-    with serving(api_keys=("first", "sécond"), client_may=frozenset({"trace"})) as running, running.http() as http:
+    with (
+        serving(api_keys=("first", "sécond"), client_may=frozenset({"trace"})) as running,
+        running.http() as http,
+    ):
         assert [http.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
         for headers in ({}, {"authorization": "Bearer"}, {"authorization": "Basic first"}):
             response = http.get("/v1/models", headers=headers)
             assert response.status_code == 401 and response.json()["error"]["code"] == "invalid_api_key"
         with pytest.raises(openai.AuthenticationError):
             running.client("wrong").models.list()
-        answer: Any = running.client("first").chat.completions.create(**BODY, extra_body={"rain": {"trace": True}})
+        answer: Any = running.client("first").chat.completions.create(
+            **BODY, extra_body={"rain": {"trace": True}}
+        )
         trace = f"/v1/rain/traces/{answer.rain['trace_id']}"
         # A trace is for the key that asked for it.
         assert http.get(trace, headers={"authorization": "Bearer first"}).status_code == 200

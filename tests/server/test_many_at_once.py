@@ -95,7 +95,10 @@ def test_text_is_sent_as_soon_as_it_is_judged(backend: GatedBackend) -> None:
         chunks = ask(running, stream=True)
         pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
         assert pieces == alone and len(pieces) > 1
-    with serving(backend, keep_alive_seconds=0.05, client_may=frozenset({"plain"})) as running, running.http() as http:
+    with (
+        serving(backend, keep_alive_seconds=0.05, client_may=frozenset({"plain"})) as running,
+        running.http() as http,
+    ):
         backend.gate.clear()
         body = {**BODY, "stream": True}
         with http.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -115,7 +118,7 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
         with background(running, 1) as outcomes:
             running.settle(1)
             body = json.dumps({**BODY, "stream": stream}).encode()
-            head = f"POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-type: application/json\n"
+            head = "POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-type: application/json\n"
             leaving = running.connect(head + f"content-length: {len(body)}\n\n", body)
             running.settle(2)
             assert running.service is not None
@@ -156,9 +159,9 @@ def test_what_was_left_is_given_back(demo: LocalBackend) -> None:
     assert demo._jobs == {}
     assert demo.counters.kv_slots <= engine.prefix_cache_slots + engine._trie.held[PIN]
     alone = [RainDecoder(demo).generate(prompt, seed=seed, temperature=1.0).text for seed in range(6)]
-    assert [text if seed % 2 == 0 else text and alone[seed].startswith(text) for seed, text in enumerate(texts)] == [
-        alone[seed] if seed % 2 == 0 else True for seed in range(6)
-    ]
+    assert [
+        text if seed % 2 == 0 else text and alone[seed].startswith(text) for seed, text in enumerate(texts)
+    ] == [alone[seed] if seed % 2 == 0 else True for seed in range(6)]
 
 
 def test_a_backend_that_raises_fails_those_concerned_and_no_other(backend: GatedBackend) -> None:

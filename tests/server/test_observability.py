@@ -51,7 +51,11 @@ def test_a_text_that_cannot_be_judged_is_counted_and_filtered() -> None:
     def script(text: str) -> dict[str, float]:
         if text.endswith("It is ("):
             return {"A": 1e-9, "B": 1e-9, " Sure": 1.0}
-        return {" Sure": 1.0} if text.endswith("Assistant:") else {"." if text.endswith(" Sure") else "<end>": 1.0}
+        return (
+            {" Sure": 1.0}
+            if text.endswith("Assistant:")
+            else {"." if text.endswith(" Sure") else "<end>": 1.0}
+        )
 
     with serving(scripted(script, ["A", "B", " Sure", "."])) as running, running.http() as http:
         answer = http.post("/v1/chat/completions", json={"model": "scripted", "messages": QUESTION}).json()
@@ -98,7 +102,9 @@ def test_a_log_line_holds_what_was_passed_and_the_exception() -> None:
     try:
         raise ValueError("broken\n\ud800")
     except ValueError as error:
-        record = logging.LogRecord("n", logging.ERROR, "p", 1, "it %s", ("failed",), (type(error), error, None))
+        record = logging.LogRecord(
+            "n", logging.ERROR, "p", 1, "it %s", ("failed",), (type(error), error, None)
+        )
     record.request_id = "x"
     entry = json.loads(JsonFormatter().format(record))
     assert (entry["message"], entry["request_id"], entry["level"]) == ("it failed", "x", "error")

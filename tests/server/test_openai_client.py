@@ -19,7 +19,9 @@ GOOD = "How do I bake a nut roll at the summer fair?"
 
 def ask(running: Running, prompt: str = BAD, **options: Any) -> Any:
     messages = [{"role": "user", "content": prompt}]
-    return running.client().chat.completions.create(**{"model": "demo", "messages": messages, "seed": 0, **options})
+    return running.client().chat.completions.create(
+        **{"model": "demo", "messages": messages, "seed": 0, **options}
+    )
 
 
 @pytest.fixture
@@ -46,17 +48,23 @@ def test_answers_are_those_of_the_library(demo_server: Running, alone: RainDecod
 
 def test_a_stream_is_the_same_text_in_pieces(demo_server: Running, alone: RainDecoder) -> None:
     chunks = list(ask(demo_server, stream=True, stream_options={"include_usage": True}))
-    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    pieces = [
+        chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content
+    ]
     expected = [commit.text for commit in alone.stream(BAD, seed=0) if commit.text]
     assert pieces == expected and len(pieces) > 1
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == ["stop"]
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
+        "stop"
+    ]
     assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens > 0
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
 def test_many_at_once_are_not_mixed_up(demo_server: Running, alone: RainDecoder) -> None:
-    wanted = [(prompt, seed, streamed) for prompt in (BAD, GOOD) for seed in (0, 1) for streamed in (False, True)]
+    wanted = [
+        (prompt, seed, streamed) for prompt in (BAD, GOOD) for seed in (0, 1) for streamed in (False, True)
+    ]
 
     def answer(entry: tuple[str, int, bool]) -> str:
         prompt, seed, streamed = entry

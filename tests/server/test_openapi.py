@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import status_code_conformance
-from server.running import PATIENCE, serving
+from server.running import PATIENCE, Running, serving
 
 from rain_decoding.server.config import PERMISSIONS
 
@@ -27,7 +27,10 @@ def test_no_request_makes_it_fail(running: Running) -> None:
     with running.http() as http:
         schema = schemathesis.openapi.from_dict(http.get("/openapi.json").json())
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert {operation.label for operation in operations} >= {"POST /v1/chat/completions", "POST /v1/completions"}
+    assert {operation.label for operation in operations} >= {
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+    }
     statuses = Counter(status for operation in operations for status in tried(operation, running.url))
     assert statuses[200] > 10 and statuses[400] > 10
 

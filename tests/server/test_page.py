@@ -56,7 +56,9 @@ def test_the_page_and_its_files(folder: Path) -> None:
     assert file.text == "let a" and "javascript" in file.headers["content-type"]
 
 
-@pytest.mark.parametrize("path", ["/playground/../secret", "/playground/%2e%2e/secret", "/playground//etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/playground/../secret", "/playground/%2e%2e/secret", "/playground//etc/passwd"]
+)
 def test_nothing_else_is_served(folder: Path, path: str) -> None:
     assert get(folder, path).status_code in (404, 500)
     assert "secret" not in get(folder, path).text

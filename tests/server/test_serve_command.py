@@ -48,7 +48,9 @@ def model(script: Path) -> list[str | Path]:
     return ["serve", "--model", f"scripted:{script / 'model.toml'}", "--criterion", script / "kind.toml"]
 
 
-def test_it_listens_at_the_loopback_and_allows_nothing(rain: Rain, served: Served, model: list[str | Path]) -> None:
+def test_it_listens_at_the_loopback_and_allows_nothing(
+    rain: Rain, served: Served, model: list[str | Path]
+) -> None:
     result = rain(*model)
     assert (result.code, result.err) == (0, "")
     assert (served.host, served.port) == ("127.0.0.1", 8000)
@@ -88,7 +90,9 @@ def test_unknown_permissions_and_missing_keys_are_wrong_usage(
     assert rain(*model, "--api-key-file", tmp_path / "none").code == 2
 
 
-def test_warnings_where_others_can_reach_it(rain: Rain, served: Served, model: list[str | Path], tmp_path: Path) -> None:
+def test_warnings_where_others_can_reach_it(
+    rain: Rain, served: Served, model: list[str | Path], tmp_path: Path
+) -> None:
     result = rain(*model, "--host", "0.0.0.0", "--open")
     assert "without --api-key-file" in result.err and "clients at 0.0.0.0 decide" in result.err
     keys = tmp_path / "keys"

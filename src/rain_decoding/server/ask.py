@@ -64,7 +64,9 @@ class Desk:
             return lambda: self._open(way, prompt, {**request, "seed": seed})
 
         return [
-            Ask(first + number, opening(prompt, first + number)) for prompt in prompts for number in range(body.n)
+            Ask(first + number, opening(prompt, first + number))
+            for prompt in prompts
+            for number in range(body.n)
         ]
 
     def _open(self, way: Way, prompt: object, options: dict[str, object]) -> Session:

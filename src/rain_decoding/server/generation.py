@@ -25,7 +25,9 @@ CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer."""
 
 
-async def generate(service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape) -> Response:
+async def generate(
+    service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape
+) -> Response:
     """Answer a request. Raises `ApiError`."""
     asks = service.desk.asks(body)
     service.note_prompt(request, body)

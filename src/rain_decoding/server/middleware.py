@@ -40,7 +40,8 @@ class RequestRecord:
         asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if SANE_ID.fullmatch(asked) else uuid.uuid4().hex
         facts: dict[str, Any] = {"request_id": request_id, "status": 0}
-        state = {"request_id": request_id, "started": time.perf_counter(), "facts": facts, "key": ""}
+        started = time.perf_counter()
+        state = {"request_id": request_id, "started": started, "facts": facts, "key": ""}
         scope.setdefault("state", {}).update(state)
 
         async def recorded(message: Message) -> None:
@@ -57,7 +58,7 @@ class RequestRecord:
                 if not facts["status"]:
                     await translated(error).response()(scope, receive, recorded)
             finally:
-                self._record(scope, facts, time.perf_counter() - state["started"])
+                self._record(scope, facts, time.perf_counter() - started)
 
     def _record(self, scope: Scope, facts: dict[str, Any], seconds: float) -> None:
         # Other paths are one label: a client must not make new ones.

@@ -56,11 +56,11 @@ class RainOptions(Body):
     """What a request may ask of the search, where the operator allows it."""
 
     criterion: str | None = None
-    principle: Text | None = Field(None, max_length=LONGEST_PRINCIPLE)
+    principle: Text | None = Field(default=None, max_length=LONGEST_PRINCIPLE)
     preset: str | None = None
-    threshold: Number | None = Field(None, ge=-1, le=1)
-    max_seconds: Number | None = Field(None, gt=0)
-    max_search_tokens: int | None = Field(None, ge=1)
+    threshold: Number | None = Field(default=None, ge=-1, le=1)
+    max_seconds: Number | None = Field(default=None, gt=0)
+    max_search_tokens: int | None = Field(default=None, ge=1)
     trace: bool = False
 
     @model_validator(mode="after")
@@ -88,12 +88,12 @@ class GenerationBody(Body):
     model: str
     n: int = Field(1, ge=1, le=128)
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: int | None = Field(None, ge=1, le=2**31)
-    temperature: Number | None = Field(None, ge=0, le=2)
-    top_p: Number | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = Field(
-        None, max_length=1024
+        default=None, max_length=1024
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -155,7 +155,7 @@ class ChatBody(GenerationBody):
     }
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31)
     parallel_tool_calls: bool | None = None
     logprobs: SkipJsonSchema[Any] = None
     top_logprobs: SkipJsonSchema[Any] = None
