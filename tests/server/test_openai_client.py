@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -206,6 +208,16 @@ def test_neutral_values_and_labels_are_taken(demo_server: Running) -> None:
         metadata={"a": "b"},
     )
     assert answer.choices[0].message.content
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_what_the_pages_show_runs(
+    demo_server: Running, capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "OpenAI" in block)
+    exec(compile(example.replace("http://127.0.0.1:8000", demo_server.url), page, "exec"), {})
+    assert "nut roll" in capsys.readouterr().out
 
 
 def test_models(demo_server: Running) -> None:

@@ -173,9 +173,9 @@ class ChatBody(GenerationBody):
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatBody:
-        if None not in (self.max_tokens, self.max_completion_tokens):
-            if self.max_tokens != self.max_completion_tokens:
-                raise ValueError("max_tokens and max_completion_tokens differ")
+        given = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(given) > 1:
+            raise ValueError("max_tokens and max_completion_tokens differ")
         return self
 
     @property
