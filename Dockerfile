@@ -13,4 +13,3 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 ENTRYPOINT ["rain", "serve", "--host", "0.0.0.0"]
-CMD ["--model", "demo"]

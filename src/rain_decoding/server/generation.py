@@ -113,10 +113,11 @@ class Answer:
         return usage_object(lengths, self.completions.values())
 
     def note_usage(self) -> None:
-        """What the log and the span say about the request."""
+        """What the log and the span say about the request: nothing that the client wrote."""
+        private = {"choices", "warnings", *(["criterion"] if self.body.rain.principle else [])}
         self.request.state.facts |= {
             **{name: value for name, value in self.usage.items() if name != "total_tokens"},
-            **{f"rain_{name}": value for name, value in self.summary.items() if name != "choices"},
+            **{f"rain_{name}": value for name, value in self.summary.items() if name not in private},
         }
 
     @property

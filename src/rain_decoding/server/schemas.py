@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -115,7 +116,7 @@ class GenerationBody(Body):
         for name, neutral in self.honoured_if.items():
             value = getattr(self, name, None)
             if value is not None and value not in neutral:
-                raise ValueError(f"{name} = {value!r} is not supported")
+                raise ValueError(f"{name} = {shorten(value)} is not supported")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed with stream = true")
         for token in self.logit_bias or ():
