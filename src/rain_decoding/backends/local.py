@@ -11,7 +11,14 @@ import numpy as np
 
 from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply
 from rain_decoding.backends.jobs import Job, make_job
-from rain_decoding.errors import CapacityError, ContextLengthError, InputError, NumericalError, RainError, UnsupportedError
+from rain_decoding.errors import (
+    CapacityError,
+    ContextLengthError,
+    InputError,
+    NumericalError,
+    RainError,
+    UnsupportedError,
+)
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
 
 CRITERIA_FOLDER = "rain_criteria"

@@ -36,7 +36,8 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
     chosen = {key.replace("-", "_"): value for key, value in settings.items()}
     if unknown := sorted(chosen.keys() - names.keys()):
         raise ConfigError(
-            f"--config {file} holds unknown options: {', '.join(unknown)}", hint=f"options: {', '.join(names)}"
+            f"--config {file} holds unknown options: {', '.join(unknown)}",
+            hint=f"options: {', '.join(names)}",
         )
     context.default_map = {names[key]: value for key, value in chosen.items()}
     return file
@@ -45,7 +46,9 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
 Config = Annotated[
     Path | None,
     typer.Option(
-        is_eager=True, callback=_read_config, help="TOML file with any of these options; the command line wins."
+        is_eager=True,
+        callback=_read_config,
+        help="TOML file with any of these options; the command line wins.",
     ),
 ]
 ApiKeyFile = Annotated[Path | None, typer.Option(help="File of keys that clients need, one a line.")]
@@ -89,7 +92,9 @@ def serve(
     dtype: o.Dtype = None,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8000,
-    served_name: Annotated[str, typer.Option(help="The model's name for clients.", show_default="--model")] = "",
+    served_name: Annotated[
+        str, typer.Option(help="The model's name for clients.", show_default="--model")
+    ] = "",
     api_key_file: ApiKeyFile = None,
     client_may: ClientMay = "",
     open_to_clients: Open = False,

@@ -35,7 +35,8 @@ from rain_decoding.version import __version__
 log = logging.getLogger(__name__)
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": "An error in OpenAI's shape"} for status in (400, 401, 403, 404, 408, 413, 429, 503)
+    status: {"description": "An error in OpenAI's shape"}
+    for status in (400, 401, 403, 404, 408, 413, 429, 503)
 }
 
 
@@ -57,7 +58,7 @@ def create_app(
     worker = Worker(
         backend,
         max_concurrent=config.max_concurrent,
-        max_queue=config.max_queue,
+        room=config.room,
         stuck_seconds=config.stuck_seconds,
         observer=metrics,
     )
@@ -106,7 +107,9 @@ async def _watch(worker: Worker) -> None:
     """Fail whoever waits for a backend that hangs."""
     while True:
         await asyncio.sleep(min(1.0, worker.stuck_seconds / 4))
-        if worker.stuck and (failed := worker.fail_all(unavailable("the model does not respond", "backend_stuck"))):
+        if worker.stuck and (
+            failed := worker.fail_all(unavailable("the model does not respond", "backend_stuck"))
+        ):
             log.error("the model does not respond", extra={"requests": [job.request_id for job in failed]})
 
 
@@ -196,7 +199,9 @@ def _add_errors(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             return ApiError(400, f"the body is no valid JSON: {message}", code="invalid_json").response()
         word = message.split(" ", 1)[0]
-        named = field or (word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None)
+        named = field or (
+            word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None
+        )
         return ApiError(400, f"{field}: {message}" if field else message, param=named).response()
 
     @app.exception_handler(HTTPException)

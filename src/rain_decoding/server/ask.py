@@ -46,10 +46,9 @@ class Desk:
         self._check_size(body)
         way = self._way(body)
         prompts = body.prompts
-        if len(prompts) * body.n > self.config.max_choices:
-            raise ApiError(
-                400, f"{len(prompts) * body.n} answers asked for, at most {self.config.max_choices}", param="n"
-            )
+        count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
+        if count > most:
+            raise ApiError(400, f"{count} answers asked for, at most {most} are allowed", param="n")
         first = secrets.randbelow(2**31) if body.seed is None else body.seed
         limits = self._limits(body)
         request = {
@@ -65,7 +64,9 @@ class Desk:
             return lambda: self._open(way, prompt, {**request, "seed": seed})
 
         return [
-            Ask(first + number, opening(prompt, first + number)) for prompt in prompts for number in range(body.n)
+            Ask(first + number, opening(prompt, first + number))
+            for prompt in prompts
+            for number in range(body.n)
         ]
 
     def _open(self, way: Way, prompt: object, options: dict[str, object]) -> Session:

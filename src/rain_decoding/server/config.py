@@ -26,7 +26,7 @@ class ServerConfig:
     max_queue: int = 64
     """Answers that may wait behind them, >= 0; beyond, 429."""
     max_choices: int = 8
-    """`n` of a request (times its prompts), >= 1."""
+    """Answers of one request (`n` times its prompts), >= 1; never more than there is room for."""
     max_tokens: int | None = None
     """Ceiling of a request's `max_tokens`, and its default."""
     max_seconds: float | None = 300.0
@@ -63,12 +63,11 @@ class ServerConfig:
             low = least.get(field.name, 1 if isinstance(value, int) else 1e-3)
             if value < low:
                 raise ConfigError(f"{field.name} = {value!r}", hint=f"at least {low}")
-        if self.max_choices > self.max_concurrent + self.max_queue:
-            raise ConfigError(
-                f"max_choices = {self.max_choices} never fits into max_concurrent + max_queue = "
-                f"{self.max_concurrent + self.max_queue}",
-                hint="raise max_queue",
-            )
+
+    @property
+    def room(self) -> int:
+        """Answers that may run and wait."""
+        return self.max_concurrent + self.max_queue
 
 
 def read_api_keys(path: Path) -> tuple[str, ...]:
@@ -76,7 +75,9 @@ def read_api_keys(path: Path) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the API keys cannot be read: {error}", hint="a text file, one key a line") from error
+        raise ConfigError(
+            f"the API keys cannot be read: {error}", hint="a text file, one key a line"
+        ) from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
         raise ConfigError(f"{path} holds no API key", hint="one key a line")

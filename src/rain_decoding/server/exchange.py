@@ -67,5 +67,3 @@ class Exchange:
                     yield index, news
                 case Progress():
                     yield index, news
-
-

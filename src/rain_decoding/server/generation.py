@@ -25,7 +25,9 @@ CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer."""
 
 
-async def generate(service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape) -> Response:
+async def generate(
+    service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape
+) -> Response:
     """Answer a request. Raises `ApiError`."""
     asks = service.desk.asks(body)
     service.note_prompt(request, body)
@@ -111,10 +113,11 @@ class Answer:
         return usage_object(lengths, self.completions.values())
 
     def note_usage(self) -> None:
-        """What the log and the span say about the request."""
+        """What the log and the span say about the request: nothing that the client wrote."""
+        private = {"choices", "warnings", *(["criterion"] if self.body.rain.principle else [])}
         self.request.state.facts |= {
             **{name: value for name, value in self.usage.items() if name != "total_tokens"},
-            **{f"rain_{name}": value for name, value in self.summary.items() if name != "choices"},
+            **{f"rain_{name}": value for name, value in self.summary.items() if name not in private},
         }
 
     @property

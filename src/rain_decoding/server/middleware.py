@@ -40,7 +40,8 @@ class RequestRecord:
         asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if SANE_ID.fullmatch(asked) else uuid.uuid4().hex
         facts: dict[str, Any] = {"request_id": request_id, "status": 0}
-        state = {"request_id": request_id, "started": time.perf_counter(), "facts": facts, "key": ""}
+        started = time.perf_counter()
+        state = {"request_id": request_id, "started": started, "facts": facts, "key": ""}
         scope.setdefault("state", {}).update(state)
 
         async def recorded(message: Message) -> None:
@@ -57,7 +58,7 @@ class RequestRecord:
                 if not facts["status"]:
                     await translated(error).response()(scope, receive, recorded)
             finally:
-                self._record(scope, facts, time.perf_counter() - state["started"])
+                self._record(scope, facts, time.perf_counter() - started)
 
     def _record(self, scope: Scope, facts: dict[str, Any], seconds: float) -> None:
         # Other paths are one label: a client must not make new ones.
@@ -77,12 +78,12 @@ class Keys:
 
     def __init__(self, app: ASGIApp, keys: tuple[str, ...]):
         self.app = app
-        self.digests = [_digest(key) for key in keys]
+        self.digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.digests and scope["path"].startswith("/v1"):
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            digest = _digest(key.strip())
+            digest = hashlib.sha256(key.strip().encode("latin-1")).digest()  # as headers are decoded
             # All are compared, so that the time tells nothing.
             known = [hmac.compare_digest(digest, other) for other in self.digests]
             if scheme.lower() != "bearer" or not any(known):
@@ -91,10 +92,6 @@ class Keys:
                 return
             scope["state"]["key"] = digest.hex()
         await self.app(scope, receive, send)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 class BodyLimit:

@@ -27,17 +27,16 @@ def rain_object(
     session: Session, completion: Completion, preset: str, trace_id: str | None
 ) -> dict[str, Any]:
     """What RAIN has to say about an answer. `flagged`: it was judged, and not good."""
-    searched = isinstance(session, RainSession)
-    score = completion.score
+    score, search = completion.score, session if isinstance(session, RainSession) else None
     described: dict[str, Any] = {
         "score": score,
-        "flagged": searched and score is not None and score <= session.config.accept_value,
+        "flagged": search is not None and score is not None and score <= search.config.accept_value,
         "finish_reason": completion.finish_reason,
         **{name: getattr(completion.usage, name) for name in COUNTS},
         "seconds": round(completion.usage.seconds, 4),
         "seed": completion.seed,
-        "preset": preset if searched else None,
-        "criterion": session.criterion if searched else None,
+        "preset": preset if search else None,
+        "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
     return described | ({"warnings": completion.warnings} if completion.warnings else {})

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 LONGEST_PRINCIPLE = 1000
 """Characters."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair stands alone") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
 
 
 class Body(BaseModel):
@@ -20,14 +32,14 @@ class Body(BaseModel):
 
 class TextPart(Body):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Body):
     """One turn. `developer` is read as `system`."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
     name: str | None = None
     refusal: None = None
 
@@ -45,11 +57,11 @@ class RainOptions(Body):
     """What a request may ask of the search, where the operator allows it."""
 
     criterion: str | None = None
-    principle: str | None = Field(None, max_length=LONGEST_PRINCIPLE)
+    principle: Text | None = Field(default=None, max_length=LONGEST_PRINCIPLE)
     preset: str | None = None
-    threshold: Number | None = Field(None, ge=-1, le=1)
-    max_seconds: Number | None = Field(None, gt=0)
-    max_search_tokens: int | None = Field(None, ge=1)
+    threshold: Number | None = Field(default=None, ge=-1, le=1)
+    max_seconds: Number | None = Field(default=None, gt=0)
+    max_search_tokens: int | None = Field(default=None, ge=1)
     trace: bool = False
 
     @model_validator(mode="after")
@@ -77,12 +89,12 @@ class GenerationBody(Body):
     model: str
     n: int = Field(1, ge=1, le=128)
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: int | None = Field(None, ge=1, le=2**31)
-    temperature: Number | None = Field(None, ge=0, le=2)
-    top_p: Number | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = Field(
-        None, max_length=1024
+        default=None, max_length=1024
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -104,7 +116,7 @@ class GenerationBody(Body):
         for name, neutral in self.honoured_if.items():
             value = getattr(self, name, None)
             if value is not None and value not in neutral:
-                raise ValueError(f"{name} = {value!r} is not supported")
+                raise ValueError(f"{name} = {shorten(value)} is not supported")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed with stream = true")
         for token in self.logit_bias or ():
@@ -144,7 +156,7 @@ class ChatBody(GenerationBody):
     }
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1, le=2**31)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31)
     parallel_tool_calls: bool | None = None
     logprobs: SkipJsonSchema[Any] = None
     top_logprobs: SkipJsonSchema[Any] = None
@@ -162,9 +174,9 @@ class ChatBody(GenerationBody):
 
     @model_validator(mode="after")
     def _one_limit(self) -> ChatBody:
-        if None not in (self.max_tokens, self.max_completion_tokens):
-            if self.max_tokens != self.max_completion_tokens:
-                raise ValueError("max_tokens and max_completion_tokens differ")
+        given = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(given) > 1:
+            raise ValueError("max_tokens and max_completion_tokens differ")
         return self
 
     @property
@@ -192,7 +204,7 @@ class CompletionBody(GenerationBody):
         "suffix": ("",),
     }
 
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1)]
     best_of: SkipJsonSchema[Any] = None
     echo: SkipJsonSchema[Any] = None
     logprobs: SkipJsonSchema[Any] = None

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rain_decoding.backends.base import Backend
@@ -52,6 +52,7 @@ class Job:
     open: Callable[[], Session]
     listen: Callable[[News], None]
     request_id: str = ""
+    arrived: float = field(default_factory=time.perf_counter)
     session: Session | None = None
     cancelled: bool = False
     """Set by anyone; the worker lets go of the job before its next step."""
@@ -70,19 +71,19 @@ class Observer:
 
 
 class Worker:
-    """Runs at most `max_concurrent` jobs at a time; at most `max_queue` wait behind them."""
+    """Runs at most `max_concurrent` jobs at a time; others wait, so that there are at most `room` of both."""
 
     def __init__(
         self,
         backend: Backend,
         *,
         max_concurrent: int,
-        max_queue: int,
+        room: int,
         stuck_seconds: float,
         observer: Observer | None = None,
     ):
         self.backend = backend
-        self.max_concurrent, self.room = max_concurrent, max_concurrent + max_queue
+        self.max_concurrent, self.room = max_concurrent, room
         self.stuck_seconds = stuck_seconds
         self.observer = observer or Observer()
         self.accepting = True
@@ -192,6 +193,7 @@ class Worker:
         except Exception as error:
             self._tell_failure(job, error)
         else:
+            job.session.started = job.arrived  # its time runs since then
             self._tell(job, Opened())
 
     def _drop_cancelled(self) -> None:
