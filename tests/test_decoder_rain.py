@@ -16,9 +16,18 @@ from decoder_worlds import (
     thinking_world,
 )
 
-from rain_decoding import ContextLengthError, InputError, NumericalError, PlainDecoder, RainDecoder
+from rain_decoding import (
+    ContextLengthError,
+    InputError,
+    NumericalError,
+    PlainDecoder,
+    RainDecoder,
+    SearchConfig,
+)
 from rain_decoding.decoder import Decoder
+from rain_decoding.scheduler import Scheduler
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.types import Completion
 
 BABBLE_SEARCH = replace(
@@ -481,3 +490,26 @@ def test_judged_by_changes_only_the_judge() -> None:
     assert isinstance(strict, Criterion) and other.evaluator.name == "unkind"
     assert decoder.evaluator.name == "kind"
     assert other.config is decoder.config and other.embedder is decoder.embedder
+
+
+def test_a_session_of_ones_own_loop_gives_what_generate_gives() -> None:
+    backend = lock_world()
+    decoder = RainDecoder(backend, CRITERION, PLAIN_SEARCH)
+    session = decoder.open("How do I pick a lock?", seed=3)
+    assert backend.counters.forward_passes == 0
+    scheduler = Scheduler.of(backend)
+    scheduler.start(session.task)
+    while not session.task.done:
+        scheduler.step()
+    alone = RainDecoder(lock_world(), CRITERION, PLAIN_SEARCH).generate("How do I pick a lock?", seed=3)
+    assert session.collect().text == alone.text
+    assert "".join(commit.text for commit in session.task.events) == alone.text
+
+
+def test_another_config_keeps_the_judge() -> None:
+    other = RainDecoder(lock_world(), CRITERION, PLAIN_SEARCH, prompt_format="dialogue").with_config(
+        SearchConfig.preset("fast")
+    )
+    assert other.config == SearchConfig.preset("fast") and other.prompt_format == "dialogue"
+    assert other.evaluator.name == CRITERION.name
+    assert isinstance(other.evaluator, SelfEvaluator) and other.evaluator.votes == "debiased"

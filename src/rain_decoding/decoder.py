@@ -55,7 +55,7 @@ class Stream(Iterator[Commit]):
 
     def _finish(self) -> None:
         if self.completion is None:
-            self.completion = _collect(self._session)
+            self.completion = self._session.collect()
 
     def close(self) -> None:
         """Stop; what was committed so far becomes the completion, with finish_reason "cancelled"."""
@@ -88,6 +88,13 @@ class Decoder:
     def _open(self, prompt: PromptLike, options: Options) -> Session:
         raise NotImplementedError
 
+    def open(self, prompt: PromptLike, **options: Any) -> Session:
+        """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
+
+        Raises what `generate` raises for bad input.
+        """
+        return self._open(prompt, _options(options))
+
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer a text or a list of chat messages; `options` are those of `Options`.
 
@@ -102,7 +109,7 @@ class Decoder:
 
     def stream(self, prompt: PromptLike, **options: Any) -> Stream:
         """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
-        return Stream(self, self._open(prompt, _options(options)))
+        return Stream(self, self.open(prompt, **options))
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
         """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
@@ -130,7 +137,7 @@ class Decoder:
                 for task in finished:
                     index, session = opened.pop(task)
                     try:
-                        completion = _collect(session)
+                        completion = session.collect()
                     except RainError as error:
                         error.add_note(f"This was prompt {index} of the batch.")
                         raise
@@ -138,15 +145,6 @@ class Decoder:
         finally:
             for _, session in opened.values():
                 session.finish()
-
-
-def _collect(session: Session) -> Completion:
-    """The result of a session that ended; its memory goes back. Raises what ended it."""
-    task = session.task
-    session.finish()
-    if task.error is not None:
-        raise task.error
-    return task.result or session.completion("cancelled")
 
 
 def _options(options: Mapping[str, Any]) -> Options:
@@ -230,16 +228,33 @@ class RainDecoder(Decoder):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._judge = load_backend(judge) if isinstance(judge, str) else judge
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
-        self.evaluator = self._evaluator(criterion or PRESET_CRITERIA[DEFAULT_PRESET])
+        self.criterion = criterion or PRESET_CRITERIA[DEFAULT_PRESET]
+        """What was asked for."""
+        self.evaluator = self._evaluator(self.criterion)
         parse_embedding(embedding)
+        self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""
         other = copy(self)
-        other.evaluator = self._evaluator(criterion)
+        other.criterion, other.evaluator = criterion, self._evaluator(criterion)
         return other
+
+    def with_config(self, config: SearchConfig) -> RainDecoder:
+        """A decoder with the same judge that searches by `config`."""
+        judges_by_itself = not isinstance(self.criterion, (str, Criterion))
+        return RainDecoder(
+            self.backend,
+            self.criterion,
+            config,
+            judge=None if judges_by_itself else self._judge,
+            refusal=self.refusal,
+            embedding=self.embedding,
+            prompt_format=self.prompt_format,
+            thinking=self.thinking,
+        )
 
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config

@@ -224,6 +224,14 @@ class Session:
             trace=self.trace,
         )
 
+    def collect(self) -> Completion:
+        """The result once the task has ended; memory goes back. Raises what ended it."""
+        task = self.task
+        self.finish()
+        if task.error is not None:
+            raise task.error
+        return task.result or self.completion("cancelled")
+
     def kept_sequences(self) -> Iterable[Tokens]:
         """What is worth keeping in the prefix cache for the conversation's next turn."""
         yield self.prompt.tokens + self.answer

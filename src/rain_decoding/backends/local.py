@@ -11,7 +11,14 @@ import numpy as np
 
 from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply, Steering
 from rain_decoding.backends.jobs import Job, make_job
-from rain_decoding.errors import ContextLengthError, InputError, NumericalError, RainError, UnsupportedError
+from rain_decoding.errors import (
+    CapacityError,
+    ContextLengthError,
+    InputError,
+    NumericalError,
+    RainError,
+    UnsupportedError,
+)
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
 
 CRITERIA_FOLDER = "rain_criteria"
@@ -88,11 +95,27 @@ class LocalBackend:
         return replies
 
     def _forward(self) -> list[Reply]:
-        """One forward for the distinct sequences all jobs want, then advance every job."""
+        """One forward for all jobs; where one of them is too large, one for each, to find out which."""
+        handles = list(self._jobs)
+        try:
+            return self._advance(handles)
+        except CapacityError:
+            return [reply for handle in handles for reply in self._advance_alone(handle)]
+
+    def _advance_alone(self, handle: Handle) -> list[Reply]:
+        try:
+            return self._advance([handle])
+        except CapacityError as error:
+            del self._jobs[handle]
+            return [Reply(handle, error=error)]
+
+    def _advance(self, handles: Iterable[Handle]) -> list[Reply]:
+        """One forward for the distinct sequences these jobs want, then advance each of them."""
         rows: dict[Tokens, int] = {}
         wanting: list[Handle] = []
         own: list[tuple[Handle, Job, list[int]]] = []
-        for handle, job in self._jobs.items():
+        for handle in handles:
+            job = self._jobs[handle]
             wanted = [rows.setdefault(sequence, len(rows)) for sequence in job.wants()]
             wanting += [handle] * (len(rows) - len(wanting))
             own.append((handle, job, wanted))

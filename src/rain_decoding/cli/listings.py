@@ -14,7 +14,7 @@ from rich.table import Table
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import out, print_json, status
-from rain_decoding.self_evaluation.criterion import builtin_criteria, read_criterion
+from rain_decoding.self_evaluation.criterion import known_criteria, read_criterion
 from rain_decoding.version import __version__
 
 MODEL_NOTES = {
@@ -75,10 +75,7 @@ def _print_facts(facts: dict[str, Any], json: bool) -> None:
 
 def criteria(model: o.Model = "", json: o.Json = False) -> None:
     """List the built-in criteria, and with --model also those the model brings."""
-    files = builtin_criteria()
-    if model:
-        for folder in load_backend(model).criteria_dirs:
-            files |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    files = known_criteria(load_backend(model).criteria_dirs if model else ())
     rows = {name: read_criterion(path) for name, path in files.items()}
     if json:
         print_json({name: {"summary": row.summary, "file": str(files[name])} for name, row in rows.items()})

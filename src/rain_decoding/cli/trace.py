@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rain_decoding.cli.output import out
 from rain_decoding.errors import InputError
+from rain_decoding.server.trace_page import write_trace_page
 from rain_decoding.trace import BROKEN, TracedNode, read_trace, replay
 
 HEADING = "   Q     U     p       n      v"
@@ -22,14 +23,22 @@ def trace(
     file: Annotated[Path, typer.Argument(help="A file written by --trace.")],
     depth: Annotated[int | None, typer.Option(min=1, help="Show this many levels beside the answer.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show what was never visited, too.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that replays the search to this file, instead.")
+    ] = None,
 ) -> None:
     """Print a recorded search as a tree: what was tried, how it was judged, where it rewound and why.
 
     The lines marked ✓ are the answer as it was committed; above each stands what was tried in its place.
     Q and U are the terms that select a node, p its prior, n its visits, v its value.
     """
+    events = read_trace(file)
     try:
-        print_tree(read_trace(file), depth=depth, everything=everything)
+        if html is not None:
+            replay(events)
+            write_trace_page(html, events)
+        else:
+            print_tree(events, depth=depth, everything=everything)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{file} does not fit together: {error!r}", hint=BROKEN) from error
 

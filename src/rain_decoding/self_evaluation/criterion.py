@@ -102,6 +102,14 @@ def builtin_criteria() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def known_criteria(search_dirs: Iterable[Path] = ()) -> dict[str, Path]:
+    """Names and files of the built-in criteria and of those in `search_dirs`, which take precedence."""
+    known = builtin_criteria()
+    for folder in search_dirs:
+        known |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return known
+
+
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
     """The criterion called `name` (a model's own, then the built-in ones), or the TOML file at a path.
 
@@ -131,9 +139,7 @@ def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> 
 
 
 def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
-    known = builtin_criteria()
-    for folder in search_dirs:
-        known |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    known = known_criteria(search_dirs)
     if str(name) in known:
         return read_criterion(known[str(name)])
     path = Path(name)

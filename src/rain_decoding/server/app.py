@@ -1,0 +1,212 @@
+"""The ASGI application: endpoints and what lies around them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from rain_decoding.config import DEFAULT_PRESET, PRESETS
+from rain_decoding.decoder import RainDecoder
+from rain_decoding.self_evaluation.criterion import known_criteria
+from rain_decoding.server.ask import Desk
+from rain_decoding.server.config import PERMISSIONS, ServerConfig
+from rain_decoding.server.decoders import Decoders
+from rain_decoding.server.errors import ApiError, unavailable
+from rain_decoding.server.generation import generate
+from rain_decoding.server.metrics import Metrics
+from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
+from rain_decoding.server.page import playground_router
+from rain_decoding.server.responses import CHAT, TEXT
+from rain_decoding.server.schemas import ChatBody, CompletionBody
+from rain_decoding.server.service import Service
+from rain_decoding.server.telemetry import Tracing
+from rain_decoding.server.worker import Worker
+from rain_decoding.version import __version__
+
+log = logging.getLogger(__name__)
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": "An error in OpenAI's shape"}
+    for status in (400, 401, 403, 404, 408, 413, 429, 503)
+}
+
+
+def create_app(
+    decoder: RainDecoder,
+    config: ServerConfig | None = None,
+    *,
+    preset: str = DEFAULT_PRESET,
+    tracer_provider: Any = None,
+) -> FastAPI:
+    """The server of one model. From its start on the backend belongs to it alone.
+
+    `preset` is the name of the decoder's preset. `tracer_provider` is OpenTelemetry's; with it each request is a
+    span.
+    """
+    config = config or ServerConfig()
+    metrics = Metrics()
+    backend = decoder.backend
+    worker = Worker(
+        backend,
+        max_concurrent=config.max_concurrent,
+        room=config.room,
+        stuck_seconds=config.stuck_seconds,
+        observer=metrics,
+    )
+    metrics.watch(worker)
+    criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
+    desk = Desk(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
+    service = Service(config, desk, worker, metrics)
+
+    app = FastAPI(
+        title="rain serve",
+        version=__version__,
+        lifespan=_lifespan(service),
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    _add_endpoints(app, service)
+    if config.playground:
+        app.include_router(playground_router())
+    _add_errors(app)
+    # The last one added is the first to be asked.
+    app.add_middleware(BodyLimit, most_bytes=config.max_body_bytes, seconds=config.body_seconds)
+    app.add_middleware(Keys, keys=config.api_keys)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    app.add_middleware(RequestRecord, metrics=metrics, tracing=Tracing(tracer_provider), paths=paths)
+    return app
+
+
+def _lifespan(service: Service) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.worker.start()
+        watching = asyncio.create_task(_watch(service.worker))
+        yield
+        watching.cancel()
+        await asyncio.to_thread(service.worker.stop)
+
+    return lifespan
+
+
+async def _watch(worker: Worker) -> None:
+    """Fail whoever waits for a backend that hangs."""
+    while True:
+        await asyncio.sleep(min(1.0, worker.stuck_seconds / 4))
+        if worker.stuck and (
+            failed := worker.fail_all(unavailable("the model does not respond", "backend_stuck"))
+        ):
+            log.error("the model does not respond", extra={"requests": [job.request_id for job in failed]})
+
+
+def _add_endpoints(app: FastAPI, service: Service) -> None:
+    worker, desk = service.worker, service.desk
+
+    @app.post("/v1/chat/completions", responses=ERRORS)
+    async def chat_completions(request: Request, body: ChatBody) -> Response:
+        return await generate(service, request, body, CHAT)
+
+    @app.post("/v1/completions", responses=ERRORS)
+    async def completions(request: Request, body: CompletionBody) -> Response:
+        return await generate(service, request, body, TEXT)
+
+    def model_object(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": service.created, "owned_by": "rain-decoding"}
+
+    @app.get("/v1/models", responses=ERRORS)
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model_object(name) for name in desk.models]}
+
+    @app.get("/v1/models/{name:path}", responses=ERRORS)
+    async def model(name: str) -> dict[str, Any]:
+        if name not in desk.models:
+            raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
+        return model_object(name)
+
+    @app.get("/v1/rain/config", responses=ERRORS)
+    async def rain_config() -> dict[str, Any]:
+        return describe(service)
+
+    @app.get("/v1/rain/traces/{trace_id}", responses=ERRORS)
+    async def trace(trace_id: str, request: Request) -> Response:
+        lines = service.traces.get(trace_id, request.state.key)
+        if lines is None:
+            raise ApiError(404, "there is no such trace, or not any more", code="trace_not_found")
+        return Response(lines, media_type="application/x-ndjson")
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses=ERRORS)
+    async def readyz() -> JSONResponse:
+        reason = "the model does not respond" if worker.stuck else "" if worker.accepting else "shutting down"
+        content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
+        return JSONResponse(content, 503 if reason else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(
+            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+def describe(service: Service) -> dict[str, Any]:
+    """What a client may know and decide."""
+    desk, config = service.desk, service.config
+    operator = desk.decoders.operator
+    return {
+        "model": desk.model,
+        "presets": list(PRESETS),
+        "criteria": list(desk.criteria),
+        "defaults": {
+            "preset": desk.decoders.preset,
+            "criterion": operator.evaluator.name,
+            "max_tokens": config.max_tokens,
+            "max_seconds": config.max_seconds,
+            "max_search_tokens": config.max_search_tokens,
+        },
+        "client_may": [name for name in PERMISSIONS if name in config.client_may],
+        "version": __version__,
+    }
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part != "body"]
+        field = ".".join(place)
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "json_invalid":
+            return ApiError(400, f"the body is no valid JSON: {message}", code="invalid_json").response()
+        word = message.split(" ", 1)[0]
+        named = field or (
+            word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None
+        )
+        return ApiError(400, f"{field}: {message}" if field else message, param=named).response()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        response = ApiError(error.status_code, str(error.detail), code=code).response()
+        response.headers.update(error.headers or {})
+        return response

@@ -1,0 +1,152 @@
+"""From a request's body to the answers it asks for, as far as the operator allows."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rain_decoding.config import PRESETS
+from rain_decoding.server.config import PERMISSIONS, ServerConfig
+from rain_decoding.server.decoders import Decoders, Way
+from rain_decoding.server.errors import ApiError
+from rain_decoding.server.schemas import ChatBody, CompletionBody, RainOptions
+from rain_decoding.session import Session
+
+PLAIN_SUFFIX = ":plain"
+NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
+"""Permissions that are not called as the field of `rain` that needs them."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One answer that a request asks for. `open` is called in the worker's thread."""
+
+    seed: int
+    open: Callable[[], Session]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Reads requests. `model` is the name that clients know."""
+
+    config: ServerConfig
+    decoders: Decoders
+    model: str
+    criteria: tuple[str, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """Names that a request may bear."""
+        plain = [self.model + PLAIN_SUFFIX] if "plain" in self.config.client_may else []
+        return [self.model, *plain]
+
+    def asks(self, body: ChatBody | CompletionBody) -> list[Ask]:
+        """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
+        self._check_size(body)
+        way = self._way(body)
+        prompts = body.prompts
+        count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
+        if count > most:
+            raise ApiError(400, f"{count} answers asked for, at most {most} are allowed", param="n")
+        first = secrets.randbelow(2**31) if body.seed is None else body.seed
+        limits = self._limits(body)
+        request = {
+            **limits,
+            "stop": body.stop_strings,
+            "temperature": body.temperature,
+            "top_p": body.top_p,
+            "logit_bias": body.bias,
+            "trace": body.rain.trace,
+        }
+
+        def opening(prompt: object, seed: int) -> Callable[[], Session]:
+            return lambda: self._open(way, prompt, {**request, "seed": seed})
+
+        return [
+            Ask(first + number, opening(prompt, first + number))
+            for prompt in prompts
+            for number in range(body.n)
+        ]
+
+    def _open(self, way: Way, prompt: object, options: dict[str, object]) -> Session:
+        session = self.decoders.get(way).open(prompt, **options)  # type: ignore[arg-type]
+        length, most = session.usage.prompt_tokens, self.config.max_prompt_tokens
+        if most is not None and length > most:
+            raise ApiError(
+                400,
+                f"the prompt is {length} tokens long, at most {most} are allowed",
+                param="messages",
+                code="context_length_exceeded",
+            )
+        return session
+
+    def _check_size(self, body: ChatBody | CompletionBody) -> None:
+        if body.prompt_bytes > self.config.max_prompt_bytes:
+            raise ApiError(
+                413,
+                f"the prompt is {body.prompt_bytes} bytes long, at most {self.config.max_prompt_bytes} are allowed",
+                param="messages" if isinstance(body, ChatBody) else "prompt",
+                code="prompt_too_large",
+            )
+
+    def _way(self, body: ChatBody | CompletionBody) -> Way:
+        plain = body.model == self.model + PLAIN_SUFFIX
+        if not plain and body.model != self.model:
+            raise ApiError(
+                404,
+                f"the model {body.model!r} does not exist; there is {self.model!r}",
+                param="model",
+                code="model_not_found",
+            )
+        if plain:
+            self._permit("plain", "model")
+        rain = body.rain
+        for field in RainOptions.model_fields:
+            if getattr(rain, field) not in (None, False):
+                self._permit(NEEDED.get(field, field), f"rain.{field}")
+        _known("criterion", rain.criterion, self.criteria)
+        _known("preset", rain.preset, tuple(PRESETS))
+        return Way(
+            plain,
+            rain.preset,
+            rain.criterion,
+            rain.principle,
+            rain.threshold,
+            None if isinstance(body, ChatBody) else "text",
+        )
+
+    def _permit(self, permission: str, field: str) -> None:
+        assert permission in PERMISSIONS
+        if permission not in self.config.client_may:
+            raise ApiError(
+                403,
+                f"{field} is the operator's: this server does not run with --client-may {permission}",
+                param=field,
+                code="not_allowed",
+            )
+
+    def _limits(self, body: ChatBody | CompletionBody) -> dict[str, float | None]:
+        config, rain = self.config, body.rain
+        return {
+            "max_tokens": _within("max_tokens", body.limit, config.max_tokens),
+            "max_seconds": _within("rain.max_seconds", rain.max_seconds, config.max_seconds),
+            "max_search_tokens": _within(
+                "rain.max_search_tokens", rain.max_search_tokens, config.max_search_tokens
+            ),
+        }
+
+
+def _within(field: str, asked: float | None, most: float | None) -> float | None:
+    """What was asked, or else the operator's ceiling. Raises `ApiError` above it."""
+    if asked is None:
+        return most
+    if most is not None and asked > most:
+        raise ApiError(400, f"{field} = {asked}: at most {most} is allowed", param=field)
+    return asked
+
+
+def _known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
+    # A name only: a path would let a client read files.
+    if name is not None and name not in known:
+        raise ApiError(400, f"unknown {kind} {name!r}; there are: {', '.join(known)}", param=f"rain.{kind}")

@@ -1,0 +1,85 @@
+"""Errors as OpenAI's API shapes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from fastapi import Response
+
+from rain_decoding.errors import (
+    ConfigError,
+    ContextLengthError,
+    CriterionError,
+    InputError,
+    RainError,
+    UnsupportedError,
+)
+
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+RETRY_SECONDS = 1
+
+
+class ApiError(Exception):
+    """What a client is told: an HTTP status, a message, the field it is about, and a code."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ):
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> dict[str, object]:
+        """The JSON object of the answer."""
+        kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        if self.status == 401:
+            return {"www-authenticate": "Bearer"}
+        return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+
+    def response(self) -> Response:
+        # ASCII, since a message may quote half a surrogate pair.
+        return Response(
+            json.dumps(self.body), self.status, headers=self.headers, media_type="application/json"
+        )
+
+
+def unavailable(message: str, code: str) -> ApiError:
+    """The request may succeed later."""
+    return ApiError(503, message, code=code, retry_after=RETRY_SECONDS)
+
+
+FIELDS = ("messages", "max_tokens", "temperature", "top_p", "logit_bias", "stop", "seed", "prompt")
+
+
+def translated(error: Exception) -> ApiError:
+    """What a client is told about an error of ours, or about one that nobody foresaw."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ContextLengthError):
+        return ApiError(400, str(error), param="messages", code="context_length_exceeded")
+    if isinstance(error, (InputError, UnsupportedError, CriterionError, ConfigError)):
+        word = re.match(r"[a-z_]+", str(error))
+        return ApiError(400, str(error), param=word[0] if word and word[0] in FIELDS else None)
+    if isinstance(error, RainError) and error.retryable:
+        return unavailable(str(error), type(error).__name__)
+    if isinstance(error, RainError):
+        return ApiError(500, str(error), code=type(error).__name__)
+    return ApiError(500, "the server failed; its log says why", code="internal_error")

@@ -1,0 +1,69 @@
+"""The answers of one request, from their submission to their end, as the event loop sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from rain_decoding.server.ask import Ask
+from rain_decoding.server.worker import Ended, Failed, Job, News, Opened, Progress, Worker
+from rain_decoding.session import Session
+
+
+class Exchange:
+    """Submits a job per answer and gives their news in the order they come."""
+
+    def __init__(self, worker: Worker, asks: Sequence[Ask], request_id: str):
+        self._worker = worker
+        self._news: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def job(index: int, ask: Ask) -> Job:
+            def listen(news: News) -> None:
+                loop.call_soon_threadsafe(self._news.put_nowait, (index, news))
+
+            return Job(ask.open, listen, request_id)
+
+        self.asks = asks
+        self._jobs = [job(index, ask) for index, ask in enumerate(asks)]
+        self._open: set[int] = set(range(len(asks)))
+        """Answers that have not ended."""
+        worker.submit(self._jobs)
+
+    def close(self) -> None:
+        """Free what still runs."""
+        self._worker.cancel([self._jobs[index] for index in self._open])
+
+    def session(self, index: int) -> Session:
+        """The session of an answer that was opened."""
+        session = self._jobs[index].session
+        assert session is not None
+        return session
+
+    async def opened(self) -> None:
+        """Wait until all prompts were read. Raises `ApiError` for one that cannot be answered."""
+        for _ in self.asks:
+            _, news = await self._news.get()
+            if isinstance(news, Failed):
+                raise news.error
+            assert isinstance(news, Opened), "all answers are opened before one is searched"
+
+    async def news(self, silence: float | None = None) -> AsyncIterator[tuple[int, Progress | Ended] | None]:
+        """What happens, until all answers have ended; None after `silence` seconds without news.
+
+        Raises `ApiError` when an answer fails.
+        """
+        while self._open:
+            try:
+                index, news = await asyncio.wait_for(self._news.get(), silence)
+            except TimeoutError:
+                yield None
+                continue
+            match news:
+                case Failed():
+                    raise news.error
+                case Ended():
+                    self._open.discard(index)
+                    yield index, news
+                case Progress():
+                    yield index, news

@@ -1,0 +1,107 @@
+"""Completions and their pieces as OpenAI's API shapes them, with what RAIN adds in `rain`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rain_decoding.rain import RainSession
+from rain_decoding.session import Session
+from rain_decoding.types import Completion, FinishReason
+
+FINISH: Mapping[FinishReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "budget": "length",
+    "unjudged": "content_filter",
+    "cancelled": "stop",
+}
+"""From our reasons to OpenAI's; ours stands in `rain.finish_reason`."""
+
+COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_tokens", "forward_passes")
+
+
+def rain_object(
+    session: Session, completion: Completion, preset: str, trace_id: str | None
+) -> dict[str, Any]:
+    """What RAIN has to say about an answer. `flagged`: it was judged, and not good."""
+    score, search = completion.score, session if isinstance(session, RainSession) else None
+    described: dict[str, Any] = {
+        "score": score,
+        "flagged": search is not None and score is not None and score <= search.config.accept_value,
+        "finish_reason": completion.finish_reason,
+        **{name: getattr(completion.usage, name) for name in COUNTS},
+        "seconds": round(completion.usage.seconds, 4),
+        "seed": completion.seed,
+        "preset": preset if search else None,
+        "criterion": search.criterion if search else None,
+        "trace_id": trace_id,
+    }
+    return described | ({"warnings": completion.warnings} if completion.warnings else {})
+
+
+def together(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One `rain` object for a response: that of its only answer, or sums and the answers' own."""
+    if len(answers) == 1:
+        return answers[0]
+    sums = {name: sum(answer[name] for answer in answers) for name in COUNTS}
+    return {**sums, "choices": list(answers)}
+
+
+def usage_object(prompts: Iterable[int], completions: Iterable[Completion]) -> dict[str, Any]:
+    """Token counts. `prompts` are the lengths of the request's prompts, each counted once."""
+    prompt, answer = sum(prompts), sum(c.usage.completion_tokens for c in completions)
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one kind of endpoint writes its answers."""
+
+    prefix: str
+    object: str
+    chunk_object: str
+    chat: bool
+
+    def envelope(self, id: str, model: str, *, chunk: bool) -> dict[str, Any]:
+        """What every object of one response has in common."""
+        kind = self.chunk_object if chunk else self.object
+        return {"id": id, "object": kind, "created": int(time.time()), "model": model}
+
+    def choice(self, index: int, completion: Completion) -> dict[str, Any]:
+        """A whole answer."""
+        finish = FINISH[completion.finish_reason]
+        if not self.chat:
+            return {"index": index, "text": completion.text, "logprobs": None, "finish_reason": finish}
+        message = {"role": "assistant", "content": completion.text, "refusal": None}
+        if completion.reasoning:
+            message["reasoning_content"] = completion.reasoning
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+
+    def start(self, index: int) -> dict[str, Any] | None:
+        """The first piece of an answer, where there is one before its text."""
+        return self._piece(index, {"role": "assistant", "content": ""}) if self.chat else None
+
+    def piece(self, index: int, text: str) -> dict[str, Any]:
+        """Released text; empty for a piece that carries trace events only."""
+        if not self.chat:
+            return {"index": index, "text": text, "logprobs": None, "finish_reason": None}
+        return self._piece(index, {"content": text} if text else {})
+
+    def end(self, index: int, completion: Completion) -> dict[str, Any]:
+        """The last piece of an answer."""
+        finish = FINISH[completion.finish_reason]
+        if not self.chat:
+            return {"index": index, "text": "", "logprobs": None, "finish_reason": finish}
+        delta = {"reasoning_content": completion.reasoning} if completion.reasoning else {}
+        return self._piece(index, delta, finish)
+
+    @staticmethod
+    def _piece(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+CHAT = Shape("chatcmpl-", "chat.completion", "chat.completion.chunk", chat=True)
+TEXT = Shape("cmpl-", "text_completion", "text_completion", chat=False)

@@ -1,0 +1,224 @@
+"""Bodies of requests. A field that cannot be honoured is an error that names it; unknown fields are errors, too."""
+
+from __future__ import annotations
+
+from reprlib import repr as shorten
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+LONGEST_PRINCIPLE = 1000
+"""Characters."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair stands alone") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(Body):
+    """One turn. `developer` is read as `system`."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[TextPart]
+    name: str | None = None
+    refusal: None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+    def as_message(self) -> dict[str, str]:
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+
+
+class RainOptions(Body):
+    """What a request may ask of the search, where the operator allows it."""
+
+    criterion: str | None = None
+    principle: Text | None = Field(default=None, max_length=LONGEST_PRINCIPLE)
+    preset: str | None = None
+    threshold: Number | None = Field(default=None, ge=-1, le=1)
+    max_seconds: Number | None = Field(default=None, gt=0)
+    max_search_tokens: int | None = Field(default=None, ge=1)
+    trace: bool = False
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> RainOptions:
+        if self.criterion is not None and self.principle is not None:
+            raise ValueError("criterion and principle exclude each other")
+        return self
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class GenerationBody(Body):
+    """What both kinds of requests may hold."""
+
+    honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "frequency_penalty": (0,),
+        "presence_penalty": (0,),
+        "store": (False,),
+    }
+    """Fields of OpenAI's API that are taken at these values only (and null), since they change nothing then."""
+
+    model: str
+    n: int = Field(1, ge=1, le=128)
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_p: Number | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = Field(
+        default=None, max_length=1024
+    )
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    rain: RainOptions = RainOptions()
+    # Taken, and without effect on the answer.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    # Taken at their neutral values only.
+    frequency_penalty: SkipJsonSchema[Any] = None
+    presence_penalty: SkipJsonSchema[Any] = None
+    store: SkipJsonSchema[Any] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> GenerationBody:
+        for name, neutral in self.honoured_if.items():
+            value = getattr(self, name, None)
+            if value is not None and value not in neutral:
+                raise ValueError(f"{name} = {shorten(value)} is not supported")
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only allowed with stream = true")
+        for token in self.logit_bias or ():
+            if not (token.isascii() and token.isdigit() and len(token) < 10):
+                raise ValueError(f"logit_bias names {token!r}, which is no token id")
+        return self
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def bias(self) -> dict[int, float]:
+        return {int(token): value for token, value in (self.logit_bias or {}).items()}
+
+
+class ChatBody(GenerationBody):
+    """`POST /v1/chat/completions`."""
+
+    honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
+        **GenerationBody.honoured_if,
+        "logprobs": (False,),
+        "top_logprobs": (),
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "functions": ([],),
+        "function_call": ("none", "auto"),
+        "response_format": ({"type": "text"},),
+        "modalities": (["text"],),
+        "audio": (),
+        "prediction": (),
+        "web_search_options": (),
+        "reasoning_effort": (),
+        "verbosity": (),
+    }
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    parallel_tool_calls: bool | None = None
+    logprobs: SkipJsonSchema[Any] = None
+    top_logprobs: SkipJsonSchema[Any] = None
+    tools: SkipJsonSchema[Any] = None
+    tool_choice: SkipJsonSchema[Any] = None
+    functions: SkipJsonSchema[Any] = None
+    function_call: SkipJsonSchema[Any] = None
+    response_format: SkipJsonSchema[Any] = None
+    modalities: SkipJsonSchema[Any] = None
+    audio: SkipJsonSchema[Any] = None
+    prediction: SkipJsonSchema[Any] = None
+    web_search_options: SkipJsonSchema[Any] = None
+    reasoning_effort: SkipJsonSchema[Any] = None
+    verbosity: SkipJsonSchema[Any] = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> ChatBody:
+        given = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(given) > 1:
+            raise ValueError("max_tokens and max_completion_tokens differ")
+        return self
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def prompts(self) -> list[Any]:
+        """The one conversation."""
+        return [[message.as_message() for message in self.messages]]
+
+    @property
+    def prompt_bytes(self) -> int:
+        return sum(len(message.text.encode()) for message in self.messages)
+
+
+class CompletionBody(GenerationBody):
+    """`POST /v1/completions`."""
+
+    honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
+        **GenerationBody.honoured_if,
+        "best_of": (1,),
+        "echo": (False,),
+        "logprobs": (),
+        "suffix": ("",),
+    }
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1)]
+    best_of: SkipJsonSchema[Any] = None
+    echo: SkipJsonSchema[Any] = None
+    logprobs: SkipJsonSchema[Any] = None
+    suffix: SkipJsonSchema[Any] = None
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def prompts(self) -> list[Any]:
+        """The texts to continue."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    @property
+    def prompt_bytes(self) -> int:
+        return sum(len(text.encode()) for text in self.prompts)

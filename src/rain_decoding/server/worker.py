@@ -1,0 +1,280 @@
+"""One thread owns the backend: all requests are opened, advanced and ended in it, and share its steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.scheduler import Scheduler
+from rain_decoding.server.errors import ApiError, translated, unavailable
+from rain_decoding.session import Session
+from rain_decoding.types import Completion
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The prompt was read and fits; the answer waits for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Text that is released, and what the trace says since the last time."""
+
+    text: str
+    events: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: ApiError
+
+
+News = Opened | Progress | Ended | Failed
+
+
+@dataclass(eq=False)
+class Job:
+    """One answer to find. `open` and `listen` are called in the worker's thread; `listen` must not block."""
+
+    open: Callable[[], Session]
+    listen: Callable[[News], None]
+    request_id: str = ""
+    arrived: float = field(default_factory=time.perf_counter)
+    session: Session | None = None
+    cancelled: bool = False
+    """Set by anyone; the worker lets go of the job before its next step."""
+    traced: int = 0
+    """Trace events that were passed on."""
+
+
+class Observer:
+    """Is told what the worker does, in its thread. Does nothing by itself."""
+
+    def released(self, tokens: int, text: str) -> None: ...
+
+    def ended(self, completion: Completion) -> None: ...
+
+    def failed(self, error: ApiError) -> None: ...
+
+
+class Worker:
+    """Runs at most `max_concurrent` jobs at a time; others wait, so that there are at most `room` of both."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_concurrent: int,
+        room: int,
+        stuck_seconds: float,
+        observer: Observer | None = None,
+    ):
+        self.backend = backend
+        self.max_concurrent, self.room = max_concurrent, room
+        self.stuck_seconds = stuck_seconds
+        self.observer = observer or Observer()
+        self.accepting = True
+        """Whether new jobs are taken; not any more once the server shuts down."""
+        self._scheduler = Scheduler.of(backend)
+        self._changed = threading.Condition()
+        self._new: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()
+        """Opened and not started."""
+        self._running: list[Job] = []
+        self._stopping = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._work, name="rain-worker", daemon=True)
+
+    # From any thread
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        return len(self._new) + len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the backend has not come back from a step for too long."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > self.stuck_seconds
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs that have not ended."""
+        with self._changed:
+            return [*self._running, *self._waiting, *self._new]
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs, all or none. Raises `ApiError`: 429 where the queue is full, 503 where none are taken."""
+        if self.stuck:
+            raise unavailable("the model does not respond", "backend_stuck")
+        with self._changed:
+            if not self.accepting:
+                raise unavailable("the server is shutting down", "shutting_down")
+            if self.queued + self.running + len(jobs) > self.room:
+                raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
+            self._new.extend(jobs)
+            self._changed.notify()
+
+    def cancel(self, jobs: Iterable[Job]) -> None:
+        """Nobody waits for these any more."""
+        for job in jobs:
+            job.cancelled = True
+        with self._changed:
+            self._changed.notify()
+
+    def fail_all(self, error: ApiError) -> list[Job]:
+        """Tell whoever waits, and cancel; the jobs concerned."""
+        jobs = [job for job in self.jobs if not job.cancelled]
+        self.cancel(jobs)
+        for job in jobs:
+            job.listen(Failed(error))
+        return jobs
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Cancel everything and end the thread, if the backend comes back within `seconds`."""
+        self.accepting = False
+        self._stopping = True
+        self.cancel(self.jobs)
+        self._thread.join(seconds)
+
+    # In the worker's thread
+
+    def _work(self) -> None:
+        while self._wait():
+            self._busy_since = time.monotonic()
+            self._open_new()
+            self._drop_cancelled()
+            self._drop_late()
+            self._start_waiting()
+            self._step()
+            for job in list(self._running):
+                self._report(job)
+            self._busy_since = None
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False once all is done and the server stops."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self.queued or self.running)
+        return bool(not self._stopping or self.queued or self.running)
+
+    def _open_new(self) -> None:
+        while self._new:
+            job = self._new[0]
+            if not job.cancelled:
+                self._open(job)
+            with self._changed:
+                self._new.popleft()
+                if job.session is not None:
+                    self._waiting.append(job)
+
+    def _open(self, job: Job) -> None:
+        try:
+            job.session = job.open()
+        except Exception as error:
+            self._tell_failure(job, error)
+        else:
+            job.session.started = job.arrived  # its time runs since then
+            self._tell(job, Opened())
+
+    def _drop_cancelled(self) -> None:
+        for job in [job for job in self._waiting if job.cancelled]:
+            self._waiting.remove(job)
+        for job in [job for job in self._running if job.cancelled]:
+            self._end(job)
+
+    def _drop_late(self) -> None:
+        """Those whose time ran out in the queue: there is no text to give them."""
+        for job in list(self._waiting):
+            assert job.session is not None
+            if job.session.interruption() is not None:
+                self._waiting.remove(job)
+                self._tell_failure(job, unavailable("the time was used up in the queue", "queue_timeout"))
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self.running < self.max_concurrent:
+            with self._changed:
+                job = self._waiting.popleft()
+                self._running.append(job)
+            assert job.session is not None
+            self._scheduler.start(job.session.task)
+
+    def _step(self) -> None:
+        try:
+            self._scheduler.step()
+        except Exception as error:
+            # Whose request it was is not known, and what the others waited for may be lost.
+            for job in list(self._running):
+                self._tell_failure(job, error)
+                self._end(job)
+
+    def _report(self, job: Job) -> None:
+        """Pass on what a job has come to."""
+        assert job.session is not None
+        task = job.session.task
+        while task.events:
+            commit = task.events.popleft()
+            self.observer.released(len(commit.tokens), commit.text)
+            if commit.text:
+                self._tell(job, Progress(commit.text, self._news(job)))
+        if task.done:
+            self._end(job)
+        elif events := self._news(job):
+            self._tell(job, Progress("", events))
+
+    def _news(self, job: Job) -> Sequence[dict[str, Any]]:
+        assert job.session is not None
+        events = job.session.trace[job.traced :]
+        job.traced += len(events)
+        return events
+
+    def _end(self, job: Job) -> None:
+        """Give back what a job holds, and pass on its completion or its error."""
+        assert job.session is not None
+        self._running.remove(job)
+        try:
+            if not job.session.task.done:
+                self._scheduler.cancel(job.session.task)
+            completion = job.session.collect()
+        except Exception as error:
+            self._tell_failure(job, error)
+            return
+        self.observer.ended(completion)
+        if events := self._news(job):
+            self._tell(job, Progress("", events))
+        self._tell(job, Ended(completion))
+
+    def _tell(self, job: Job, news: News) -> None:
+        if job.cancelled:
+            return
+        try:
+            job.listen(news)
+        except RuntimeError:  # the listener's event loop is gone
+            job.cancelled = True
+
+    def _tell_failure(self, job: Job, error: Exception) -> None:
+        told = translated(error)
+        if told.status >= 500:
+            log.error("answer failed: %s", error, exc_info=error, extra={"request_id": job.request_id})
+        self.observer.failed(told)
+        self._tell(job, Failed(told))
+        job.cancelled = True

@@ -1,0 +1,199 @@
+"""Load on `rain serve` with the demo model: every answer is checked against the same seed alone.
+
+    python tests/load/serve_load.py --clients 32 --seconds 120
+
+One client first, for comparison; then many, half of them streaming, a fifth leaving midway, some sending nonsense.
+Prints a JSON report; exits 1 where an answer was wrong or memory was not given back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from server.running import Running, serving_process
+
+from rain_decoding import RainDecoder, load_backend
+from rain_decoding.demo.world import example_prompts
+
+LEAVING, NONSENSE = 0.2, 0.05
+"""Shares of the requests whose client leaves after the first text, or that are broken."""
+
+Case = tuple[str, int]
+"""Prompt and seed."""
+
+
+@dataclass
+class Tally:
+    """What the clients saw."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+    first_release: list[float] = field(default_factory=list)
+    released_tokens: float = 0
+    """Tokens of answers as the server counts them, those of clients that left included."""
+    seconds: float = 0
+    longest_queue: float = 0
+
+
+@dataclass
+class Load:
+    """Clients that ask for the `cases` over and over, until `end`."""
+
+    url: str
+    expected: dict[Case, str]
+    tally: Tally
+    end: float
+    mixed: bool
+
+    async def client(self, number: int, cases: Iterator[Case]) -> None:
+        rng = random.Random(number)
+        async with httpx2.AsyncClient(base_url=self.url, timeout=300) as http:
+            while time.monotonic() < self.end:
+                if self.mixed and rng.random() < NONSENSE:
+                    response = await http.post("/v1/chat/completions", content=rng.randbytes(50))
+                    self.tally.statuses[f"nonsense {response.status_code}"] += 1
+                    continue
+                leaves = self.mixed and rng.random() < LEAVING
+                await self.ask(http, next(cases), streamed=leaves or rng.random() < 0.5, leaves=leaves)
+
+    async def ask(self, http: httpx2.AsyncClient, case: Case, *, streamed: bool, leaves: bool) -> None:
+        prompt, seed = case
+        body: dict[str, Any] = {
+            "model": "demo",
+            "messages": [{"role": "user", "content": prompt}],
+            "seed": seed,
+        }
+        body |= {"temperature": 1, "stream": streamed}
+        if streamed:
+            text, status = await self.read(http, body, leaves)
+        else:
+            response = await http.post("/v1/chat/completions", json=body)
+            status, answer = response.status_code, response.json()
+            text = answer["choices"][0]["message"]["content"] if status == 200 else ""
+        self.tally.statuses["left" if leaves and status == 200 else str(status)] += 1
+        expected = self.expected[case]
+        if status == 200 and not (expected.startswith(text) if leaves else text == expected):
+            self.tally.wrong.append({"prompt": prompt, "seed": seed, "text": text, "expected": expected})
+        if status == 429:
+            await asyncio.sleep(0.5)
+
+    async def read(self, http: httpx2.AsyncClient, body: dict[str, Any], leaves: bool) -> tuple[str, int]:
+        """Text and status of a stream, up to its first text where the client leaves then."""
+        started, text = time.monotonic(), ""
+        async with http.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code != 200:
+                return "", response.status_code
+            async for line in response.aiter_lines():
+                if not line.startswith("data: {"):
+                    continue
+                chunk = json.loads(line[6:])
+                for choice in chunk["choices"]:
+                    piece = choice["delta"].get("content")
+                    if piece and not text:
+                        self.tally.first_release.append(time.monotonic() - started)
+                    text += piece or ""
+                if leaves and text:
+                    break
+        return text, 200
+
+
+async def run(
+    running: Running, expected: dict[Case, str], clients: int, seconds: float, mixed: bool
+) -> Tally:
+    tally = Tally()
+    load = Load(running.url, expected, tally, time.monotonic() + seconds, mixed)
+    cases = itertools.cycle(expected)
+
+    async def watch() -> None:
+        while True:
+            waiting = await asyncio.to_thread(running.metric, "rain_queue_length")
+            tally.longest_queue = max(tally.longest_queue, waiting)
+            await asyncio.sleep(1)
+
+    watching = asyncio.create_task(watch())
+    started, before = time.monotonic(), running.metric("rain_completion_tokens_total")
+    await asyncio.gather(*(load.client(number, cases) for number in range(clients)))
+    watching.cancel()
+    tally.seconds = time.monotonic() - started
+    tally.released_tokens = running.metric("rain_completion_tokens_total") - before
+    return tally
+
+
+def alone(prompts: int, seeds: int) -> dict[Case, str]:
+    """The answers that the library gives to each prompt and seed by itself."""
+    decoder = RainDecoder(load_backend("demo"))
+    asked = [*example_prompts("sensitive", prompts), *example_prompts("benign", prompts)]
+    return {
+        (prompt, seed): decoder.generate(prompt, seed=seed, temperature=1.0).text
+        for seed in range(seeds)
+        for prompt in asked
+    }
+
+
+def described(tally: Tally) -> dict[str, Any]:
+    answered = tally.statuses["200"]
+    p50, p95 = np.percentile(tally.first_release, [50, 95]).round(3) if tally.first_release else (None, None)
+    return {
+        "statuses": dict(sorted(tally.statuses.items())),
+        "answers_per_second": round(answered / tally.seconds, 3),
+        "tokens_per_second": round(tally.released_tokens / tally.seconds, 2),
+        "first_release_seconds": {"p50": p50, "p95": p95},
+        "longest_queue": tally.longest_queue,
+        "wrong": tally.wrong[:5],
+        "wrong_answers": len(tally.wrong),
+    }
+
+
+def resident(running: Running) -> int:
+    """Memory of the server, MiB."""
+    assert running.process is not None
+    lines = Path(f"/proc/{running.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def settle(running: Running) -> None:
+    while running.metric("rain_running") + running.metric("rain_queue_length"):
+        time.sleep(0.2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--alone-seconds", type=float, default=30)
+    parser.add_argument("--prompts", type=int, default=5, help="of each family")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--max-concurrent", type=int, default=32)
+    arguments = parser.parse_args()
+    expected = alone(arguments.prompts, arguments.seeds)
+    with serving_process("--model", "demo", "--max-concurrent", str(arguments.max_concurrent)) as running:
+        one = asyncio.run(run(running, expected, 1, arguments.alone_seconds, mixed=False))
+        report: dict[str, Any] = {"one client": described(one)}
+        before = resident(running)
+        many = asyncio.run(run(running, expected, arguments.clients, arguments.seconds, mixed=True))
+        report[f"{arguments.clients} clients"] = described(many)
+        settle(running)
+        report["MiB"] = {"before": before, "after": resident(running)}
+        report["kv_slots"] = running.metric("rain_kv_slots")
+    json.dump(report, sys.stdout, indent=2)
+    return bool(one.wrong or many.wrong or many.statuses["500"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

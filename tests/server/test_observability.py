@@ -1,0 +1,123 @@
+"""Metrics that add up, spans, and log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from decoder_worlds import BAD
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from server.running import QUESTION, gated_world, serving
+
+from rain_decoding.server.logs import JsonFormatter
+from rain_decoding.server.traces import LARGEST, MOST, TraceStore
+
+
+def test_metrics_are_the_sums_of_the_answers() -> None:
+    with serving(gated_world(), client_may=frozenset({"plain"})) as running, running.http() as http:
+        answers = []
+        for seed in range(4):
+            for model in ("scripted", "scripted:plain"):
+                body = {"model": model, "messages": QUESTION, "seed": seed}
+                answers.append(http.post("/v1/chat/completions", json=body).json())
+        http.post("/v1/chat/completions", json={"model": "other", "messages": QUESTION})
+        http.get("/v1/other/page")
+        for name, key in {
+            "simulations": "simulations",
+            "rewinds": "rewinds",
+            "self_evaluations": "self_evaluations",
+            "tokens_forwarded": "search_tokens",
+        }.items():
+            total = sum(answer["rain"][key] for answer in answers)
+            assert total > 0 and running.metric(f"rain_{name}_total") == total
+        for name in ("prompt_tokens", "completion_tokens"):
+            assert running.metric(f"rain_{name}_total") == sum(answer["usage"][name] for answer in answers)
+        assert running.metric("rain_answers_total", finish_reason="stop") == len(answers)
+        assert running.metric("rain_first_release_seconds_count") == len(answers)
+        endpoint = "/v1/chat/completions"
+        assert running.metric("rain_requests_total", endpoint=endpoint, status="200") == len(answers)
+        assert running.metric("rain_requests_total", endpoint=endpoint, status="404") == 1
+        assert running.metric("rain_requests_total", endpoint="other", status="404") == 1
+        assert running.metric("rain_releases_total") >= len(answers)
+        assert (running.metric("rain_running"), running.metric("rain_queue_length")) == (0, 0)
+
+
+def test_a_text_that_cannot_be_judged_is_counted_and_filtered() -> None:
+    from decoder_worlds import scripted
+
+    def script(text: str) -> dict[str, float]:
+        if text.endswith("It is ("):
+            return {"A": 1e-9, "B": 1e-9, " Sure": 1.0}
+        return (
+            {" Sure": 1.0}
+            if text.endswith("Assistant:")
+            else {"." if text.endswith(" Sure") else "<end>": 1.0}
+        )
+
+    with serving(scripted(script, ["A", "B", " Sure", "."])) as running, running.http() as http:
+        answer = http.post("/v1/chat/completions", json={"model": "scripted", "messages": QUESTION}).json()
+        assert answer["choices"][0]["finish_reason"] == "content_filter"
+        assert answer["choices"][0]["message"]["content"] == ""
+        assert answer["rain"]["finish_reason"] == "unjudged"
+        assert running.metric("rain_unjudged_total") == 1
+        assert running.metric("rain_judge_failures_total") > 0
+
+
+def test_a_span_per_request() -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with serving(tracer_provider=provider) as running, running.http() as http:
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        body = {"model": "scripted", "messages": QUESTION, "seed": 0}
+        headers = {"traceparent": parent, "x-request-id": "mine"}
+        answer = http.post("/v1/chat/completions", json=body, headers=headers).json()
+        http.post("/v1/chat/completions", json={**body, "model": "other"})
+    span, refused = exporter.get_finished_spans()
+    assert span.name == "POST /v1/chat/completions" and span.attributes is not None
+    assert f"{span.context.trace_id:032x}" in parent and span.parent is not None
+    assert span.attributes["rain.request_id"] == "mine"
+    assert span.attributes["http.response.status_code"] == 200
+    assert span.attributes["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
+    assert span.attributes["rain.rewinds"] == answer["rain"]["rewinds"] > 0
+    assert not any("lock" in str(value) for value in span.attributes.values())
+    assert refused.attributes is not None and refused.attributes["http.response.status_code"] == 404
+
+
+@pytest.mark.parametrize("log_prompts", [False, True])
+def test_prompts_are_logged_only_if_asked(caplog: pytest.LogCaptureFixture, log_prompts: bool) -> None:
+    caplog.set_level(logging.INFO, "rain_decoding.server")
+    with serving(log_prompts=log_prompts) as running, running.http() as http:
+        http.post("/v1/chat/completions", json={"model": "scripted", "messages": QUESTION})
+    lines = [JsonFormatter().format(record) for record in caplog.records]
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert ("pick a lock" in "".join(lines)) == log_prompts
+    assert not any(BAD in line for line in lines)
+
+
+def test_a_log_line_holds_what_was_passed_and_the_exception() -> None:
+    try:
+        raise ValueError("broken\n\ud800")
+    except ValueError as error:
+        record = logging.LogRecord(
+            "n", logging.ERROR, "p", 1, "it %s", ("failed",), (type(error), error, None)
+        )
+    record.request_id = "x"
+    entry = json.loads(JsonFormatter().format(record))
+    assert (entry["message"], entry["request_id"], entry["level"]) == ("it failed", "x", "error")
+    assert "broken" in entry["exception"]
+
+
+def test_the_trace_store_is_bounded() -> None:
+    store = TraceStore()
+    for number in range(MOST + 3):
+        store.put(str(number), "key", [{"event": "start", "number": number}])
+    assert [store.get(str(number), "key") is None for number in range(5)] == [True] * 3 + [False] * 2
+    assert store.get("4", "other") is None
+    store.put("large", "key", [{"text": "x" * (LARGEST - 100)}])
+    assert store.get("large", "key") is not None and store.get("4", "key") is None
+    store.put("larger", "key", [{"text": "x" * LARGEST}])
+    assert store.get("larger", "key") is None and store.get("large", "key") is None
