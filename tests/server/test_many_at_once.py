@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -117,9 +118,7 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
     with serving(backend, max_concurrent=1, max_queue=1) as running:
         with background(running, 1) as outcomes:
             running.settle(1)
-            body = json.dumps({**BODY, "stream": stream}).encode()
-            head = "POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-type: application/json\n"
-            leaving = running.connect(head + f"content-length: {len(body)}\n\n", body)
+            leaving = post(running, stream=stream)
             running.settle(2)
             assert running.service is not None
             waiting = running.service.worker.jobs[-1]
@@ -130,6 +129,23 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
         assert [outcome.choices[0].message.content for outcome in outcomes] == [GOOD]
         assert running.metric("rain_answers_total", finish_reason="stop") == 1
         assert backend._jobs == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_search_that_runs_is_stopped_when_its_client_leaves(stream: bool) -> None:
+    with serving(endless()) as running:
+        leaving = post(running, stream=stream, max_tokens=4000)
+        running.settle(1)
+        leaving.close()
+        running.settle()
+        assert running.metric("rain_answers_total", finish_reason="cancelled") == 1
+
+
+def post(running: Running, **options: Any) -> socket.socket:
+    """The connection on which a request was sent."""
+    body = json.dumps({**BODY, **options}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-type: application/json\n"
+    return running.connect(head + f"content-length: {len(body)}\n\n", body)
 
 
 def test_what_was_left_is_given_back(demo: LocalBackend) -> None:
