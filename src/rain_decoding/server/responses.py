@@ -26,11 +26,12 @@ COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_toke
 def rain_object(
     session: Session, completion: Completion, preset: str, trace_id: str | None
 ) -> dict[str, Any]:
-    """What RAIN has to say about an answer. `flagged`: it was judged, and not good."""
-    score, search = completion.score, session if isinstance(session, RainSession) else None
+    """What RAIN has to say about an answer; a text that was withheld stays with the operator."""
+    search = session if isinstance(session, RainSession) else None
     described: dict[str, Any] = {
-        "score": score,
-        "flagged": search is not None and score is not None and score <= search.config.accept_value,
+        "score": completion.score,
+        "flagged": completion.flagged,
+        "fallback": completion.fallback,
         "finish_reason": completion.finish_reason,
         **{name: getattr(completion.usage, name) for name in COUNTS},
         "seconds": round(completion.usage.seconds, 4),
@@ -39,7 +40,8 @@ def rain_object(
         "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
-    return described | ({"warnings": completion.warnings} if completion.warnings else {})
+    further = {"parts": dict(completion.parts), "warnings": completion.warnings}
+    return described | {name: value for name, value in further.items() if value}
 
 
 def together(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
