@@ -111,7 +111,7 @@ ASKED = {
     "principle": {"rain": {"principle": "The answer is short."}},
     "preset": {"rain": {"preset": "fast"}},
     "threshold": {"rain": {"threshold": -1}},
-    "budget": {"rain": {"max_seconds": 1e-3}},
+    "budget": {"rain": {"max_search_tokens": 100}},
     "plain": {"model": "scripted:plain"},
     "trace": {"rain": {"trace": True}},
 }

@@ -273,7 +273,7 @@ class Worker:
 
     def _tell_failure(self, job: Job, error: Exception) -> None:
         told = translated(error)
-        if told.status >= 500:
+        if told.status >= 500 and told is not error:  # not one of our own refusals
             log.error("answer failed: %s", error, exc_info=error, extra={"request_id": job.request_id})
         self.observer.failed(told)
         self._tell(job, Failed(told))
