@@ -66,7 +66,9 @@ class Browser:
         return self.driver.find_elements("css selector", selector)
 
     def texts(self, selector: str) -> list[str]:
-        return [element.get_attribute("textContent") for element in self.all(selector)]
+        # In one call: the page may draw anew between finding and asking.
+        script = "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)"
+        return self.driver.execute_script(script, selector)
 
     def seek(self, position: int) -> None:
         """Move the scrubber."""
