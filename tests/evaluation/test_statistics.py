@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rain_decoding.benchmarks.statistics import paired_difference, rate, removed_share
+from rain_decoding.evaluation.statistics import paired_difference, rate, removed_share
 
 
 def test_rate_is_wilsons_interval():

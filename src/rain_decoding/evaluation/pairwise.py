@@ -1,0 +1,59 @@
+"""Comparisons of answers two by two, by judges that can say which of two is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rain_decoding.evaluation.judges import PairJudge
+from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.records import Record
+
+JUDGING = 8
+"""Pairs that are compared at the same time."""
+
+
+def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
+    """Each decoder's answers beside the reference's to the same prompt and seed, by the family's first metric.
+
+    `better` is the name of the better decoder, "tie", or None where it is unscored. Answers that are the same are
+    tied without asking.
+    """
+    judges = [judge for judge in plan.judges if isinstance(judge, PairJudge)]
+    with ThreadPoolExecutor(JUDGING) as pool:
+        return list(pool.map(lambda pair: _compared(plan, *pair), _pairs(records, plan, judges)))
+
+
+def _pairs(
+    records: Sequence[Record], plan: Plan, judges: Sequence[PairJudge]
+) -> Iterator[tuple[PairJudge, Record, Record]]:
+    reference = {(r["id"], r["seed"]): r for r in records if r["decoder"] == plan.reference}
+    for judge in judges:
+        for record in records:
+            if record["decoder"] != plan.reference:
+                yield judge, record, reference[record["id"], record["seed"]]
+
+
+def _compared(plan: Plan, judge: PairJudge, ours: Record, theirs: Record) -> dict[str, Any]:
+    sample = next(sample for sample in plan.samples if sample.id == ours["id"])
+    family = next(family for family in plan.suite.families if family.name == sample.family)
+    question = family.metrics[0].question
+    better: str | None = "tie"
+    problem = ""
+    if ours["answer"] != theirs["answer"]:
+        preference = judge.prefers(sample, ours["answer"], theirs["answer"], question)
+        names = {"first": ours["decoder"], "second": theirs["decoder"], "tie": "tie", None: None}
+        better, problem = names[preference.better], preference.problem
+    return {
+        "judge": judge.name,
+        "question": question,
+        "id": ours["id"],
+        "family": ours["family"],
+        "subject": ours["subject"],
+        "seed": ours["seed"],
+        "decoder": ours["decoder"],
+        "reference": theirs["decoder"],
+        "better": better,
+        "problem": problem,
+    }
