@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rain_decoding.evaluation.runner import Run
     from rain_decoding.evaluation.suites import Suite
 
+REPORT = "report.html"
 NO_JUDGE = "none"
 NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
 
@@ -113,7 +114,7 @@ def evaluate(
         print_json(summary)
     else:
         print_tables(summary)
-    err.print(f"report: {folder / 'report.html'}", markup=False)
+    err.print(f"report: {folder / REPORT}", markup=False)
 
 
 def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
@@ -163,14 +164,15 @@ def _collect(run: Run, workers: int, traces: bool) -> None:
 
 def finish(run: Run) -> dict[str, Any]:
     """Compare, sum up and write `summary.json` and `report.html`."""
-    from rain_decoding.evaluation.report import write_report
-    from rain_decoding.evaluation.runner import write_json
+    from rain_decoding.evaluation.report import render
+    from rain_decoding.evaluation.runner import read_run, write_json
     from rain_decoding.evaluation.summary import summarise
 
     with status("summing up"):
         summary = summarise(run.records, run.plan, run.compare())
         write_json(run.folder / "summary.json", summary)
-        write_report(run, summary)
+        page = render(run.records, run.plan, summary, read_run(run.folder), run.folder)
+        (run.folder / REPORT).write_text(page, encoding="utf-8")
     return summary
 
 
