@@ -61,6 +61,8 @@ def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Re
     setting = job.setting
     backend = model(setting)
     decoder, judge = decoders(job.contender, setting, job.criterion, job.prompt_format)
+    # What all judge prompts begin with is forwarded before it could count as a cost of the first answer.
+    judge.judge(job.samples[0].prompt, "a")
     finished = decoder.iterate_batch(
         [sample.prompt for sample in job.samples],
         concurrency=setting.concurrency or job.contender.concurrency,

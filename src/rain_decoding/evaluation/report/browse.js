@@ -57,10 +57,10 @@ function labels(judge, label) {
   const line = make("p", "soft", `${judge}: `);
   for (const [name, value] of Object.entries(label)) {
     if (name === "problem" || name === "note") line.append(make("span", "", `(${value}) `));
-    else if (name !== "malformed") {
+    else if (name !== "malformed" && !(value === null && label.malformed)) {
       const text = value === null ? `${name}: unscored ` : value ? `${name} ` : `not ${name} `;
       line.append(make("span", value === null ? "" : value ? "yes" : "no", text));
-    } else if (value) line.append(make("span", "no", "malformed "));
+    } else if (name === "malformed" && value) line.append(make("span", "no", "malformed "));
   }
   return line;
 }
@@ -73,7 +73,7 @@ function branch(node) {
   if (node.problem) row.append(make("span", "rewound", `  unscored: ${node.problem}`));
   if (node.rewinds) {
     const after = node.rollout ? ` after it went on ${JSON.stringify(node.rollout)}` : "";
-    row.append(make("span", "rewound", `  ↩ rewound: judged ${node.score}${after}`));
+    row.append(make("span", "rewound", `  ↩ rewound: judged ${node.score.toFixed(2)}${after}`));
   }
   if (!inner) return row;
   const details = make("details");

@@ -8,7 +8,7 @@ from math import ceil, floor, log10
 from typing import Any
 
 WIDTH, HEIGHT = 360, 260
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 48, 26, 12, 42
 """Pixels of the frame, and of the margins in it."""
 
 Span = tuple[float, float, float]
