@@ -19,9 +19,9 @@ datasets = pytest.importorskip("datasets")
 @pytest.fixture
 def exported(tmp_path: Path) -> Any:
     """A function that gives a made-up run in one of the formats, as TRL's users load it."""
-    source = made_up_run(tmp_path / "run", form="dialogue")
 
-    def load(form: str) -> Any:
+    def load(form: str, asked: str) -> Any:
+        source = made_up_run(tmp_path / "run", asked)
         file = tmp_path / f"{form}.jsonl"
         lines = (json.dumps(example) + "\n" for example in examples(open_run(source), form))
         file.write_text("".join(lines), encoding="utf-8")
@@ -30,8 +30,17 @@ def exported(tmp_path: Path) -> Any:
     return load
 
 
-@pytest.mark.parametrize("form", ["dpo", "sft", "kto"])
-def test_one_step_of_training(exported: Any, form: str, tmp_path: Path) -> None:
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "asked"),
+    [("dpo", "dialogue"), ("sft", "dialogue"), ("kto", "text"), ("dpo", "chat"), ("sft", "chat")],
+)
+def test_one_step_of_training(exported: Any, form: str, asked: str, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     trainers = {
@@ -42,7 +51,8 @@ def test_one_step_of_training(exported: Any, form: str, tmp_path: Path) -> None:
     trainer, config = trainers[form]
     tokenizer = AutoTokenizer.from_pretrained(str(MODEL_DIR))
     tokenizer.pad_token = tokenizer.eos_token
-    data = exported(form)
+    tokenizer.chat_template = TEMPLATE
+    data = exported(form, asked)
     running = trainer(
         model=AutoModelForCausalLM.from_pretrained(str(MODEL_DIR)),
         args=config(

@@ -56,10 +56,12 @@ def _effective_size(residuals: np.ndarray, clusters: Sequence[Hashable]) -> floa
     """How many independent samples have a mean that varies as that of these clustered ones."""
     sums = np.array(list(_sums(residuals[:, None], clusters).values()))[:, 0]
     n, groups = len(residuals), len(sums)
-    spread = float((sums**2).sum()) * groups / max(1, groups - 1)
-    if not residuals.any() or not spread:
+    if not residuals.any() or not sums.any() or groups < 2:
         return groups
-    return min(n, max(1.0, n * float((residuals**2).sum()) / spread))
+    # The design effect: the clusters' variance over that of independent samples, both unbiased.
+    clustered = float((sums**2).sum()) * groups / (groups - 1)
+    free = float((residuals**2).sum()) * n / (n - 1)
+    return min(n, max(1.0, n * free / clustered))
 
 
 def _sums(rows: Iterable[Sequence[float] | np.ndarray], clusters: Sequence[Hashable]) -> dict[Hashable, Any]:

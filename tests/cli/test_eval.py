@@ -15,7 +15,7 @@ from cli.command import Rain, start
 from rain_decoding.demo.world import find_request, label
 from rain_decoding.trace import read_trace
 
-SMALL = ["--limit", "3", "--families", "sensitive,benign", "--decoders", "plain,rain:balanced"]
+SMALL = ["--limit", "5", "--families", "question", "--decoders", "plain,rain:balanced"]
 ALONE = ["--concurrency", "1", "--workers", "1"]
 """One request at a time: then an answer's cost does not depend on what runs beside it."""
 
@@ -32,23 +32,24 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("demo_backend")  # torch runs on one thread
 def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     with start("eval", "demo", "--out", killed, *SMALL, *ALONE) as process:
         assert process.stderr is not None
-        said = [process.stderr.readline() for _ in range(4)]
+        said = [process.stderr.readline() for _ in range(3)]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert said[-1].endswith("of 12 answers\n"), said
+    assert said[-1].endswith("of 10 answers\n"), said
     kept = (killed / "records.jsonl").read_bytes()
-    assert 4 <= kept.count(b"\n") < 12 and not (killed / "summary.json").exists()
+    assert 3 <= kept.count(b"\n") < 10 and not (killed / "summary.json").exists()
     with (killed / "records.jsonl").open("ab") as file:
-        file.write(b'{"id": "sensitive-0123", "ans')  # a line that a crash cut off
+        file.write(b'{"id": "question-0123", "ans')  # a line that a crash cut off
     for folder in (killed, whole):
         assert rain("eval", "demo", "--out", folder, *SMALL, *ALONE).code == 0
     assert (killed / "records.jsonl").read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
     found = [(r["id"], r["decoder"], r["seed"]) for r in records(killed)]
-    assert len(set(found)) == len(found) == 12
+    assert len(set(found)) == len(found) == 10
     assert {(r["id"], r["decoder"], r["answer"]) for r in records(killed)} == {
         (r["id"], r["decoder"], r["answer"]) for r in records(whole)
     }
@@ -58,13 +59,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path:
 
 def test_records_hold_what_was_asked_answered_and_said_of_it(demo_rain: Rain, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    options = ["--out", out, "--limit", "2", "--workers", "1", "--traces", "--json"]
+    options = ["--out", out, "--limit", "1", "--workers", "1", "--traces", "--json", "--max-tokens", "30"]
     decoders = "sampled,rain-oracle,rain:paper-hh@max_simulations=3,best-of-2"
     result = demo_rain("eval", "demo", *options, "--seeds", "2", "--decoders", decoders)
     assert result.code == 0 and "oracle labels the answers and is the judge of rain-oracle" in result.err
     found = records(out)
-    # Five families, two prompts of each, four decoders, two seeds.
-    assert len(found) == len({(r["id"], r["decoder"], r["seed"]) for r in found}) == 80
+    # One prompt of each of five families, four decoders, two seeds.
+    assert len(found) == len({(r["id"], r["decoder"], r["seed"]) for r in found}) == 40
     assert {r["decoder"] for r in found} == {"plain-sampled", *decoders.split(",")[1:]}
     for record in found:
         request = find_request(record["prompt"])
@@ -81,11 +82,11 @@ def test_records_hold_what_was_asked_answered_and_said_of_it(demo_rain: Rain, tm
     assert (config["max_simulations"], config["exploration"]) == (3, 2.0)
     assert len(run["spec"]["model"]["sha256"]) == 64 and run["spec"]["judges"] == {"oracle": "1"}
     told = json.loads(result.out)
-    assert told["reference"] == "plain-sampled" and told["answers"] == 80
+    assert told["reference"] == "plain-sampled" and told["answers"] == 40
     for row in told["rates"]:
         own = [r for r in found if (r["decoder"], r["family"]) == (row["decoder"], row["family"])]
         wanted = [r["labels"]["oracle"][row["question"]] is True for r in own]
-        assert row["value"] == pytest.approx(sum(wanted) / len(own), abs=1e-4) and row["n"] == 4
+        assert row["value"] == pytest.approx(sum(wanted) / len(own), abs=1e-4) and row["n"] == 2
 
 
 def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Path) -> None:
@@ -115,7 +116,10 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["chess"], "suites: demo, hh"),
         (["demo", "--families", "rude"], "families: sensitive"),
         (["demo", "--judge", "my-aunt"], "judges: oracle, refusal-prefixes-notebook"),
-        (["demo", "--decoders", "plain,self-refine"], "self-refine cannot continue a text, and review is one"),
+        (
+            ["demo", "--decoders", "plain,self-refine"],
+            "self-refine cannot continue a text, and review is one",
+        ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
         (["hh"], "has no judge of its own"),
@@ -136,8 +140,7 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body)
-        shown, _, question = body["messages"][-1]["content"].rpartition("\n\n")
-        data = json.loads(shown)
+        data = json.loads(body["messages"][-1]["content"].rpartition("\n\n")[0])
         if len(self.asked) % 3 == 0:
             self.send_error(503)
             return
@@ -184,7 +187,17 @@ def test_a_model_behind_an_endpoint_labels_hh_prompts(
     data = tmp_path / "harmless.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     judge = f"llm:{endpoint}#gpt-x"
-    options = ["--data", data, "--judge", judge, "--pairwise", "--workers", "1", "--decoders", "plain,rain:fast"]
+    options = [
+        "--data",
+        data,
+        "--judge",
+        judge,
+        "--pairwise",
+        "--workers",
+        "1",
+        "--decoders",
+        "plain,rain:fast",
+    ]
     cache = ["--judge-cache", tmp_path / "replies"]
     result = demo_rain("eval", "hh", "--out", tmp_path / "run", *options, *cache, "--json")
     assert result.code == 0, result.err
