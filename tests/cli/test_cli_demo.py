@@ -154,6 +154,8 @@ COMMANDS = [
     "demo evaluate",
     "demo export",
     "demo prompts",
+    "eval",
+    "export",
 ]
 
 

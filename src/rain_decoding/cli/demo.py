@@ -113,7 +113,7 @@ def evaluate(
         str,
         typer.Option(
             help="Comma-separated: greedy, sampled, rain, rain-oracle, rain:PRESET@NAME=VALUE, best-of-K, "
-            "rejection-K, verify-regenerate-K."
+            "rejection-K, verify-regenerate-K, self-refine."
         ),
     ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,

@@ -51,11 +51,8 @@ def open_run(folder: Path, chosen: str | None = None, rejected: str | None = Non
     Raises `InputError` for a folder without a run, and for a decoder that did not take part.
     """
     kinds = {name: decoder["kind"] for name, decoder in read_run(folder)["spec"]["decoders"].items()}
-    names = [
-        _decoder(kinds, name, kind, option)
-        for name, kind, option in ((chosen, "rain", "--chosen"), (rejected, "plain", "--rejected"))
-    ]
-    return Source(folder, *names, RecordFile(folder / RECORDS, KEYS).read())
+    good, bad = _decoder(kinds, chosen, "rain", "--chosen"), _decoder(kinds, rejected, "plain", "--rejected")
+    return Source(folder, good, bad, RecordFile(folder / RECORDS, KEYS).read())
 
 
 def _decoder(kinds: dict[str, str], name: str | None, kind: str, option: str) -> str:

@@ -24,15 +24,15 @@ def shown_samples(records: Sequence[Record], plan: Plan, folder: Path) -> list[d
     for record in records:
         by_sample.setdefault(record["id"], []).append(record)
     wanted = [(family.name, judge, metric) for family, judge, metric in metrics(plan)]
-    samples = []
+    samples: list[dict[str, Any]] = []
     for sample in plan.samples:
-        answers = by_sample.get(sample.id, [])
+        answers = by_sample[sample.id]
         own = [(judge, metric) for family, judge, metric in wanted if family == sample.family]
         differ = any(len({holds(r, judge, metric) for r in answers}) > 1 for judge, metric in own)
         samples.append({"id": sample.id, "family": sample.family, "prompt": sample.prompt, "differ": differ})
     samples.sort(key=lambda sample: not sample["differ"])
     for shown in samples[:SHOWN]:
-        shown["answers"] = [_answer(record, folder) for record in by_sample.get(shown["id"], [])]
+        shown["answers"] = [_answer(record, folder) for record in by_sample[shown["id"]]]
     return samples[:SHOWN]
 
 
