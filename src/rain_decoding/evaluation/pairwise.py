@@ -9,9 +9,10 @@ from typing import Any
 from rain_decoding.evaluation.judges import PairJudge
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.records import Record
+from rain_decoding.evaluation.suites import Sample
 
 JUDGING = 8
-"""Pairs that are compared at the same time."""
+"""Answers, or pairs of them, that are judged at the same time."""
 
 
 def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
@@ -21,8 +22,15 @@ def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
     tied without asking.
     """
     judges = [judge for judge in plan.judges if isinstance(judge, PairJudge)]
+    samples = {sample.id: sample for sample in plan.samples}
+    questions = {family.name: family.metrics[0].question for family in plan.suite.families}
+
+    def compared(pair: tuple[PairJudge, Record, Record]) -> dict[str, Any]:
+        judge, ours, theirs = pair
+        return _compared(judge, samples[ours["id"]], questions[ours["family"]], ours, theirs)
+
     with ThreadPoolExecutor(JUDGING) as pool:
-        return list(pool.map(lambda pair: _compared(plan, *pair), _pairs(records, plan, judges)))
+        return list(pool.map(compared, _pairs(records, plan, judges)))
 
 
 def _pairs(
@@ -35,10 +43,9 @@ def _pairs(
                 yield judge, record, reference[record["id"], record["seed"]]
 
 
-def _compared(plan: Plan, judge: PairJudge, ours: Record, theirs: Record) -> dict[str, Any]:
-    sample = next(sample for sample in plan.samples if sample.id == ours["id"])
-    family = next(family for family in plan.suite.families if family.name == sample.family)
-    question = family.metrics[0].question
+def _compared(
+    judge: PairJudge, sample: Sample, question: str, ours: Record, theirs: Record
+) -> dict[str, Any]:
     better: str | None = "tie"
     problem = ""
     if ours["answer"] != theirs["answer"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -140,12 +142,19 @@ class Plan:
         kind, _, rest = self.setting.model.partition(":")
         return {self.setting.model, rest or kind, self.criterion or ""}
 
+    def _samples_hash(self) -> str:
+        """SHA-256 of the prompts and what is known about them, wherever they come from."""
+        lines = (json.dumps(asdict(sample), sort_keys=True) + "\n" for sample in self.samples)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def describe(self) -> dict[str, Any]:
         """All that decides what the answers and labels are, as JSON."""
         return {
             "suite": self.suite.name,
             "data": {
-                name: {"file": path.name, "sha256": provenance.file_hash(path)} if path else {"hub": True}
+                name: {"file": path.name, "sha256": provenance.file_hash(path)}
+                if path
+                else {"hub": dict(self.suite.sources[name].hub or {})}
                 for name, path in self.data.items()
             },
             "families": {
@@ -156,6 +165,7 @@ class Plan:
                 }
                 for family in self.used_families
             },
+            "samples": {"sha256": self._samples_hash()},
             "limit": self.limit,
             "seeds": list(self.seeds),
             "model": provenance.model_facts(self.setting.model, dict(self.setting.loading).get("revision")),

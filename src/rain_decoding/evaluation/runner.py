@@ -13,7 +13,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge
-from rain_decoding.evaluation.pairwise import compare
+from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import Key, Plan
 from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Sample
@@ -24,8 +24,6 @@ KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}
 """What every record has."""
 NEW = ".new"
 """Suffix of a file that is being written."""
-JUDGING = 8
-"""Answers that are labelled at the same time."""
 
 
 def key(record: Record) -> Key:

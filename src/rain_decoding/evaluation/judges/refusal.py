@@ -24,7 +24,10 @@ LISTS: dict[str, tuple[str, ...]] = {
 
 
 class RefusalJudge:
-    """Whether an answer begins with one of a list's phrases, upper and lower case told apart as in their code."""
+    """Whether an answer begins with one of a list's phrases, upper and lower case told apart as in their code.
+
+    A typographic apostrophe counts as a plain one.
+    """
 
     questions: tuple[str, ...] = ("refused",)
 
