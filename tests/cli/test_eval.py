@@ -123,6 +123,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
         (["hh"], "has no judge of its own"),
+        (["demo", "--judge", "refusal-prefixes-package"], "only says whether an answer is refused"),
         (["demo", "--judge", "llm:gpt-4"], "is not llm:BASE_URL#MODEL"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,6 +53,7 @@ class Plan:
         object.__setattr__(self, "samples", tuple(self._draw()))
         if not self.samples:
             raise InputError(f"the data hold no prompt of {', '.join(self.families) or self.suite.name}")
+        self._check_judges()
         texts = [family.name for family in self.used_families if family.prompt_format == "text"]
         if texts and any(contender.kind == SELF_REFINE for contender in self.contenders.values()):
             raise InputError(
@@ -70,6 +70,15 @@ class Plan:
                     hint=f"it reads: {', '.join(sources) or 'nothing'}",
                 )
 
+    def _check_judges(self) -> None:
+        asked = {metric.question for family in self.used_families for metric in family.metrics}
+        for judge in self.judges:
+            if not asked & set(judge.questions):
+                raise InputError(
+                    f"the judge {judge.name} only says whether an answer is {' or '.join(judge.questions)}",
+                    hint=f"asked here: {', '.join(sorted(asked))}",
+                )
+
     def _draw(self) -> Iterator[Sample]:
         by_family: dict[str, dict[str, Sample]] = {}
         for sample in self.suite.load(self.data):
@@ -77,8 +86,8 @@ class Plan:
         for family in self.suite.families:
             if self.families and family.name not in self.families:
                 continue
+            # By a hash of the prompt: a draw that is the same for every run, whatever else the files hold.
             found = sorted(by_family.get(family.name, {}).values(), key=lambda sample: sample.id)
-            random.Random(0).shuffle(found)
             yield from found[: self.limit or None]
 
     @property
