@@ -57,6 +57,26 @@ def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path:
     assert "report.html" in {path.name for path in killed.iterdir()}
 
 
+def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    options = [
+        "--limit",
+        "30",
+        "--families",
+        "question",
+        "--decoders",
+        "plain,rain:balanced",
+        "--workers",
+        "2",
+    ]
+    with start("eval", "demo", "--out", tmp_path / "run", *options) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=100)
+    assert process.returncode == 130 and "the same command goes on" in rest, said + rest
+    assert f"stopped after {len(records(tmp_path / 'run'))} of 60 answers" in rest
+
+
 def test_records_hold_what_was_asked_answered_and_said_of_it(demo_rain: Rain, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ["--out", out, "--limit", "1", "--workers", "1", "--traces", "--json", "--max-tokens", "30"]

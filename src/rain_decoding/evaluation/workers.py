@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Any, Protocol, TypeVar
@@ -30,6 +31,29 @@ def run_jobs(jobs: Sequence[Job], work: Work[Job], workers: int) -> Iterator[Any
         for job in jobs:
             yield from work(job, None)
         return
+    with one_interrupt():
+        yield from _run_in_processes(jobs, work, workers)
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Meanwhile only the first Ctrl-C counts: a second one would break off the shutdown that the first began."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run_in_processes(jobs: Sequence[Job], work: Work[Job], workers: int) -> Iterator[Any]:
     context = get_context("spawn")
     results, stopped = context.Queue(), context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (results, stopped))
