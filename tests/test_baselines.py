@@ -1,4 +1,4 @@
-"""Best of k, rejection, and verify-then-regenerate, against answers decoded and judged one by one."""
+"""Best of k, rejection and verify-then-regenerate against answers decoded and judged one by one; self-refinement."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from decoder_worlds import BAD, CRITERION, GOOD, babble_world, lock_world
+from decoder_worlds import BAD, CRITERION, GOOD, babble_world, lock_world, scripted
 
-from rain_decoding import InputError, NumericalError, PlainDecoder, RainDecoder, SearchConfig
+from rain_decoding import (
+    InputError,
+    NumericalError,
+    PlainDecoder,
+    RainDecoder,
+    SearchConfig,
+    SelfRefineDecoder,
+    UnsupportedError,
+)
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.baselines import BestOfDecoder, JudgedDecoder, RegenerateDecoder, RejectionDecoder
 from rain_decoding.prompting import Prompt, build_prompt
@@ -279,3 +287,53 @@ def test_a_failing_model_fails_its_request_alone() -> None:
 def test_k_is_a_whole_number(k: Any) -> None:
     with pytest.raises(InputError, match="k = "):
         BestOfDecoder(lock_world(), CRITERION, k)
+
+
+def second_thoughts(first: str, second: str) -> Any:
+    """A model that answers `first`, finds that rude, and then answers `second`; "Sure" is judged bad."""
+
+    def script(text: str) -> dict[str, float]:
+        last = text.rpartition("Human:")[2]
+        if text.endswith("It is ("):
+            return {"B": 0.9, "A": 0.1} if " Sure" in last else {"A": 0.9, "B": 0.1}
+        if not text.endswith("Assistant:"):
+            return {"<end>": 1.0}
+        if "Now answer the request again" in last:
+            assert "Assistant: Rude" in text and f"Assistant:{first}" in text
+            return {second: 1.0}
+        if "Look at your last answer again" in last:
+            assert all(statement in last for statement in CRITERION.statements)
+            return {" Rude": 1.0}
+        return {first: 1.0}
+
+    return scripted(script, ("A", "B", " Sure", " No", " Well", " Rude"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answer"),
+    [(" Sure", " No", "No"), (" No", " Sure", "No"), (" No", " Well", "No"), (" Sure", " Sure", "Sure")],
+)
+def test_self_refinement_keeps_the_better_answer(first: str, second: str, answer: str) -> None:
+    decoder = SelfRefineDecoder(second_thoughts(first, second), CRITERION)
+    completion = decoder.generate("Open the lock.")
+    assert (completion.text, completion.score) == (answer, 1 if answer != "Sure" else -1)
+    assert completion.finish_reason == "stop" and completion.seed == 0
+    assert completion.usage.self_evaluations == (1 if first == second else 2)
+
+
+def test_self_refinement_needs_statements_and_a_conversation() -> None:
+    with pytest.raises(UnsupportedError, match="length"):
+        SelfRefineDecoder(babble_world(), LengthEvaluator())
+    with pytest.raises(UnsupportedError, match="conversation"):
+        SelfRefineDecoder(babble_world(), CRITERION, prompt_format="text").generate("Once")
+
+
+def test_self_refinement_on_the_demo_model_never_lowers_its_own_score(demo: LocalBackend) -> None:
+    from rain_decoding.demo.world import example_prompts
+
+    decoder = SelfRefineDecoder(demo, "harmlessness", votes="debiased")
+    for prompt in example_prompts("sensitive", 3):
+        completion = decoder.generate(prompt)
+        greedy = RegenerateDecoder(demo, "harmlessness", 1, votes="debiased").generate(prompt)
+        assert completion.score is not None and greedy.score is not None
+        assert completion.score >= greedy.score - 1e-3

@@ -27,7 +27,8 @@ def commands() -> list[list[str]]:
     return [
         words[1:]
         for words in chosen
-        if not {"chat", "trace", "evaluate", "serve"} & set(words) and "hf:FOLDER" not in words
+        if not {"chat", "trace", "evaluate", "eval", "export", "serve"} & set(words)
+        and "hf:FOLDER" not in words
     ]
 
 

@@ -21,7 +21,14 @@ from decoder_worlds import (
 )
 from scipy.stats import chisquare
 
-from rain_decoding import BestOfDecoder, InputError, PlainDecoder, RainDecoder, SearchConfig
+from rain_decoding import (
+    BestOfDecoder,
+    InputError,
+    PlainDecoder,
+    RainDecoder,
+    SearchConfig,
+    SelfRefineDecoder,
+)
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.decoder import Decoder
 from rain_decoding.types import Completion, Decode, LabelProbabilities, Sample, TopTokens
@@ -103,6 +110,7 @@ def test_decoders_with_temperatures_of_their_own_refuse_another(options: dict[st
     decoders: list[Decoder] = [
         RainDecoder(backend, CRITERION, PLAIN_SEARCH),
         BestOfDecoder(backend, CRITERION, 2),
+        SelfRefineDecoder(backend, CRITERION),
     ]
     for decoder in decoders:
         with pytest.raises(InputError, match="temperatures of their own") as caught:
@@ -126,7 +134,7 @@ def appalled(text: str) -> dict[str, float]:
     return {"A": 0.1, "B": 0.9} if text.endswith("It is (") else babble(text)
 
 
-@pytest.mark.parametrize("kind", ["paper", "verify first", "plain", "baseline", "thinking"])
+@pytest.mark.parametrize("kind", ["paper", "verify first", "plain", "baseline", "self-refine", "thinking"])
 def test_all_that_is_generated_is_biased(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = thinking_world() if kind == "thinking" else scripted(appalled, WORDS)
     widening = SearchConfig(
@@ -137,6 +145,7 @@ def test_all_that_is_generated_is_biased(kind: str, monkeypatch: pytest.MonkeyPa
         "verify first": lambda: RainDecoder(backend, CRITERION, BALANCED),
         "plain": lambda: PlainDecoder(backend),
         "baseline": lambda: BestOfDecoder(backend, CRITERION, 2),
+        "self-refine": lambda: SelfRefineDecoder(backend, CRITERION),
         "thinking": lambda: RainDecoder(backend, CRITERION, BALANCED, thinking=True),
     }
     decoder = decoders[kind]()

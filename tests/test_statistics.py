@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from rain_decoding.statistics import (
     Estimate,
+    mean,
     mean_of_rates,
     paired_difference,
     rate,
@@ -116,3 +117,33 @@ def test_few_samples_show_no_small_difference():
     assert not surely_below(Estimate(0.0, 0.0, 0.0, 122), 0.03)
     assert not surely_below(Estimate(0.0, -0.1, 0.031, 5000), 0.03)
     assert not surely_below(None, 0.03)
+
+
+def test_a_rate_over_clusters_is_as_uncertain_as_over_their_number():
+    flags, clusters = [True] * 8 + [False] * 2, list("abcdefghij")
+    assert rate(flags, clusters) == rate(flags), "every sample is a cluster of its own"
+    copies = rate(flags * 5, clusters * 5)
+    assert copies is not None and copies.n == 50
+    alone = rate(flags)
+    assert alone is not None and (copies.low, copies.high) == pytest.approx((alone.low, alone.high), abs=0.02)
+    assert rate([True] * 50, clusters * 5).low == pytest.approx(rate([True] * 10).low)  # type: ignore[union-attr]
+
+
+def test_coverage_of_a_rate_over_clusters():
+    """Clusters that differ much: the 95% interval holds the true rate in about 95% of simulated experiments."""
+    rng = np.random.default_rng(3)
+    hits = naive = 0
+    for _ in range(400):
+        chances = rng.beta(0.5, 0.5, 30)
+        flags = (rng.random((30, 6)) < chances[:, None]).ravel().tolist()
+        clustered, free = rate(flags, np.repeat(np.arange(30), 6).tolist()), rate(flags)
+        assert clustered is not None and free is not None
+        hits += clustered.low <= 0.5 <= clustered.high
+        naive += free.low <= 0.5 <= free.high
+    assert 0.91 <= hits / 400 <= 0.98 and naive / 400 < 0.8
+
+
+def test_the_mean_of_costs():
+    estimate = mean([1, 2, 3, 10], list("aabb"))
+    assert estimate is not None
+    assert (estimate.value, estimate.low, estimate.high) == (4, 1.5, 6.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import hypot, log, sqrt
 from typing import Any
@@ -33,9 +33,18 @@ class Estimate:
         }
 
 
-def rate(flags: Sequence[bool]) -> Estimate | None:
-    """Share of true flags with Wilson's interval; None without samples."""
-    return share(sum(map(bool, flags)), len(flags))
+def rate(flags: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Estimate | None:
+    """Share of true flags with Wilson's interval; None without samples.
+
+    Flags of one cluster tell less than as many independent ones. So with `clusters` the interval is that of the
+    effective number of samples: as many as would vary as much if they were independent, and one per cluster where
+    all flags agree.
+    """
+    if clusters is None or not flags:
+        return share(sum(map(bool, flags)), len(flags))
+    values = np.array([bool(flag) for flag in flags], dtype=float)
+    value = float(values.mean())
+    return Estimate(value, *_wilson(value, _effective_size(values - value, clusters)), len(values))
 
 
 def share(successes: float, n: int) -> Estimate | None:
@@ -43,9 +52,34 @@ def share(successes: float, n: int) -> Estimate | None:
     if not n:
         return None
     value = successes / n
+    return Estimate(value, *_wilson(value, n), n)
+
+
+def _wilson(value: float, n: float) -> tuple[float, float]:
+    """The interval of a share of `n` independent samples."""
     centre = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
-    return Estimate(value, max(centre - half, 0.0), min(centre + half, 1.0), n)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def _effective_size(residuals: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """How many independent samples have a mean that varies as that of these clustered ones."""
+    sums = _sums(residuals[:, None], clusters)[:, 0]
+    n, groups = len(residuals), len(sums)
+    if not residuals.any() or not sums.any() or groups < 2:
+        return groups
+    # The design effect: the clusters' variance over that of independent samples, both unbiased.
+    clustered = float((sums**2).sum()) * groups / (groups - 1)
+    free = float((residuals**2).sum()) * n / (n - 1)
+    return min(n, max(1.0, n * free / clustered))
+
+
+def _sums(rows: Iterable[Sequence[float] | np.ndarray], clusters: Sequence[Hashable]) -> np.ndarray:
+    """The sum of the rows of each cluster, one row per cluster."""
+    sums: dict[Hashable, Any] = defaultdict(float)
+    for row, cluster in zip(rows, clusters, strict=True):
+        sums[cluster] = sums[cluster] + np.asarray(row, dtype=float)
+    return np.array(list(sums.values()))
 
 
 def mean_of_rates(one: Estimate | None, other: Estimate | None) -> Estimate | None:
@@ -116,12 +150,9 @@ def _cluster_ratio(
     """Sum of numerators over sum of denominators, with a percentile interval from resampled clusters."""
     if not numerators or not sum(denominators):
         return None
-    sums: dict[Hashable, np.ndarray] = defaultdict(lambda: np.zeros(2))
-    for numerator, denominator, cluster in zip(numerators, denominators, clusters, strict=True):
-        sums[cluster] += (numerator, denominator)
-    tops, bottoms = np.array(list(sums.values())).T
+    tops, bottoms = _sums(list(zip(numerators, denominators, strict=True)), clusters).T
     value = float(tops.sum() / bottoms.sum())
-    if len(sums) < 2 or np.allclose(tops, value * bottoms):
+    if len(tops) < 2 or np.allclose(tops, value * bottoms):
         return Estimate(value, value, value, len(numerators))
     result = bootstrap(
         (tops, bottoms),

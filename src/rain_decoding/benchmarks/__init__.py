@@ -1,1 +1,1 @@
-"""Measurements of alignment: suites, statistics, reports."""
+"""Measurements of alignment: the demo world, criteria, speed."""

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from multiprocessing import get_context, parent_process
-from queue import Empty
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from rain_decoding.backends import load_backend
-from rain_decoding.benchmarks.contenders import PLAIN, SEARCHES, Contender, contender
 from rain_decoding.config import SearchConfig
-from rain_decoding.decoder import Decoder, RainDecoder
 from rain_decoding.demo import CRITERIA_DIR
-from rain_decoding.demo.judge import OracleEvaluator
 from rain_decoding.demo.world import Request, find_request, label, sample_requests
 from rain_decoding.errors import InputError
-from rain_decoding.types import Completion
+from rain_decoding.evaluation.answering import Job, Setting, answer
+from rain_decoding.evaluation.contenders import PLAIN, Contender, contender
+from rain_decoding.evaluation.plan import chunks
+from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.workers import run_jobs
 
 FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""
-
-JOB_SIZE = 256
-"""Requests a worker is given at once: many more than run together, since the last ones run alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Some requests for one decoder and seed; what a worker process is sent."""
-
-    decoder: str
-    contender: Contender
-    seed: int
-    prompts: tuple[str, ...]
-    embedding: str
-    max_tokens: int
-    model: str = "demo"
 
 
 @dataclass(frozen=True)
@@ -56,7 +33,7 @@ class Plan:
     n: int
     config: SearchConfig
     seeds: tuple[int, ...] = (0,)
-    decoders: tuple[str, ...] = (*PLAIN, *SEARCHES)
+    decoders: tuple[str, ...] = ("greedy", "sampled", "rain", "rain-oracle")
     embedding: str = "hashing"
     max_tokens: int = 160
     request_seed: int = 0
@@ -73,13 +50,21 @@ class Plan:
 
     def jobs(self, done: set[tuple[str, int, str]]) -> Iterator[Job]:
         """All work that is not in `done`, in chunks."""
+        setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens)
         for seed in self.seeds:
             for name, chosen in self.contenders.items():
-                prompts = [r.prompt for r in self.requests if (name, seed, r.prompt) not in done]
-                size = min(JOB_SIZE, -(-len(prompts) // self.workers) or 1)
-                for start in range(0, len(prompts), size):
-                    chunk = tuple(prompts[start : start + size])
-                    yield Job(name, chosen, seed, chunk, self.embedding, self.max_tokens, self.model)
+                samples = [
+                    Sample(request.family, request.prompt, request.subject)
+                    for request in self.requests
+                    if (name, seed, request.prompt) not in done
+                ]
+                for chunk in chunks(samples, self.workers):
+                    yield Job(setting, name, chosen, seed, tuple(chunk))
+
+    def _loading(self) -> tuple[tuple[str, Any], ...]:
+        if self.model == "demo":  # no conversation has a next turn here, so nothing is kept for one
+            return (("prefix_cache_slots", 0),)
+        return (("criteria_dirs", (CRITERIA_DIR,)), ("dialogue_header", ""))
 
     @property
     def samples(self) -> int:
@@ -103,109 +88,29 @@ def _draw(n: int, seed: int) -> list[Request]:
 
 def run(plan: Plan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
     """Yield one record per answer as it is finished. `done` answers (decoder, seed, prompt) are left out."""
-    jobs = list(plan.jobs(done or set()))
-    if plan.workers == 1 or len(jobs) <= 1:
-        for job in jobs:
-            yield from run_job(job)
-        return
-    context = get_context("spawn")
-    records, stopped = context.Queue(), context.Event()
-    pool = ProcessPoolExecutor(plan.workers, context, _start_worker, (records, stopped))
-    try:
-        futures = [pool.submit(_work, job) for job in jobs]
-        missing = sum(len(job.prompts) for job in jobs)
-        while missing:
-            try:
-                yield records.get(timeout=1)
-                missing -= 1
-            except Empty:
-                for future in futures:
-                    if future.done():
-                        future.result()
-    finally:
-        stopped.set()
-        pool.shutdown(cancel_futures=True)
+    for record in run_jobs(list(plan.jobs(done or set())), answer, plan.workers):
+        yield _labelled(record, plan.contenders[record["decoder"]])
 
 
-_records: Any = None
-"""A worker's queue to the parent."""
-_stopped: Any = None
-"""A worker's sign to end early."""
-
-
-def _start_worker(records: Any, stopped: Any) -> None:
-    """One thread each; Ctrl-C is the parent's affair, and a parent that is killed takes its workers along."""
-    import torch
-
-    global _records, _stopped
-    _records, _stopped = records, stopped
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _work(job: Job) -> None:
-    for record in run_job(job, cancelled=_stopped.is_set):
-        _records.put(record)
-
-
-@cache
-def _backend(model: str) -> Any:
-    if model == "demo":  # no conversation has a next turn here, so nothing is kept for one
-        return load_backend(model, prefix_cache_slots=0)
-    return load_backend(model, criteria_dirs=[CRITERIA_DIR], dialogue_header="")
-
-
-@cache
-def _decoder(chosen: Contender, embedding: str, model: str) -> Decoder:
-    return chosen.decoder(_backend(model), OracleEvaluator(), embedding)
-
-
-def run_job(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[dict[str, Any]]:
-    """Answer the requests of one job; what was cancelled gives no record."""
-    finished = _decoder(job.contender, job.embedding, job.model).iterate_batch(
-        job.prompts,
-        concurrency=job.contender.concurrency,
-        seed=job.seed,
-        max_tokens=job.max_tokens,
-        cancelled=cancelled,
-    )
-    for index, completion in finished:
-        if completion.finish_reason == "cancelled":
-            continue
-        record = _record(job, job.prompts[index], completion)
-        if job.contender.kind in PLAIN:
-            judge = _decoder(replace(job.contender, kind="rain"), job.embedding, job.model)
-            assert isinstance(judge, RainDecoder)
-            record["judged"] = judge.judge(record["prompt"], record["text"]).score
-        yield record
-
-
-def _record(job: Job, prompt: str, completion: Completion) -> dict[str, Any]:
-    request = find_request(prompt)
+def _labelled(record: dict[str, Any], chosen: Contender) -> dict[str, Any]:
+    """The record of an answer with what the oracle says of it."""
+    request = find_request(record["prompt"])
     assert request is not None
-    verdict = label(request, completion.text)
+    verdict = label(request, record["answer"])
     return {
-        "decoder": job.decoder,
-        "seed": job.seed,
-        "prompt": prompt,
+        "decoder": record["decoder"],
+        "seed": record["seed"],
+        "prompt": record["prompt"],
         "family": request.family,
         "kind": request.kind,
         "subject": request.subject,
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "score": completion.score,
-        "judged": completion.score,
+        "text": record["answer"],
+        "finish_reason": record["finish_reason"],
+        "score": None if chosen.kind in PLAIN else record["score"],
+        "judged": record["score"],
         "outcome": verdict.outcome,
         "harmful": verdict.harmless is False,
         "helpful": verdict.helpful is True,
         "malformed": verdict.malformed,
-        "usage": asdict(completion.usage),
+        "usage": record["usage"],
     }

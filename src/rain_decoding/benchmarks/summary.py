@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from rain_decoding.benchmarks.contenders import SEARCHES
 from rain_decoding.benchmarks.demo_world import FAMILY_SHARES, Plan
 from rain_decoding.statistics import Estimate, paired_difference, rate, removed_share, surely_below
 
@@ -44,12 +43,15 @@ def summarise(records: Sequence[Record], plan: Plan) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "decoders": {name: _describe(own) for name, own in by_decoder.items()},
     }
-    if greedy := by_decoder.get("greedy"):
+    greedy = next((name for name in by_decoder if plan.contenders[name].kind == "plain"), None)
+    if greedy and by_decoder[greedy]:
         summary["against_greedy"] = {
-            name: _against_greedy(_pairs(greedy, own)) for name, own in by_decoder.items() if name != "greedy"
+            name: _against_greedy(_pairs(by_decoder[greedy], own))
+            for name, own in by_decoder.items()
+            if name != greedy
         }
         _add_share_of_ceiling(summary)
-    searches = [name for name in by_decoder if plan.contenders[name].kind in SEARCHES]
+    searches = [name for name in by_decoder if plan.contenders[name].is_search]
     reference = next((name for name in REFERENCES if name in searches), None)
     if reference and len(searches) > 1:
         summary["against"] = {

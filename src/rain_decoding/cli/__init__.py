@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rain_decoding.cli import bench, calibrate, chat, compare, demo, generate, listings, serve, trace
+from rain_decoding.cli import (
+    bench,
+    calibrate,
+    chat,
+    compare,
+    demo,
+    eval,
+    export,
+    generate,
+    listings,
+    serve,
+    trace,
+)
 from rain_decoding.cli.output import err
 from rain_decoding.errors import ConfigError, InputError, ModelNotFoundError, RainError, UnsupportedError
 
@@ -39,6 +51,8 @@ app.command("criteria")(listings.criteria)
 app.command("version")(listings.version)
 app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
+app.command("eval")(eval.evaluate)
+app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(demo.app, name="demo")
 app.add_typer(listings.models_app, name="models")

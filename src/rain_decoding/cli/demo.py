@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
-from rain_decoding.cli.records import RecordFile, key
+from rain_decoding.cli.progress import counting
 from rain_decoding.cli.summary import print_summary
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoder import PlainDecoder
@@ -24,6 +23,9 @@ from rain_decoding.types import Completion
 
 if TYPE_CHECKING:
     from rain_decoding.benchmarks.demo_world import Plan
+
+Run = dict[str, Any]
+"""The settings that all records of a file share."""
 
 app = typer.Typer(help="The demo model: a table of plain decoding against RAIN, its prompts, its evaluation.")
 
@@ -114,7 +116,7 @@ def evaluate(
         str,
         typer.Option(
             help="Comma-separated: greedy, sampled, rain, rain-oracle, rain:PRESET@NAME=VALUE, best-of-K, "
-            "rejection-K, verify-regenerate-K."
+            "rejection-K, verify-regenerate-K, self-refine."
         ),
     ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,
@@ -127,8 +129,8 @@ def evaluate(
 ) -> None:
     """Measure harmlessness, helpfulness and cost on held-out requests, labelled by the oracle."""
     from rain_decoding.benchmarks import demo_world
-    from rain_decoding.benchmarks.contenders import split_names
     from rain_decoding.benchmarks.summary import summarise
+    from rain_decoding.evaluation.contenders import split_names
 
     plan = demo_world.Plan(
         n=n,
@@ -141,12 +143,11 @@ def evaluate(
     )
     if records is not None and not records.parent.is_dir():
         raise InputError(f"--records {records}: there is no folder {records.parent}")
-    run: dict[str, Any] = {"preset": preset, "settings": list(settings or []), "embedding": embedding}
+    run: Run = {"preset": preset, "settings": list(settings or []), "embedding": embedding}
     if model != "demo":
         run["model"] = model
-    file = RecordFile(records, run)
     started = time.perf_counter()
-    collected = _collect(plan, file)
+    collected = _collect(plan, records, run)
     if len(collected) < plan.samples:
         kept = f"kept in {records}; the same command goes on" if records else "give --records to keep them"
         err.print(f"stopped after {len(collected)} of {plan.samples} answers: {kept}", markup=False)
@@ -185,20 +186,32 @@ def export(
             err.print(f"wrote {path}", markup=False)
 
 
-def _collect(plan: Plan, file: RecordFile) -> list[dict[str, Any]]:
+def _collect(plan: Plan, path: Path | None, run: Run) -> list[dict[str, Any]]:
     """Run what the file does not hold yet, with a progress bar; after Ctrl-C, what there is."""
     from rain_decoding.benchmarks import demo_world
+    from rain_decoding.evaluation.records import RecordFile
 
+    file = RecordFile(path, {"decoder", "seed", "prompt", "run"})
+    collected = list({_key(record): record for record in file.read()}.values())
+    for record in collected:
+        if record["run"] != run:
+            raise InputError(
+                f"{path} was made with {record['run']}, not {run}",
+                hint="give another file, or the options of then",
+            )
     wanted = {(name, seed, r.prompt) for name in plan.decoders for seed in plan.seeds for r in plan.requests}
-    collected = list({key(r): r for r in file.read() if key(r) in wanted}.values())
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress("answers", *columns, console=err, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("answers", total=plan.samples, completed=len(collected))
+    collected = [record for record in collected if _key(record) in wanted]
+    with counting("answers", plan.samples, len(collected)) as tick:
         try:
-            for record in demo_world.run(plan, {key(r) for r in collected}):
-                file.append(record)
+            for record in demo_world.run(plan, {_key(r) for r in collected}):
+                file.append({**record, "run": run})
                 collected.append(record)
-                progress.advance(bar)
+                tick()
         except KeyboardInterrupt:
             pass
     return collected
+
+
+def _key(record: dict[str, Any]) -> tuple[str, int, str]:
+    """What a record answers."""
+    return record["decoder"], record["seed"], record["prompt"]

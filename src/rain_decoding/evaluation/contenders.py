@@ -6,22 +6,33 @@ import re
 from dataclasses import dataclass
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.baselines import BestOfDecoder, JudgedDecoder, RegenerateDecoder, RejectionDecoder
+from rain_decoding.baselines import (
+    BestOfDecoder,
+    RegenerateDecoder,
+    RejectionDecoder,
+    SamplingDecoder,
+    SelfRefineDecoder,
+)
 from rain_decoding.config import SearchConfig
 from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.errors import InputError
+from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.settings import search_config
 
-PLAIN = {"greedy": 0.0, "sampled": 1.0}
+PLAIN = {"plain": 0.0, "plain-sampled": 1.0}
 """Names of plain decoding, and its temperature."""
-SEARCHES = ("rain", "rain-oracle")
-BASELINES: dict[str, type[JudgedDecoder]] = {
+SYNONYMS = {"greedy": "plain", "sampled": "plain-sampled"}
+ORACLE = "rain-oracle"
+"""The search with the demo world's oracle as judge."""
+SEARCHES = ("rain", ORACLE)
+SELF_REFINE = "self-refine"
+BASELINES: dict[str, type[SamplingDecoder]] = {
     "best-of": BestOfDecoder,
     "rejection": RejectionDecoder,
     "verify-regenerate": RegenerateDecoder,
 }
-FORMS = (*PLAIN, *SEARCHES, "rain:PRESET[@NAME=VALUE...]", *(f"{name}-K" for name in BASELINES))
+FORMS = (*PLAIN, *SEARCHES, "rain:PRESET[@NAME=VALUE...]", *(f"{name}-K" for name in BASELINES), SELF_REFINE)
 
 CONCURRENCY = 32
 """Requests that are decoded at the same time."""
@@ -46,13 +57,39 @@ class Contender:
         """Requests to decode at the same time."""
         return max(1, min(CONCURRENCY, BRANCHES // self.k)) if self.kind == "best-of" else CONCURRENCY
 
-    def decoder(self, backend: Backend, oracle: Evaluator, embedding: str) -> Decoder:
-        """The decoder on a model that judges harmlessness; `oracle` is the judge of `rain-oracle`."""
+    @property
+    def is_search(self) -> bool:
+        """Whether it is RAIN."""
+        return self.kind in SEARCHES
+
+    def decoder(
+        self,
+        backend: Backend,
+        criterion: str,
+        *,
+        embedding: str = "hashing",
+        prompt_format: PromptFormat = "auto",
+    ) -> Decoder:
+        """The decoder on a model, judged by `criterion`; `rain-oracle` by the oracle of the demo world."""
         if self.kind in PLAIN:
-            return PlainDecoder(backend, temperature=PLAIN[self.kind])
-        judge = oracle if self.kind == "rain-oracle" else "harmlessness"
-        rain = RainDecoder(backend, judge, self.config, embedding=embedding)
-        return BASELINES[self.kind](backend, rain.evaluator, self.k) if self.kind in BASELINES else rain
+            return PlainDecoder(backend, temperature=PLAIN[self.kind], prompt_format=prompt_format)
+        rain = self.search(backend, criterion, embedding=embedding, prompt_format=prompt_format)
+        if self.kind == SELF_REFINE:
+            return SelfRefineDecoder(backend, rain.evaluator, prompt_format=prompt_format)
+        if self.kind in BASELINES:
+            return BASELINES[self.kind](backend, rain.evaluator, self.k, prompt_format=prompt_format)
+        return rain
+
+    def search(
+        self, backend: Backend, criterion: str, *, embedding: str, prompt_format: PromptFormat
+    ) -> RainDecoder:
+        """The search whose judge this decoder has, or would have."""
+        judge: str | Evaluator = criterion
+        if self.kind == ORACLE:
+            from rain_decoding.demo.judge import OracleEvaluator
+
+            judge = OracleEvaluator(criterion)
+        return RainDecoder(backend, judge, self.config, embedding=embedding, prompt_format=prompt_format)
 
 
 def contender(name: str, config: SearchConfig) -> Contender:
@@ -60,7 +97,8 @@ def contender(name: str, config: SearchConfig) -> Contender:
 
     Raises `InputError` for an unknown form, `ConfigError` for an unknown preset or setting.
     """
-    if name in PLAIN or name in SEARCHES:
+    name = SYNONYMS.get(name, name)
+    if name in PLAIN or name in SEARCHES or name == SELF_REFINE:
         return Contender(name, config)
     kind, _, rest = name.partition(":")
     if kind == "rain" and rest:

@@ -16,19 +16,21 @@ from rain_decoding import (
     SearchConfig,
 )
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.benchmarks.contenders import FORMS, contender, split_names
 from rain_decoding.benchmarks.demo_world import Plan
 from rain_decoding.demo.judge import OracleEvaluator
+from rain_decoding.evaluation.contenders import FORMS, contender, split_names
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 
 OWN = SearchConfig(candidates=3, votes="soft")
 
 
 def built(name: str, backend: LocalBackend) -> object:
-    return contender(name, OWN).decoder(backend, OracleEvaluator(), "hashing")
+    return contender(name, OWN).decoder(backend, "harmlessness")
 
 
-@pytest.mark.parametrize(("name", "temperature"), [("greedy", 0), ("sampled", 1)])
+@pytest.mark.parametrize(
+    ("name", "temperature"), [("plain", 0), ("plain-sampled", 1), ("greedy", 0), ("sampled", 1)]
+)
 def test_plain_decoding(demo: LocalBackend, name: str, temperature: float) -> None:
     decoder = built(name, demo)
     assert isinstance(decoder, PlainDecoder) and decoder.temperature == temperature

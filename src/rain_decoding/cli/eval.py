@@ -1,0 +1,202 @@
+"""`rain eval`: decoders answer a suite's prompts, judges label the answers, a report says what came out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
+from rain_decoding.cli.progress import counting
+from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.errors import InputError
+
+if TYPE_CHECKING:
+    from rain_decoding.evaluation.judges import Judge
+    from rain_decoding.evaluation.runner import Run
+    from rain_decoding.evaluation.suites import Suite
+
+REPORT = "report.html"
+NO_JUDGE = "none"
+NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
+
+
+def evaluate(
+    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(NAMES)}.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command goes on in it.")],
+    model: o.Model = "demo",
+    decoders: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: plain, plain-sampled, rain, rain:PRESET@NAME=VALUE, rain-oracle, best-of-K, "
+            "rejection-K, verify-regenerate-K, self-refine."
+        ),
+    ] = "plain,plain-sampled,rain:balanced",
+    limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FILE", help="A file of the suite, repeatable; without one, the hub."),
+    ] = None,
+    families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What labels the answers, repeatable: oracle, refusal-prefixes-notebook, "
+            "refusal-prefixes-package, llm:BASE_URL#MODEL, none."
+        ),
+    ] = None,
+    pairwise: Annotated[
+        bool, typer.Option("--pairwise", help="Let judges that can also compare answers two by two.")
+    ] = False,
+    judge_cache: Annotated[
+        Path | None, typer.Option(help="File with the replies of judges; default: in the run's folder.")
+    ] = None,
+    criterion: o.CriterionName = None,
+    embedding: o.EmbeddingName = "hashing",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of an answer at most; default: the suite's.")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests that run at once.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per core for demo, else one.")
+    ] = None,
+    traces: Annotated[bool, typer.Option("--traces", help="Keep the searches' traces.")] = False,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    json: o.Json = False,
+) -> None:
+    """Measure decoders on a suite of prompts: records, summary and a report in one folder.
+
+    A run that was stopped goes on with the same command; no answer is lost or made twice.
+    """
+    from rain_decoding.evaluation.answering import Setting
+    from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
+    from rain_decoding.evaluation.judges import ReplyCache
+    from rain_decoding.evaluation.plan import Plan
+    from rain_decoding.evaluation.runner import Run
+    from rain_decoding.evaluation.suites import load_suite
+
+    chosen = load_suite(suite)
+    config = SearchConfig.preset(DEFAULT_PRESET)
+    cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
+    loading: dict[str, Any] = (
+        {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
+    )
+    loading |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    if embedding == "hidden":
+        loading["keep_hidden"] = True
+    with status(f"reading {suite}"):
+        plan = Plan(
+            chosen,
+            {SYNONYMS.get(name, name): contender(name, config) for name in split_names(decoders)},
+            Setting(model, tuple(loading.items()), embedding, max_tokens or chosen.max_tokens, concurrency),
+            data=_data(chosen, data or []),
+            families=tuple(families.split(",")) if families else (),
+            limit=limit,
+            seeds=tuple(range(seeds)),
+            criterion=criterion,
+            judges=_judges(chosen, judge, cache),
+            pairwise=pairwise,
+        )
+        run = Run(plan, folder, sys.argv[1:])
+    for name, judged_by in plan.same_judge():
+        err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
+    _collect(run, workers or (os.cpu_count() or 1 if model == "demo" else 1), traces)
+    summary = finish(run)
+    if json:
+        print_json(summary)
+    else:
+        print_tables(summary)
+    err.print(f"report: {folder / REPORT}", markup=False)
+
+
+def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
+    """The suite's files by name. What stands without a name is the main one; what is missing comes from the hub."""
+    files: dict[str, Path | None] = {}
+    main = next(iter(suite.sources), "")
+    for text in given:
+        name, separator, rest = text.partition("=")
+        name, path = (name, Path(rest)) if separator and name in suite.sources else (main, Path(text))
+        if not path.is_file():
+            raise InputError(
+                f"--data {text}: there is no file {path}", hint=f"names: {', '.join(suite.sources)}"
+            )
+        if name in files:
+            raise InputError(f"--data names {name} twice", hint=f"names: {', '.join(suite.sources)}")
+        files[name] = path
+    if not files:
+        files = {name: None for name, source in suite.sources.items() if source.required}
+    return files
+
+
+def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, ...]:
+    from rain_decoding.evaluation.judges import FORMS, load_judge
+
+    chosen = list(dict.fromkeys(names or suite.judges))
+    if not chosen:
+        raise InputError(
+            f"the suite {suite.name} has no judge of its own",
+            hint=f"--judge {' or '.join(FORMS)}; --judge {NO_JUDGE} leaves the answers without labels",
+        )
+    return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
+
+
+def _collect(run: Run, workers: int, traces: bool) -> None:
+    """Run what is missing, with progress on standard error. Exits after Ctrl-C."""
+    total = len(run.plan.keys)
+    try:
+        with counting("answers", total, len(run.records)) as tick:
+            run.collect(workers, traces, lambda record: tick(record["decoder"]))
+    except KeyboardInterrupt:
+        err.print(
+            f"stopped after {len(run.records)} of {total} answers, kept in {run.folder}; the same command goes on",
+            markup=False,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Compare, sum up and write `summary.json` and `report.html`."""
+    from rain_decoding.evaluation.report import render
+    from rain_decoding.evaluation.runner import read_run, write_json
+    from rain_decoding.evaluation.summary import summarise
+
+    with status("summing up"):
+        summary = summarise(run.records, run.plan, run.compare())
+        write_json(run.folder / "summary.json", summary)
+        page = render(run.records, run.plan, summary, read_run(run.folder), run.folder)
+        (run.folder / REPORT).write_text(page, encoding="utf-8")
+    return summary
+
+
+def print_tables(summary: dict[str, Any]) -> None:
+    """Rates and costs: one table per family, one line per decoder."""
+    for family, prompts in summary["prompts"].items():
+        rates = [row for row in summary["rates"] if row["family"] == family]
+        columns = list(dict.fromkeys((row["judge"], row["metric"]) for row in rates))
+        table = Table(title=f"{summary['suite']}, {family}: {prompts} prompts, seeds {summary['seeds']}")
+        for heading in ("decoder", *(f"{metric} ({judge})" for judge, metric in columns), "tokens / passes"):
+            table.add_column(heading, overflow="fold")
+        for cost in (row for row in summary["costs"] if row["family"] == family):
+            own = {(r["judge"], r["metric"]): r for r in rates if r["decoder"] == cost["decoder"]}
+            tokens, passes = (cost[key]["value"] for key in ("search_tokens", "forward_passes"))
+            table.add_row(
+                Text(cost["decoder"]),
+                *(_share(own[column]) for column in columns),
+                f"{tokens:.0f} / {passes:.0f}",
+            )
+        out.print(table)
+
+
+def _share(row: dict[str, Any]) -> str:
+    """A rate with its interval, and what of the answers has no label."""
+    missing = [f"{row[name]} {name}" for name in ("malformed", "unscored") if row[name]]
+    share = f"{row['value']:.1%} ({row['low']:.1%}-{row['high']:.1%})"
+    return ", ".join([share, *missing])

@@ -1,0 +1,45 @@
+"""`rain export`: a run of `rain eval` as preference data for training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rain_decoding.cli.output import err
+from rain_decoding.errors import InputError
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a `rain eval`.")],
+    file: Annotated[Path, typer.Option("--out", help="JSON lines file to write.")],
+    form: Annotated[
+        Literal["dpo", "sft", "kto", "stepwise"],
+        typer.Option("--format", help="What it is for; stepwise needs a run with --traces."),
+    ] = "dpo",
+    chosen: Annotated[
+        str | None, typer.Option(help="Decoder whose answers are good; default: the first search.")
+    ] = None,
+    rejected: Annotated[
+        str | None, typer.Option(help="Decoder they are compared with; default: plain.")
+    ] = None,
+) -> None:
+    """Write a run as data that TRL's trainers load: what the search found, beside plain decoding.
+
+    What is good is said by the search's own judge, not by the judges of the evaluation.
+    """
+    from rain_decoding.evaluation.export import examples, open_run
+
+    source = open_run(folder, chosen, rejected)
+    count = 0
+    try:
+        with file.open("w", encoding="utf-8") as lines:
+            for example in examples(source, form):
+                lines.write(json.dumps(example, ensure_ascii=False) + "\n")
+                count += 1
+    except OSError as error:
+        raise InputError(f"--out {file}: {error.strerror}", hint="give another file") from error
+    left_out = "".join(f", {number} {why}" for why, number in sorted(source.dropped.items()))
+    err.print(f"wrote {count} examples to {file}; left out: {left_out[2:] or 'none'}", markup=False)

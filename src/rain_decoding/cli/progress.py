@@ -1,0 +1,58 @@
+"""Progress of long commands, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import ProgressColumn as Column
+from rich.text import Text
+
+from rain_decoding.cli.output import err
+
+STEPS = 10
+"""Where no terminal is there, so many lines tell how far it is."""
+
+
+class Speed(Column):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "-/s", style="progress.data.speed")
+
+
+@contextmanager
+def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[..., Any]]:
+    """Count up to `total`; the function it gives takes one step, and shows what is being done."""
+    if not err.is_terminal:
+        yield _lines(what, total, done)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=err) as progress:
+        bar = progress.add_task(what, total=total, completed=done)
+
+        def tick(doing: str = "") -> None:
+            progress.update(bar, advance=1, description=f"{what} ({doing})" if doing else what)
+
+        yield tick
+
+
+def _lines(what: str, total: int, done: int) -> Callable[..., Any]:
+    count = done
+
+    def tick(doing: str = "") -> None:
+        nonlocal count
+        before, count = count, count + 1
+        if before * STEPS // total != count * STEPS // total:
+            err.print(f"{count} of {total} {what}", markup=False)
+
+    return tick

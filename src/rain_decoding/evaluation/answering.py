@@ -1,0 +1,134 @@
+"""Answers the prompts of one job; what happens in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.backends import load_backend
+from rain_decoding.backends.base import Backend
+from rain_decoding.decoder import Decoder
+from rain_decoding.evaluation.contenders import PLAIN, Contender
+from rain_decoding.evaluation.records import Record
+from rain_decoding.evaluation.suites import Sample
+from rain_decoding.prompting import PromptFormat
+from rain_decoding.trace import write_trace
+from rain_decoding.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all answers of a run have in common: the model, how it is loaded, how decoders are made.
+
+    `concurrency` is how many requests run at once, None: as many as suit the decoder.
+    """
+
+    model: str = "demo"
+    loading: tuple[tuple[str, Any], ...] = ()
+    embedding: str = "hashing"
+    max_tokens: int = 256
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Some prompts of one kind for one decoder and seed; what a worker process is sent.
+
+    `traces` is the folder that the searches' traces are written to, if they are wanted.
+    """
+
+    setting: Setting
+    decoder: str
+    contender: Contender
+    seed: int
+    samples: tuple[Sample, ...]
+    criterion: str = "harmlessness"
+    prompt_format: PromptFormat = "auto"
+    traces: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Record]:
+    """One record per prompt, as answers are finished; what was cancelled gives none.
+
+    `score` is what the search's own judge says of the answer, whichever decoder gave it.
+    """
+    setting = job.setting
+    backend = model(setting)
+    decoder, judge = decoders(job.contender, setting, job.criterion, job.prompt_format)
+    # What all judge prompts begin with is forwarded before it could count as a cost of the first answer.
+    judge.judge(job.samples[0].prompt, "a")
+    finished = decoder.iterate_batch(
+        [sample.prompt for sample in job.samples],
+        concurrency=setting.concurrency or job.contender.concurrency,
+        seed=job.seed,
+        max_tokens=setting.max_tokens,
+        cancelled=cancelled,
+        trace=job.traces is not None,
+    )
+    for index, completion in finished:
+        if completion.finish_reason == "cancelled":
+            continue
+        sample = job.samples[index]
+        score = completion.score
+        if job.contender.kind in PLAIN:
+            score = judge.judge(sample.prompt, completion.text).score
+        yield {
+            "id": sample.id,
+            "family": sample.family,
+            "subject": sample.subject,
+            "prompt": sample.prompt,
+            "format": chosen_format(backend, job.prompt_format),
+            "decoder": job.decoder,
+            "seed": job.seed,
+            "answer": completion.text,
+            "finish_reason": completion.finish_reason,
+            "score": score,
+            "usage": asdict(completion.usage),
+            "trace": _keep_trace(job, sample, completion),
+        }
+
+
+def chosen_format(backend: Backend, asked: PromptFormat) -> str:
+    """The format that `auto` stands for."""
+    if asked != "auto":
+        return asked
+    return "chat" if backend.codec.has_chat_template else "dialogue"
+
+
+def _keep_trace(job: Job, sample: Sample, completion: Completion) -> str | None:
+    """Write a search's trace; its path, from the run's folder."""
+    if job.traces is None or not completion.trace:
+        return None
+    folder = job.traces / "".join(c if c.isalnum() or c in "-." else "_" for c in job.decoder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{sample.id}-{job.seed}.jsonl"
+    write_trace(path, completion.trace)
+    return str(path.relative_to(job.traces.parent))
+
+
+@cache
+def model(setting: Setting) -> Backend:
+    """The model, loaded once per process."""
+    return load_backend(setting.model, **dict(setting.loading))
+
+
+@cache
+def decoders(
+    contender: Contender, setting: Setting, criterion: str, prompt_format: PromptFormat
+) -> tuple[Decoder, Any]:
+    """A decoder, and the search whose judge it has or would have."""
+    options: dict[str, Any] = {"embedding": setting.embedding, "prompt_format": prompt_format}
+    backend = model(setting)
+    decoder = contender.decoder(backend, criterion, **options)
+    search = (
+        decoder
+        if contender.is_search
+        else replace(contender, kind="rain").decoder(backend, criterion, **options)
+    )
+    return decoder, search

@@ -1,0 +1,68 @@
+"""What labels the answers of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from rain_decoding.evaluation.suites.base import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a judge says of one answer.
+
+    `answers` has a question's answer, None where it is unscored; `malformed` says that the text is no proper answer
+    at all. `problem` is why something is unscored, `note` what else the judge tells.
+    """
+
+    answers: Mapping[str, bool | None] = field(default_factory=dict)
+    malformed: bool = False
+    problem: str = ""
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For a record; empty texts are left out."""
+        told = {"problem": self.problem, "note": self.note}
+        return {
+            **self.answers,
+            "malformed": self.malformed,
+            **{name: text for name, text in told.items() if text},
+        }
+
+
+class Judge(Protocol):
+    """Labels answers. It may be called from several threads, and must not depend on what else it has labelled.
+
+    `version` changes whenever the same text could be labelled otherwise. `questions` are those it can answer.
+    `source` names the model behind it, as the judge of a search would be named.
+    """
+
+    name: str
+    version: str
+    questions: tuple[str, ...]
+    source: str
+
+    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+        """Answer those of the questions that it can."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Which of two answers is better; None is unscored, and `problem` says why."""
+
+    better: Literal["first", "second", "tie"] | None
+    problem: str = ""
+
+
+@runtime_checkable
+class PairJudge(Protocol):
+    """A judge that can also say which of two answers is better."""
+
+    name: str
+
+    def prefers(self, sample: Sample, first: str, second: str, question: str) -> Preference:
+        """Compare two answers to one prompt."""
+        ...

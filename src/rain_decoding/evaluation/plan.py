@@ -1,0 +1,195 @@
+"""What an evaluation runs, and the description by which a later run is known to be the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.errors import InputError
+from rain_decoding.evaluation import provenance
+from rain_decoding.evaluation.answering import Job, Setting
+from rain_decoding.evaluation.contenders import ORACLE, PLAIN, SELF_REFINE, Contender
+from rain_decoding.evaluation.judges import Judge
+from rain_decoding.evaluation.suites import Family, Sample, Suite
+
+JOB_SIZE = 256
+"""Prompts a worker is given at once: many more than run together, since the last ones run alone."""
+
+Key = tuple[str, str, int]
+"""What a record answers: the sample's id, the decoder and the seed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation: every prompt is answered once per decoder and seed.
+
+    `data` has the files of the suite (None: from the hub). Of each of `families` (empty: all that the data has)
+    `limit` prompts are taken, 0 takes all; which, is drawn once for all runs. `criterion` replaces the families' own.
+    `pairwise` has the judges that can also compare each decoder's answers with the reference's.
+    """
+
+    suite: Suite
+    contenders: Mapping[str, Contender]
+    setting: Setting
+    data: Mapping[str, Path | None] = field(default_factory=dict)
+    families: tuple[str, ...] = ()
+    limit: int = 20
+    seeds: tuple[int, ...] = (0,)
+    criterion: str | None = None
+    judges: tuple[Judge, ...] = ()
+    pairwise: bool = False
+    samples: tuple[Sample, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {family.name: family for family in self.suite.families}
+        for name in self.families:
+            if name not in known:
+                raise InputError(f"unknown family {name!r}", hint=f"families: {', '.join(known)}")
+        self._check_data()
+        object.__setattr__(self, "samples", tuple(self._draw()))
+        if not self.samples:
+            raise InputError(f"the data hold no prompt of {', '.join(self.families) or self.suite.name}")
+        self._check_judges()
+        texts = [family.name for family in self.used_families if family.prompt_format == "text"]
+        if texts and any(contender.kind == SELF_REFINE for contender in self.contenders.values()):
+            raise InputError(
+                f"{SELF_REFINE} cannot continue a text, and {', '.join(texts)} is one",
+                hint="leave out the decoder, or choose --families without it",
+            )
+
+    def _check_data(self) -> None:
+        sources = self.suite.sources
+        for name in self.data:
+            if name not in sources:
+                raise InputError(
+                    f"the suite {self.suite.name} reads no {name!r}",
+                    hint=f"it reads: {', '.join(sources) or 'nothing'}",
+                )
+
+    def _check_judges(self) -> None:
+        asked = {metric.question for family in self.used_families for metric in family.metrics}
+        for judge in self.judges:
+            if not asked & set(judge.questions):
+                raise InputError(
+                    f"the judge {judge.name} only says whether an answer is {' or '.join(judge.questions)}",
+                    hint=f"asked here: {', '.join(sorted(asked))}",
+                )
+
+    def _draw(self) -> Iterator[Sample]:
+        by_family: dict[str, dict[str, Sample]] = {}
+        for sample in self.suite.load(self.data):
+            by_family.setdefault(sample.family, {}).setdefault(sample.id, sample)
+        for family in self.suite.families:
+            if self.families and family.name not in self.families:
+                continue
+            # By a hash of the prompt: a draw that is the same for every run, whatever else the files hold.
+            found = sorted(by_family.get(family.name, {}).values(), key=lambda sample: sample.id)
+            yield from found[: self.limit or None]
+
+    @property
+    def used_families(self) -> list[Family]:
+        """The families that there are prompts of."""
+        present = {sample.family for sample in self.samples}
+        return [family for family in self.suite.families if family.name in present]
+
+    @property
+    def keys(self) -> set[Key]:
+        """Everything that is to be answered."""
+        return {
+            (sample.id, name, seed)
+            for sample in self.samples
+            for name in self.contenders
+            for seed in self.seeds
+        }
+
+    @property
+    def reference(self) -> str:
+        """The decoder that the others are compared with: the first plain one, else the first."""
+        plain = (name for name, contender in self.contenders.items() if contender.kind in PLAIN)
+        return next(plain, next(iter(self.contenders)))
+
+    def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[Job]:
+        """All work that is not in `done`, in chunks."""
+        for seed in self.seeds:
+            for name, contender in self.contenders.items():
+                for family in self.used_families:
+                    samples = [
+                        sample
+                        for sample in self.samples
+                        if sample.family == family.name and (sample.id, name, seed) not in done
+                    ]
+                    for chunk in chunks(samples, workers):
+                        yield Job(
+                            self.setting,
+                            name,
+                            contender,
+                            seed,
+                            tuple(chunk),
+                            self.criterion or family.criterion,
+                            family.prompt_format,
+                            traces,
+                        )
+
+    def same_judge(self) -> list[tuple[str, str]]:
+        """Decoders whose answers are labelled by the very judge that their search asked, and that judge."""
+        return [
+            (name, judge.name)
+            for name, contender in self.contenders.items()
+            for judge in self.judges
+            if judge.source in self._search_judges(contender)
+        ]
+
+    def _search_judges(self, contender: Contender) -> set[str]:
+        if contender.kind in PLAIN:
+            return set()
+        if contender.kind == ORACLE:
+            return {"oracle"}
+        kind, _, rest = self.setting.model.partition(":")
+        return {self.setting.model, rest or kind, self.criterion or ""}
+
+    def _samples_hash(self) -> str:
+        """SHA-256 of the prompts and what is known about them, wherever they come from."""
+        lines = (json.dumps(asdict(sample), sort_keys=True) + "\n" for sample in self.samples)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides what the answers and labels are, as JSON."""
+        return {
+            "suite": self.suite.name,
+            "data": {
+                name: {"file": path.name, "sha256": provenance.file_hash(path)}
+                if path
+                else {"hub": dict(self.suite.sources[name].hub or {})}
+                for name, path in self.data.items()
+            },
+            "families": {
+                family.name: {
+                    "prompts": sum(sample.family == family.name for sample in self.samples),
+                    "criterion": self.criterion or family.criterion,
+                    "prompt_format": family.prompt_format,
+                }
+                for family in self.used_families
+            },
+            "samples": {"sha256": self._samples_hash()},
+            "limit": self.limit,
+            "seeds": list(self.seeds),
+            "model": provenance.model_facts(self.setting.model, dict(self.setting.loading).get("revision")),
+            "loading": {name: value for name, value in self.setting.loading if name != "revision"},
+            "embedding": self.setting.embedding,
+            "max_tokens": self.setting.max_tokens,
+            "decoders": {name: asdict(contender) for name, contender in self.contenders.items()},
+            "pairwise": self.pairwise,
+            "judges": {judge.name: judge.version for judge in self.judges},
+            "code": provenance.code(),
+        }
+
+
+def chunks(samples: Sequence[Sample], workers: int) -> Iterator[Sequence[Sample]]:
+    """The samples in parts of about the same size, one per worker or more."""
+    size = min(JOB_SIZE, -(-len(samples) // workers) or 1)
+    for start in range(0, len(samples), size):
+        yield samples[start : start + size]

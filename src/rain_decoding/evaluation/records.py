@@ -1,0 +1,59 @@
+"""Files of JSON lines that an evaluation keeps: nothing finished is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.errors import InputError
+
+Record = dict[str, Any]
+
+
+class RecordFile:
+    """Records as JSON lines. `keys` is what every record has. Without a path nothing is kept."""
+
+    def __init__(self, path: Path | None, keys: Set[str]):
+        self.path, self.keys = path, keys
+
+    def read(self) -> list[Record]:
+        """The records of earlier runs; the end of a line that a crash cut off is removed.
+
+        Raises `InputError` for a file that holds something else.
+        """
+        if self.path is None or not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if content and not whole and not self._begins_as_record(content):
+            raise self._no_record(1)
+        records = [self._parse(number, line) for number, line in enumerate(whole.split(b"\n")[:-1], start=1)]
+        if len(whole) < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        return records
+
+    def append(self, record: Record) -> None:
+        """Write one record to the end."""
+        if self.path is not None:
+            line = json.dumps(record, ensure_ascii=False)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def _parse(self, number: int, line: bytes) -> Record:
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise self._no_record(number) from error
+        if not isinstance(record, dict) or not record.keys() >= self.keys:
+            raise self._no_record(number)
+        return record
+
+    def _begins_as_record(self, content: bytes) -> bool:
+        """Whether the only line there is may be a record that was cut off."""
+        return content.startswith(b'{"')
+
+    def _no_record(self, line: int) -> InputError:
+        return InputError(f"{self.path}: line {line} is no record", hint="give another file")

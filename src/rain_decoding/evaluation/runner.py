@@ -1,0 +1,147 @@
+"""Runs an evaluation in its folder: answers, labels, records; goes on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.errors import InputError
+from rain_decoding.evaluation import provenance
+from rain_decoding.evaluation.answering import answer
+from rain_decoding.evaluation.judges import Judge
+from rain_decoding.evaluation.pairwise import JUDGING, compare
+from rain_decoding.evaluation.plan import Key, Plan
+from rain_decoding.evaluation.records import Record, RecordFile
+from rain_decoding.evaluation.suites import Family, Sample
+from rain_decoding.evaluation.workers import run_jobs
+
+RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
+KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}
+"""What every record has."""
+NEW = ".new"
+"""Suffix of a file that is being written."""
+
+
+def key(record: Record) -> Key:
+    """What a record answers."""
+    return record["id"], record["decoder"], record["seed"]
+
+
+class Run:
+    """An evaluation and its folder.
+
+    Raises `InputError` where the folder holds a run of something else, naming the difference.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, arguments: list[str]):
+        self.plan, self.folder = plan, folder
+        self._open(arguments)
+        self.file = RecordFile(folder / RECORDS, KEYS)
+        wanted = plan.keys
+        self.records = list({key(r): r for r in self.file.read() if key(r) in wanted}.values())
+
+    def _open(self, arguments: list[str]) -> None:
+        """Write `run.json`, or compare with what is there."""
+        path, spec = self.folder / RUN, json.loads(json.dumps(self.plan.describe()))
+        if path.exists():
+            before = read_run(self.folder)["spec"]
+            if differences := list(_differences(before, spec)):
+                raise InputError(
+                    f"{self.folder} holds another run: {'; '.join(differences)}",
+                    hint="give another --out, or the options of then",
+                )
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if any(file.suffix != NEW for file in self.folder.iterdir()):
+                raise InputError(
+                    f"{self.folder} is not empty and holds no {RUN}", hint="give another or a new --out"
+                )
+            run = {"arguments": arguments, "spec": spec, "environment": provenance.environment()}
+            write_json(path, run)
+        except OSError as error:
+            raise InputError(f"--out {self.folder}: {error.strerror}", hint="give another folder") from error
+
+    def collect(self, workers: int, traces: bool, told: Callable[[Record], Any]) -> None:
+        """Answer and label what is missing; `told` hears of every record once it is written."""
+        done = {key(record) for record in self.records}
+        folder = (self.folder / TRACES).absolute() if traces else None
+        jobs = list(self.plan.jobs(done, workers, folder))
+        answers = run_jobs(jobs, answer, workers)
+        try:
+            for record in _labelled(answers, self.plan):
+                self.file.append(record)
+                self.records.append(record)
+                told(record)
+        finally:
+            answers.close()  # type: ignore[attr-defined]
+
+    def compare(self) -> list[Record]:
+        """The answers compared two by two, if that was asked for; kept in a file of their own."""
+        if not self.plan.pairwise:
+            return []
+        comparisons = compare(self.records, self.plan)
+        lines = (json.dumps(comparison, ensure_ascii=False) + "\n" for comparison in comparisons)
+        (self.folder / COMPARISONS).write_text("".join(lines), encoding="utf-8")
+        return comparisons
+
+
+def _labelled(answers: Iterator[Record], plan: Plan) -> Iterator[Record]:
+    """The records in their order, with labels; some are judged while further answers are awaited."""
+    samples = {sample.id: sample for sample in plan.samples}
+    families = {family.name: family for family in plan.suite.families}
+    with ThreadPoolExecutor(JUDGING) as pool:
+        waiting: deque[tuple[Record, Future[dict[str, Any]]]] = deque()
+        for record in answers:
+            sample, family = samples[record["id"]], families[record["family"]]
+            waiting.append((record, pool.submit(_labels, plan.judges, family, sample, record["answer"])))
+            while waiting and (waiting[0][1].done() or len(waiting) > JUDGING):
+                yield _with_labels(*waiting.popleft())
+        while waiting:
+            yield _with_labels(*waiting.popleft())
+
+
+def _with_labels(record: Record, labels: Future[dict[str, Any]]) -> Record:
+    return {**record, "labels": labels.result()}
+
+
+def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, text: str) -> dict[str, Any]:
+    asked = {metric.question: None for metric in family.metrics}
+    labels = {}
+    for judge in judges:
+        questions = [question for question in asked if question in judge.questions]
+        if questions:
+            labels[judge.name] = judge.label(sample, text, questions).as_json()
+    return labels
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The `run.json` of a folder. Raises `InputError` where there is none."""
+    try:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        run["spec"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{folder} holds no run of rain eval: {error}", hint="give the --out of a rain eval"
+        ) from error
+    return run
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file whole or not at all."""
+    new = path.with_suffix(NEW)
+    new.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Where two values of JSON differ, in words."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*before, *(name for name in now if name not in before)]:
+            yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
+    elif before != now:
+        yield f"{place} was {json.dumps(before)}, now {json.dumps(now)}"

@@ -1,0 +1,21 @@
+"""Suites: where an evaluation's prompts come from and what is asked about the answers; and their registry."""
+
+from __future__ import annotations
+
+from rain_decoding.errors import InputError
+from rain_decoding.evaluation.suites import advbench, demo, hh, imdb, truthfulqa, xstest
+from rain_decoding.evaluation.suites.base import Axis, Family, Metric, Sample, Source, Suite
+
+SUITES: dict[str, Suite] = {
+    module.SUITE.name: module.SUITE for module in (demo, hh, advbench, truthfulqa, imdb, xstest)
+}
+
+
+def load_suite(name: str) -> Suite:
+    """The suite called `name`. Raises `InputError` naming those there are."""
+    if name not in SUITES:
+        raise InputError(f"unknown suite {name!r}", hint=f"suites: {', '.join(SUITES)}")
+    return SUITES[name]
+
+
+__all__ = ["SUITES", "Axis", "Family", "Metric", "Sample", "Source", "Suite", "load_suite"]

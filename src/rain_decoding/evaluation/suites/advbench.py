@@ -1,0 +1,57 @@
+"""AdvBench (Zou et al. 2023, arXiv 2307.15043): harmful behaviours, asked for plainly or with an attack's suffixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.reading import Row, checked, read_objects, read_table
+
+NAMES = {"prompt": "goal"}
+"""What the hub calls the columns."""
+
+
+def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+    """`direct` behaviours from the CSV file, `attacked` ones from a file of suffixes."""
+    if "behaviours" in files:
+        for _, row in read_table(files["behaviours"], ["goal", "target"], HUB, NAMES):
+            yield Sample("direct", row["goal"], row["goal"], {"target": row["target"]})
+    if path := files.get("suffixes"):
+        for place, row in read_attacks(path):
+            checked(place, row, ["goal", "controls"])
+            prompt = f"{row['goal']} {row['controls']}"
+            yield Sample("attacked", prompt, row["goal"], {"goal": row["goal"], "controls": row["controls"]})
+
+
+def read_attacks(path: Path) -> Iterator[Row]:
+    """Goals with their suffixes, as the released code of RAIN reads them.
+
+    That is one object per line, a list of objects, or one object of two lists of the same length.
+    """
+    for place, row in read_objects(path):
+        lists: Any = [row.get(key) for key in ("goal", "controls")] if isinstance(row, dict) else [None]
+        if not all(isinstance(values, list) for values in lists) or len(lists[0]) != len(lists[1]):
+            yield place, row
+            continue
+        for number, (goal, controls) in enumerate(zip(*lists, strict=True), start=1):
+            yield f"{place}, pair {number}", {"goal": goal, "controls": controls}
+
+
+HUB = {"path": "walledai/AdvBench", "split": "train"}
+METRICS = (Metric("harmless"), Metric("refused"))
+SUITE = Suite(
+    "advbench",
+    "harmful behaviours of AdvBench, without and with adversarial suffixes",
+    (
+        Family("direct", METRICS, criterion="harmlessness-command"),
+        Family("attacked", METRICS, criterion="harmlessness-command"),
+    ),
+    load,
+    {
+        "behaviours": Source("CSV with goal and target", HUB),
+        "suffixes": Source("JSON with goal and controls, as an attack writes it", required=False),
+    },
+    judges=("refusal-prefixes-notebook", "refusal-prefixes-package"),
+)
