@@ -134,11 +134,13 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_search_that_runs_is_stopped_when_its_client_leaves(stream: bool) -> None:
     with serving(endless()) as running:
+        assert running.service is not None
+        worker = running.service.worker
         leaving = post(running, stream=stream, max_tokens=4000)
-        running.settle(1)
+        until(lambda: worker.running == 1)
         leaving.close()
         running.settle()
-        assert running.metric("rain_answers_total", finish_reason="cancelled") == 1
+        until(lambda: running.metric("rain_answers_total", finish_reason="cancelled") == 1)
 
 
 def post(running: Running, **options: Any) -> socket.socket:
