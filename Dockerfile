@@ -2,7 +2,7 @@
 #   docker build --build-arg EXTRAS=serve,otel,hf -t rain .
 FROM python:3.11-slim
 
-ARG EXTRAS=serve,otel
+ARG EXTRAS=endpoint,serve,otel
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
