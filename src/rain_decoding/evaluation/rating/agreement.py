@@ -27,16 +27,19 @@ DIGITS = 4
 def rating_rows(study: Study, ratings: Ratings) -> dict[str, list[Row]]:
     """Everything that the report shows.
 
-    `rates`: per rater, decoder, family and question the share of rated answers with the wanted label. Who could not
-    say (`skipped`) counts in the denominator, what was not rated (`unrated`) does not. `preferences`: of answers compared
-    with the reference's, wins / (wins + losses); `same` counts pairs of the same answer, which nobody is shown.
-    `raters`: Krippendorff's alpha of all raters and Cohen's kappa of every two, over answers or pairs that both could say
-    something about; `agreed` is the share of pairs of ratings that are the same. `judges`: every automatic judge against
-    the raters, each answer once: the share of the raters' labels that it gives, too (one it left unscored, it does
-    not), kappa over those it scored, and the counts behind it.
+    `rates`: per rater, decoder, family and question the share of rated answers with the wanted label. Answers of which
+    the rater could not say (`skipped`) are in the denominator, those not rated (`unrated`) are not.
+    `preferences`: answers beside the reference's, with wins / (wins + losses); `same` counts pairs of one and the same
+    answer, which nobody is shown.
+    `raters`: Krippendorff's alpha of all raters and Cohen's kappa of every two, over the `n` answers, or pairs of
+    them, that at least two labelled; `agreed` is the share of two labels of one answer that are the same.
+    `judges`: every automatic judge beside every rater, over the `n` answers that the rater labelled, each once. The
+    value is the share to which the judge gave the rater's label, which it did not where it left it unscored; kappa is
+    over those it scored. The counts say who called the answer what is asked: `both`, `rater_only`, `judge_only`,
+    `neither`.
 
-    With several raters, the rater `majority` is what most of them say; a tie is no wanted label, stays in the
-    denominator of rates and is counted in `ties`, and it is no label for a judge to agree with. Intervals are 95%,
+    With several raters there is one more, `majority`: what most of them say. A tie has not the wanted label, stays
+    in the denominator of rates and is counted as `ties`; judges are not compared with it. Intervals are 95%,
     clustered by subject.
     """
     said = _by_rater(ratings)

@@ -19,7 +19,7 @@ SHOWN = {"prompt", "subject", "format"}
 
 @dataclass(frozen=True)
 class Study:
-    """Records in the order of the run, the metrics of each family, and the decoder that the others are compared with."""
+    """Records in the order of the run, each family's metrics, and the decoder that others are compared with."""
 
     records: Sequence[Record]
     metrics: Mapping[str, tuple[Metric, ...]]

@@ -11,7 +11,7 @@ let progress = null;
 offerTheme();
 byId("welcome").addEventListener("submit", (event) => {
   event.preventDefault();
-  open(byId("name").value, true);
+  enter(byId("name").value, true);
 });
 byId("undo").addEventListener("click", () => move(() => progress.undo()));
 byId("back").addEventListener("click", () => move(() => progress.goTo(progress.index - 1)));
@@ -19,7 +19,7 @@ byId("forward").addEventListener("click", () => move(() => progress.goTo(progres
 byId("skip").addEventListener("click", () => rate(progress.asked, SKIP));
 document.addEventListener("keydown", pressed);
 const named = place.searchParams.get("rater");
-if (named) open(named, false);
+if (named) enter(named, false);
 else welcome("");
 
 function welcome(name) {
@@ -29,7 +29,7 @@ function welcome(name) {
 }
 
 // Fetch the rater's tasks. Who has rated nothing yet is first told what is to be seen.
-async function open(name, begun) {
+async function enter(name, begun) {
   let found;
   try {
     const response = await request(`/api/tasks?rater=${encodeURIComponent(name)}`);
@@ -50,7 +50,9 @@ function begin({ rater, tasks }) {
   byId("rater").textContent = rater;
   byId("welcome").hidden = true;
   byId("ways").hidden = false;
-  const sender = new Sender((problem) => alertOf(problem && `Not saved yet: ${problem} It is tried again; leave this page open.`));
+  const sender = new Sender((problem) =>
+    alertOf(problem && `Not saved yet: ${problem} It is tried again; leave this page open.`),
+  );
   progress = new Progress(tasks, (task, question, value) =>
     sender.send({ rater, task: task.id, question: question.name, value }),
   );
