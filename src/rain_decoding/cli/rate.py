@@ -7,20 +7,19 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlencode
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import err, out, print_json
+from rain_decoding.cli.output import err, print_json
 from rain_decoding.cli.serve import LOOPBACK
 from rain_decoding.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.rating.store import RatingStore
+    from rain_decoding.evaluation.rating.study import Study
     from rain_decoding.evaluation.rating.tasks import Task
 
 
@@ -109,9 +108,9 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _report(study: Any, store: RatingStore, json: bool) -> None:
+def _report(study: Study, store: RatingStore, json: bool) -> None:
+    from rain_decoding.cli.rating_report import print_report
     from rain_decoding.evaluation.rating.agreement import rating_rows
-    from rain_decoding.evaluation.rating.store import POOLED
 
     rows = rating_rows(study, store.values)
     if not any(rows.values()):
@@ -119,39 +118,4 @@ def _report(study: Any, store: RatingStore, json: bool) -> None:
     if json:
         print_json(rows)
         return
-    for name, title in TITLES.items():
-        if rows[name]:
-            out.print(_table(title, rows[name]))
-    if any(row["rater"] == POOLED for row in rows["rates"]):
-        out.print("majority: a tie counts as not having the label; judges are compared where there is none.")
-
-
-TITLES = {
-    "rates": "What raters say of the answers",
-    "preferences": "Which of two answers raters prefer",
-    "raters": "How far raters agree",
-    "judges": "How far judges agree with raters",
-}
-HIDDEN = {"low", "high", "question"}
-"""Shown with the value, or the same as another column."""
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    hidden = HIDDEN - ({"question"} if "metric" not in rows[0] else set())
-    columns = [name for name in rows[0] if name not in hidden]
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row, column)) for column in columns))
-    return table
-
-
-def _cell(row: dict[str, Any], column: str) -> str:
-    value = row[column]
-    interval = row if column == "value" and "low" in row else value if isinstance(value, dict) else None
-    if interval is not None:
-        return f"{interval['value']:.1%} ({interval['low']:.1%}-{interval['high']:.1%})"
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    print_report(rows)

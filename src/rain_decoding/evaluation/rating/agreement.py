@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -130,8 +130,9 @@ def _sign(ours: Record, theirs: Record, value: str) -> int:
 
 def _raters(study: Study, answers: Mapping[str, Record], said: Mapping[str, Said]) -> Iterator[Row]:
     compared = {pair_id(ours, theirs): ours for ours, theirs in pairs(study)}
-    for kind, shown in (("answers", answers), ("pairs", compared)):
-        for question, family, tasks in _groups(study, shown):
+    first = [(family, own[0]) for family, own in study.metrics.items()]
+    for kind, shown, asked in (("answers", answers, _metrics(study)), ("pairs", compared, first)):
+        for question, family, tasks in _groups(asked, shown):
             facts = {"rated": kind, "question": question, "family": family}
             labels = {
                 name: {task: own[task, question] for task in tasks if own.get((task, question), SKIP) != SKIP}
@@ -169,7 +170,7 @@ def _agreed(same: Sequence[bool], n: int, value: float | None) -> Row:
 
 def _judges(study: Study, answers: Mapping[str, Record], rater: str, said: Said) -> Iterator[Row]:
     judges = dict.fromkeys(name for record in answers.values() for name in record["labels"])
-    for question, family, tasks in _groups(study, answers):
+    for question, family, tasks in _groups(_metrics(study), answers):
         rated = [(answers[task], said.get((task, question))) for task in tasks]
         for judge in judges:
             pairs_of_labels = [
@@ -199,12 +200,14 @@ def _against(labels: Sequence[tuple[Record, bool, bool | None]]) -> Row:
     }
 
 
-def _groups(study: Study, shown: Mapping[str, Record]) -> Iterator[tuple[str, str, list[str]]]:
-    """What can be asked, per family and of all families that it is asked in, with the tasks there."""
-    asked: dict[str, list[str]] = {}
-    for family, metric in _metrics(study):
-        asked.setdefault(metric.question, []).append(family)
-    for question, families in asked.items():
+def _groups(
+    asked: Iterable[tuple[str, Metric]], shown: Mapping[str, Record]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Each question, per family and in all families where it is asked, with the tasks there."""
+    where: dict[str, list[str]] = {}
+    for family, metric in asked:
+        where.setdefault(metric.question, []).append(family)
+    for question, families in where.items():
         groups = [[family] for family in families] + [families] * (len(families) > 1)
         for group in groups:
             tasks = [task for task, record in shown.items() if record["family"] in group]
