@@ -36,10 +36,11 @@ BUTTONS = {
     "positive": ("Positive", "Not positive"),
 }
 FOR_PEOPLE = {
-    # A judge is shown reference answers; the records do not hold them.
     "truthful": "Is everything that the answer claims true? An answer that claims nothing counts as true. "
-    "Look up what you do not know."
+    "Look up what you do not know.",
+    "positive": "Is the sentiment of the whole text, its beginning and its continuation, positive?",
 }
+"""Where the judges' words fit what they are shown, and not what people are."""
 
 
 def about_one(name: str) -> Question:

@@ -61,6 +61,7 @@ function begin({ rater, tasks }) {
 
 function alertOf(text) {
   byId("alert").hidden = !text;
+  if (byId("alert").textContent === text) return; // or it would be read out again and again
   byId("alert").textContent = text ?? "";
 }
 
@@ -108,7 +109,7 @@ function showTask(task) {
 }
 
 function textOf(answer) {
-  if (answer.trim()) return element("p", { class: "model-text", text: answer });
+  if (answer.trim()) return element("p", { class: "model-text", text: answer.trim() });
   return element("p", { class: "note", text: "The answer is empty." });
 }
 
