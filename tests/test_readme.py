@@ -27,7 +27,7 @@ def commands() -> list[list[str]]:
     return [
         words[1:]
         for words in chosen
-        if not {"chat", "trace", "evaluate", "eval", "export", "serve"} & set(words)
+        if not {"chat", "trace", "evaluate", "eval", "export", "rate", "serve"} & set(words)
         and "hf:FOLDER" not in words
     ]
 

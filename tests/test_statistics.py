@@ -1,13 +1,17 @@
 """Rates and paired differences against hand-computed values and simulated coverage."""
 
+import random
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from rain_decoding.statistics import (
     Estimate,
+    kappa,
     mean,
     mean_of_rates,
+    nominal_alpha,
     paired_difference,
     rate,
     removed_share,
@@ -147,3 +151,47 @@ def test_the_mean_of_costs():
     estimate = mean([1, 2, 3, 10], list("aabb"))
     assert estimate is not None
     assert (estimate.value, estimate.low, estimate.high) == (4, 1.5, 6.5)
+
+
+def coincidences(units: list[list[str]]) -> float:
+    """Krippendorff's alpha by his coincidence matrix (2011, section C), written out pair by pair."""
+    matrix: dict[tuple[str, str], float] = {}
+    for unit in units:
+        for i, one in enumerate(unit):
+            for j, other in enumerate(unit):
+                if i != j:
+                    matrix[one, other] = matrix.get((one, other), 0) + 1 / (len(unit) - 1)
+    values = sorted({value for pair in matrix for value in pair})
+    totals = {value: sum(matrix.get((value, other), 0) for other in values) for value in values}
+    n = sum(totals.values())
+    chance = sum(total * (total - 1) for total in totals.values())
+    agreed = sum(matrix.get((value, value), 0) for value in values)
+    return ((n - 1) * agreed - chance) / (n * (n - 1) - chance)
+
+
+def test_alpha_of_the_example_in_krippendorff_2011() -> None:
+    # "Computing Krippendorff's Alpha-Reliability", section C: nominal data, four observers, twelve units, 0.743.
+    rows = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
+    assert {len(row) for row in rows} == {12}
+    units = [[row[unit] for row in rows if row[unit] != "."] for unit in range(12)]
+    assert nominal_alpha(units) == pytest.approx(0.743, abs=5e-4)
+
+
+def test_alpha_and_kappa_of_random_labels_by_other_formulas() -> None:
+    rng = random.Random(0)
+    for _ in range(100):
+        kinds = "abcd"[: rng.randint(2, 4)]
+        units = [[rng.choice(kinds) for _ in range(rng.randint(0, 4))] for _ in range(20)]
+        paired = [unit for unit in units if len(unit) > 1]
+        assert nominal_alpha(units) == pytest.approx(coincidences(paired))
+        ours, theirs = ([rng.choice(kinds) for _ in range(30)] for _ in range(2))
+        agreed = sum(a == b for a, b in zip(ours, theirs, strict=True)) / 30
+        chance = sum(ours.count(kind) * theirs.count(kind) for kind in kinds) / 30**2
+        assert kappa(ours, theirs) == pytest.approx((agreed - chance) / (1 - chance))
+
+
+def test_alpha_and_kappa_of_one_label_throughout_say_nothing() -> None:
+    assert nominal_alpha([["a", "a"], ["a", "a", "a"], ["b"]]) is None
+    assert nominal_alpha([]) is None
+    assert kappa(["a", "a"], ["a", "a"]) is None and kappa([], []) is None
+    assert nominal_alpha([["a", "a"], ["b", "b"]]) == 1

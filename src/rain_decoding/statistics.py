@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import hypot, log, sqrt
@@ -170,3 +170,30 @@ def _cluster_ratio(
 def _ratio(tops: np.ndarray, bottoms: np.ndarray, axis: int = -1) -> np.ndarray:
     total = bottoms.sum(axis=axis)
     return np.divide(tops.sum(axis=axis), total, out=np.zeros_like(total), where=total != 0)
+
+
+def nominal_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+    """Krippendorff's alpha for labels without an order: 1 is full agreement, 0 that of chance.
+
+    `units` has the labels that each unit got, from however many raters labelled it; fewer than two say nothing. None
+    where all labels are the same, since then nothing shows what chance would do (Krippendorff 2011, section C).
+    """
+    counts = [Counter(labels) for labels in units if len(labels) > 1]
+    totals = sum(counts, Counter[Hashable]())
+    n = totals.total()
+    expected = sum(count * (n - count) for count in totals.values())
+    if not expected:
+        return None
+    observed = sum(
+        count * (unit.total() - count) / (unit.total() - 1) for unit in counts for count in unit.values()
+    )
+    return 1 - (n - 1) * observed / expected
+
+
+def kappa(ours: Sequence[Hashable], theirs: Sequence[Hashable]) -> float | None:
+    """Cohen's kappa of two raters' labels; None where both gave one and the same label throughout, or none."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({*ours, *theirs}) < 2:
+        return None
+    return float(cohen_kappa_score(ours, theirs))

@@ -19,6 +19,7 @@ from rain_decoding.cli import (
     export,
     generate,
     listings,
+    rate,
     serve,
     trace,
 )
@@ -53,6 +54,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("bench")(bench.bench)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)
+app.command("rate")(rate.rate)
 app.command("serve")(serve.serve)
 app.add_typer(demo.app, name="demo")
 app.add_typer(listings.models_app, name="models")

@@ -103,7 +103,7 @@ def _differences(groups: Groups, plan: Plan) -> Iterator[Row]:
                 "judge": judge,
                 "metric": metric.title,
                 **_rounded(paired_difference(ours, theirs, _subjects(records))),
-                **_wins([a - b for a, b in zip(ours, theirs, strict=True)], _subjects(records)),
+                **wins([a - b for a, b in zip(ours, theirs, strict=True)], _subjects(records)),
             }
 
 
@@ -125,11 +125,11 @@ def _preferences(comparisons: Sequence[Row], plan: Plan) -> Iterator[Row]:
                     "metric": question,
                     "n": len(own),
                     "unscored": sum(c["better"] is None for c in own),
-                    **_wins(signs, _subjects(own)),
+                    **wins(signs, _subjects(own)),
                 }
 
 
-def _wins(signs: Sequence[int], subjects: Sequence[str]) -> Row:
+def wins(signs: Sequence[int], subjects: Sequence[str]) -> Row:
     """Wins, losses, and wins / (wins + losses) with its interval."""
     decided = [(sign > 0, subject) for sign, subject in zip(signs, subjects, strict=True) if sign]
     won = [win for win, _ in decided]

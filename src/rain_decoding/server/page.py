@@ -1,10 +1,11 @@
-"""The page at `/`: files of the package, and nothing from elsewhere."""
+"""Pages at `/`: files of the package, and nothing from elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -23,19 +24,28 @@ SECURITY = {
 
 def playground_router(folder: Path = FOLDER) -> APIRouter:
     """`/` and `/playground/...`. Without the page, no routes."""
+    return page_router(folder, "/playground")
+
+
+def page_router(folder: Path, prefix: str, borrowed: Sequence[Path] = ()) -> APIRouter:
+    """The folder's `index.html` at `/`; its files, and those borrowed from elsewhere, below the prefix.
+
+    Without the page, no routes.
+    """
     router = APIRouter(include_in_schema=False)
     index = folder / "index.html"
     if not index.is_file():
         return router
     page = index.read_text(encoding="utf-8")
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {path.name: path for path in borrowed}
+    files |= {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     headers = {**SECURITY, "content-security-policy": content_policy(page)}
 
     @router.get("/")
     async def show() -> Response:
         return HTMLResponse(page, headers=headers)
 
-    @router.get("/playground/{name:path}")
+    @router.get(f"{prefix}/{{name:path}}")
     async def file(name: str) -> Response:
         if name not in files:
             raise ApiError(404, "there is no such file", code="not_found")

@@ -1,0 +1,121 @@
+"""`rain rate`: people rate the answers of a run, blind; `--report` says what they found."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from rain_decoding.cli import options as o
+from rain_decoding.cli.output import err, print_json
+from rain_decoding.cli.serve import LOOPBACK
+from rain_decoding.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from rain_decoding.evaluation.rating.store import RatingStore
+    from rain_decoding.evaluation.rating.study import Study
+    from rain_decoding.evaluation.rating.tasks import Task
+
+
+def rate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a `rain eval`.")],
+    report: Annotated[bool, typer.Option("--report", help="Say what the raters found.")] = False,
+    rater: Annotated[str | None, typer.Option(help="Who rates; default: the page asks.")] = None,
+    pairwise: Annotated[
+        bool, typer.Option("--pairwise", help="Ask which of two answers is better: a decoder's or plain's.")
+    ] = False,
+    decoders: Annotated[str | None, typer.Option(help="Comma-separated; default: all of the run.")] = None,
+    families: Annotated[str | None, typer.Option(help="Comma-separated; default: all of the run.")] = None,
+    questions: Annotated[
+        str | None, typer.Option(help="Comma-separated, such as harmless,helpful; default: all of a family.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8001,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    json: o.Json = False,
+) -> None:
+    """Show the answers of a run to people who do not learn which decoder gave them, and keep their ratings.
+
+    Raters may stop and go on at any time, and several may rate at once.
+    """
+    from rain_decoding.evaluation.rating.store import RatingStore
+    from rain_decoding.evaluation.rating.study import open_study
+
+    if json and not report:
+        raise InputError("--json has nothing to print without --report", hint="rain rate DIR --report --json")
+    study = open_study(
+        folder, decoders=_names(decoders), families=_names(families), questions=_names(questions), limit=limit
+    )
+    store = RatingStore(folder)
+    if report:
+        _report(study, store, json)
+        return
+    from rain_decoding.evaluation.rating.tasks import answer_tasks, pair_tasks
+
+    tasks = pair_tasks(study) if pairwise else answer_tasks(study)
+    if not tasks:
+        raise InputError(f"no answer differs from that of {study.reference}", hint="rate without --pairwise")
+    _serve(tasks, store, rater, host, port, browser)
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _serve(
+    tasks: Sequence[Task], store: RatingStore, rater: str | None, host: str, port: int, browser: bool
+) -> None:
+    """Serve the page until Ctrl-C."""
+    try:
+        import uvicorn
+
+        from rain_decoding.evaluation.rating.app import create_app
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"rain rate needs {error.name}", hint='pip install "rain-decoding[serve]"'
+        ) from error
+    from rain_decoding.evaluation.rating.store import checked_rater
+
+    query = f"?{urlencode({'rater': checked_rater(rater)})}" if rater is not None else ""
+    with _listening(host, port) as listening:
+        named = f"[{host}]" if ":" in host else host
+        address = f"http://{named}:{listening.getsockname()[1]}/{query}"
+        if host not in LOOPBACK:
+            err.print(f"[yellow]warning:[/] listening at {host}: anyone there may read the answers and rate")
+        err.print(f"rating page with {len(tasks)} tasks: {address}", markup=False)
+        if browser:
+            # A browser in the terminal does not return before it is left.
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+        server = uvicorn.Server(uvicorn.Config(create_app(tasks, store), ws="none", log_level="warning"))
+        server.run([listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that clients can already connect to. Raises `InputError` where there can be none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port"
+        ) from error
+
+
+def _report(study: Study, store: RatingStore, json: bool) -> None:
+    from rain_decoding.cli.rating_report import print_report
+    from rain_decoding.evaluation.rating.agreement import rating_rows
+
+    rows = rating_rows(study, store.values)
+    if not any(rows.values()):
+        raise InputError("no answer of this choice has been rated", hint="rain rate DIR opens the page")
+    if json:
+        print_json(rows)
+        return
+    print_report(rows)
