@@ -333,22 +333,13 @@ class RainDecoder(Decoder):
 
     def judge(self, prompt: PromptLike, answer: str) -> Judgement:
         """Self-evaluation of any answer to a prompt."""
-        scheduler = Scheduler.of(self.backend)
         owner = self.backend.new_owner()
         conversation = self.evaluator.conversation(self.build_prompt(prompt))
-        task: Task[Any, Judgement] = Task(conversation.judge(answer), owner)
         try:
-            scheduler.start(task)
-            while not task.done:
-                scheduler.step()
+            return Scheduler.of(self.backend).complete(conversation.judge(answer), owner)
         finally:
-            scheduler.cancel(task)
             self.backend.finish(owner)
             conversation.close()
-        if task.error is not None:
-            raise task.error
-        assert task.result is not None
-        return task.result
 
 
 def _only_by_labels(classifier: str, criterion: Any) -> str:

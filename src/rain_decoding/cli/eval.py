@@ -50,7 +50,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="What labels the answers, repeatable: oracle, refusal-prefixes-notebook, "
-            "refusal-prefixes-package, llm:BASE_URL#MODEL, none."
+            "refusal-prefixes-package, llm:BASE_URL#MODEL, hf-classifier:FOLDER, none."
         ),
     ] = None,
     pairwise: Annotated[

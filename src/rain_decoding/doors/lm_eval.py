@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 TAKEN = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
 """Keys of a task's `generation_kwargs` that a request carries."""
 
+NOBODYS_CHOICE = "cuda:0"
+"""The harness's default of --device. The backend chooses then, which is the same where there is a GPU."""
+
 
 @register_model("rain")
 class RainLM(LM):
@@ -42,13 +45,15 @@ class RainLM(LM):
         self,
         model: str = "demo",
         seed: int = 0,
+        device: str | None = None,
         batch_size: Any = None,
         max_batch_size: Any = None,
         **given: Any,
     ) -> None:
         super().__init__()
         self.model, self.seed = model, seed
-        self.decoder, self.width = Arguments.of(given).load(model)
+        chosen = None if device == NOBODYS_CHOICE else device
+        self.decoder, self.width = Arguments.of({**given, "device": chosen}).load(model)
         self._chat = False
         """Whether requests are conversations, as JSON."""
 
