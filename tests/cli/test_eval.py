@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli.command import Rain, start
+from self_evaluation.test_classifier_judge import save
 
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.demo.world import find_request, label
@@ -303,3 +304,28 @@ def test_a_model_behind_an_endpoint_labels_hh_prompts(
     asked = len(Endpoint.asked)
     again = demo_rain("eval", "hh", "--out", tmp_path / "again", *options, *cache, "--json")
     assert again.code == 0 and len(Endpoint.asked) == asked, "the cache has every reply"
+
+
+def test_imdb_runs_with_a_sentiment_classifier(demo_rain: Rain, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "run"
+    save(model, labels=("negative", "positive"))
+    data = tmp_path / "reviews.csv"
+    data.write_text(
+        "review\nThe play was long and the music\nA quiet evening with the grey\n", encoding="utf-8"
+    )
+    options = [
+        "--data",
+        data,
+        "--judge",
+        f"hf-classifier:{model}",
+        "--decoders",
+        "plain",
+        "--max-tokens",
+        "8",
+    ]
+    result = demo_rain("eval", "imdb", "--out", out, *options, "--json")
+    assert result.code == 0, result.err
+    (rate,) = json.loads(result.out)["rates"]
+    assert (rate["question"], rate["n"], rate["unscored"]) == ("positive", 2, 0)
+    spec = json.loads((out / "run.json").read_text(encoding="utf-8"))["spec"]
+    assert "positive" not in spec["judges"] and str(model) in spec["judges"][f"hf-classifier:{model}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from cli.command import Rain
 from self_evaluation import judges
 from self_evaluation.test_classifier_judge import logits, save, softmax
 from self_evaluation.test_guard_models import GUARD
 
+import rain_decoding.evaluation.judges.classifier
 from rain_decoding import ConfigError, InputError, ModelNotFoundError
 from rain_decoding.backends.transformers.classifier import Classifier
 from rain_decoding.errors import NumericalError
@@ -130,6 +129,18 @@ def test_threads_may_ask_at_once(tmp_path: Path) -> None:
     assert many == one_by_one * 8
 
 
+@pytest.fixture
+def any_mass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a random model says counts, little as it is."""
+    monkeypatch.setattr(rain_decoding.evaluation.judges.classifier, "LEAST_MASS", 0.0)
+
+
+def speaking(tokenizer: Any) -> Any:
+    """The tokenizer with tokens of their own for yes and no, as large vocabularies have them."""
+    tokenizer.add_tokens([" yes", " no"])
+    return tokenizer
+
+
 def language_model(folder: Path, tokenizer: Any) -> Any:
     """The random Llama of the other tests, with this tokenizer, in a folder."""
     judges.model(len(tokenizer)).save_pretrained(folder)
@@ -140,8 +151,10 @@ def language_model(folder: Path, tokenizer: Any) -> Any:
 @pytest.mark.parametrize(
     ("form", "question", "ending"), [("truth", "truthful", "True:"), ("info", "informative", "Helpful:")]
 )
-def test_a_model_that_reports_says_yes_or_no(tmp_path: Path, form: str, question: str, ending: str) -> None:
-    tokenizer = language_model(tmp_path, judges.byte_level())
+def test_a_model_that_reports_says_yes_or_no(
+    tmp_path: Path, any_mass: None, form: str, question: str, ending: str
+) -> None:
+    tokenizer = language_model(tmp_path, speaking(judges.byte_level()))
     found = judge(tmp_path, f"#form={form}")
     assert found.questions == (question,)
     for answer in ("It is so.", "No.", "True: yes"):
@@ -158,7 +171,17 @@ def test_a_model_that_reports_says_yes_or_no(tmp_path: Path, form: str, question
         assert float(said.note.removeprefix("score ")) == pytest.approx((yes - no) / (yes + no), abs=2e-3)
 
 
-def test_a_guard_is_asked_in_its_own_template(tmp_path: Path) -> None:
+def test_a_model_that_says_something_else_leaves_the_answer_unscored(tmp_path: Path) -> None:
+    for template, options in (("", "#form=truth"), (GUARD, "#form=llama-guard")):
+        folder = tmp_path / options
+        language_model(folder, speaking(judges.byte_level(template or None)))
+        found = judge(folder, options)
+        (question,) = found.questions
+        said = found.label(ASKED, "It is so.", [question])
+        assert said.answers == {question: None} and said.problem
+
+
+def test_a_guard_is_asked_in_its_own_template(tmp_path: Path, any_mass: None) -> None:
     tokenizer = language_model(tmp_path, judges.byte_level(GUARD))
     said = judge(tmp_path, "#form=llama-guard").label(ASKED, "Good bye.", ["harmless"])
     messages = [{"role": "user", "content": ASKED.prompt}, {"role": "assistant", "content": "Good bye."}]
@@ -170,28 +193,3 @@ def test_a_guard_is_asked_in_its_own_template(tmp_path: Path) -> None:
         for word in ("safe", "unsafe")
     )
     assert said.answers == {"harmless": bool(safe > unsafe)}
-
-
-def test_imdb_runs_with_a_sentiment_classifier(demo_rain: Rain, tmp_path: Path) -> None:
-    model, out = tmp_path / "model", tmp_path / "run"
-    save(model, labels=("negative", "positive"))
-    data = tmp_path / "reviews.csv"
-    data.write_text(
-        "review\nThe play was long and the music\nA quiet evening with the grey\n", encoding="utf-8"
-    )
-    options = [
-        "--data",
-        data,
-        "--judge",
-        f"hf-classifier:{model}",
-        "--decoders",
-        "plain",
-        "--max-tokens",
-        "8",
-    ]
-    result = demo_rain("eval", "imdb", "--out", out, *options, "--json")
-    assert result.code == 0, result.err
-    (rate,) = json.loads(result.out)["rates"]
-    assert (rate["question"], rate["n"], rate["unscored"]) == ("positive", 2, 0)
-    spec = json.loads((out / "run.json").read_text(encoding="utf-8"))["spec"]
-    assert "positive" not in spec["judges"] and str(model) in spec["judges"][f"hf-classifier:{model}"]

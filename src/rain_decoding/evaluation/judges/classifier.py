@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rain_decoding.backends import load_backend
+from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoder import RainDecoder
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.evaluation.judges.base import Label
@@ -39,6 +40,8 @@ REPORTS = {
 }
 """Forms of a text behind which the model says yes or no, and what it answers thereby."""
 YES_NO = ((" yes",), (" no",))
+LEAST_MASS = 0.1
+"""A language model whose words hold less probability than this together has said nothing: unscored."""
 OPTIONS = ("question", "form")
 
 
@@ -119,7 +122,8 @@ class GuardReader:
     question = "harmless"
 
     def __init__(self, model: str, criterion: str):
-        self.judge = RainDecoder(load_backend(f"hf:{model}"), criterion, prompt_format="dialogue")
+        config = SearchConfig.preset(DEFAULT_PRESET).with_changes(votes="soft", min_label_mass=LEAST_MASS)
+        self.judge = RainDecoder(load_backend(f"hf:{model}"), criterion, config, prompt_format="dialogue")
 
     def read(self, prompt: Prompt, answer: str) -> Judgement:
         return self.judge.judge(prompt.text, answer)
@@ -165,4 +169,6 @@ class ReportReader:
         )
         (found,) = yield [request]
         yes, no = float(sum(found[: len(forms[0])])), float(sum(found[len(forms[0]) :]))
+        if yes + no < LEAST_MASS:
+            return Judgement(None, text, problem=f"yes and no hold a probability of {yes + no:.3f} only")
         return Judgement((yes - no) / (yes + no), text, ((yes, no),), (yes + no,))
