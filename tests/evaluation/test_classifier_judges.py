@@ -173,7 +173,7 @@ def test_a_model_that_reports_says_yes_or_no(
 
 def test_a_model_that_says_something_else_leaves_the_answer_unscored(tmp_path: Path) -> None:
     for template, options in (("", "#form=truth"), (GUARD, "#form=llama-guard")):
-        folder = tmp_path / options
+        folder = tmp_path / options.partition("=")[2]
         language_model(folder, speaking(judges.byte_level(template or None)))
         found = judge(folder, options)
         (question,) = found.questions
