@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass
@@ -120,7 +120,22 @@ class Decoder:
         self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
     ) -> Iterator[tuple[int, Completion]]:
         """Answer many prompts and yield (index, completion) as each is finished."""
+        with closing(self.attempt_batch(prompts, (), concurrency=concurrency, **options)) as results:
+            for index, found in results:
+                assert isinstance(found, Completion)
+                yield index, found
+
+    def attempt_batch(
+        self,
+        prompts: Iterable[PromptLike],
+        tolerated: tuple[type[RainError], ...],
+        *,
+        concurrency: int | None = None,
+        **options: Any,
+    ) -> Generator[tuple[int, Completion | RainError], None, None]:
+        """As `iterate_batch`, but an error of a kind that is `tolerated` is the result of its prompt alone."""
         opened: dict[Task, tuple[int, Session]] = {}
+        refused: list[tuple[int, RainError]] = []
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
@@ -128,7 +143,11 @@ class Decoder:
 
         def tasks() -> Iterator[Task]:
             for index, prompt in enumerate(prompts):
-                session = self._open(prompt, parsed)
+                try:
+                    session = self._open(prompt, parsed)
+                except tolerated as error:
+                    refused.append((index, error))
+                    continue
                 opened[session.task] = (index, session)
                 yield session.task
 
@@ -136,12 +155,16 @@ class Decoder:
             with closing(Scheduler.of(self.backend).run(tasks(), width)) as finished:
                 for task in finished:
                     index, session = opened.pop(task)
+                    found: Completion | RainError
                     try:
-                        completion = session.collect()
+                        found = session.collect()
+                    except tolerated as error:
+                        found = error
                     except RainError as error:
                         error.add_note(f"This was prompt {index} of the batch.")
                         raise
-                    yield index, completion
+                    yield index, found
+            yield from refused
         finally:
             for _, session in opened.values():
                 session.finish()
@@ -310,22 +333,13 @@ class RainDecoder(Decoder):
 
     def judge(self, prompt: PromptLike, answer: str) -> Judgement:
         """Self-evaluation of any answer to a prompt."""
-        scheduler = Scheduler.of(self.backend)
         owner = self.backend.new_owner()
         conversation = self.evaluator.conversation(self.build_prompt(prompt))
-        task: Task[Any, Judgement] = Task(conversation.judge(answer), owner)
         try:
-            scheduler.start(task)
-            while not task.done:
-                scheduler.step()
+            return Scheduler.of(self.backend).complete(conversation.judge(answer), owner)
         finally:
-            scheduler.cancel(task)
             self.backend.finish(owner)
             conversation.close()
-        if task.error is not None:
-            raise task.error
-        assert task.result is not None
-        return task.result
 
 
 def _only_by_labels(classifier: str, criterion: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Backend, Handle, Reply
@@ -184,6 +184,19 @@ class Scheduler:
         finally:
             for task in running:
                 self.cancel(task)
+
+    def complete(self, program: Program[Event, Result], owner: int) -> Result:
+        """Run one program to its end; what it returns. Raises what ended it."""
+        task = Task(program, owner)
+        try:
+            self.start(task)
+            while not task.done:
+                self.step()
+        finally:
+            self.cancel(task)
+        if task.error is not None:
+            raise task.error
+        return cast(Result, task.result)
 
     def cancel(self, task: Task) -> None:
         """Stop a task, here or elsewhere; nothing of it stays queued."""

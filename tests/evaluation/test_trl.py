@@ -1,4 +1,4 @@
-"""What `rain export` writes is loaded and trained on by TRL's own trainers; skipped where TRL is not installed."""
+"""What `rain export` writes is loaded and trained on by TRL's own trainers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import trl
 from evaluation.runs import made_up_run
 
 from rain_decoding.demo import MODEL_DIR
 from rain_decoding.evaluation.export import examples, open_run
-
-trl = pytest.importorskip("trl", reason="pip install trl to train on what rain export writes")
-datasets = pytest.importorskip("datasets")
 
 
 @pytest.fixture

@@ -23,11 +23,9 @@ def _transformers(name: str, **options: Any) -> Backend:
 
 def _demo(_: str, **options: Any) -> Backend:
     from rain_decoding.backends.transformers import load
-    from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
+    from rain_decoding.demo import LOADING, MODEL_DIR
 
-    return load(
-        str(MODEL_DIR), display_name="demo", criteria_dirs=[CRITERIA_DIR], dialogue_header="", **options
-    )
+    return load(str(MODEL_DIR), display_name="demo", **LOADING, **options)
 
 
 def _gguf(file: str, **options: Any) -> Backend:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.config import SearchConfig
-from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.demo.world import Request, find_request, label, sample_requests
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.answering import Job, Setting, answer
@@ -50,7 +49,7 @@ class Plan:
 
     def jobs(self, done: set[tuple[str, int, str]]) -> Iterator[Job]:
         """All work that is not in `done`, in chunks."""
-        setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens)
+        setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens, is_demo=True)
         for seed in self.seeds:
             for name, chosen in self.contenders.items():
                 samples = [
@@ -62,9 +61,8 @@ class Plan:
                     yield Job(setting, name, chosen, seed, tuple(chunk))
 
     def _loading(self) -> tuple[tuple[str, Any], ...]:
-        if self.model == "demo":  # no conversation has a next turn here, so nothing is kept for one
-            return (("prefix_cache_slots", 0),)
-        return (("criteria_dirs", (CRITERIA_DIR,)), ("dialogue_header", ""))
+        # No conversation has a next turn here, so nothing is kept for one.
+        return (("prefix_cache_slots", 0),) if self.model == "demo" else ()
 
     @property
     def samples(self) -> int:

@@ -28,6 +28,7 @@ NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
 
 
 def evaluate(
+    context: typer.Context,
     suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(NAMES)}.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command goes on in it.")],
     model: o.Model = "demo",
@@ -49,7 +50,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="What labels the answers, repeatable: oracle, refusal-prefixes-notebook, "
-            "refusal-prefixes-package, llm:BASE_URL#MODEL, none."
+            "refusal-prefixes-package, llm:BASE_URL#MODEL, hf-classifier:FOLDER, none."
         ),
     ] = None,
     pairwise: Annotated[
@@ -105,7 +106,7 @@ def evaluate(
             judges=_judges(chosen, judge, cache),
             pairwise=pairwise,
         )
-        run = Run(plan, folder, sys.argv[1:])
+        run = context.with_resource(Run(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
     _collect(run, workers or (os.cpu_count() or 1 if model == "demo" else 1), traces)

@@ -5,11 +5,14 @@ measure the model.
 """
 
 from pathlib import Path
+from typing import Any
 
 MODEL_DIR: Path = Path(__file__).parent / "model"
 """A folder that `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read."""
 CRITERIA_DIR: Path = Path(__file__).parent / "criteria"
 """The criteria the model was taught to judge by."""
+LOADING: dict[str, Any] = {"criteria_dirs": (CRITERIA_DIR,), "dialogue_header": ""}
+"""What the model is loaded with, whatever it is called and wherever it runs."""
 GGUF_NAME = "rain-demo"
 """What the model calls itself in a GGUF file."""
 SHOWCASE: tuple[str, ...] = (
@@ -21,4 +24,4 @@ SHOWCASE: tuple[str, ...] = (
 )
 """Three sensitive and two benign prompts, held out from training, chosen to show RAIN's effect."""
 
-__all__ = ["CRITERIA_DIR", "GGUF_NAME", "MODEL_DIR", "SHOWCASE"]
+__all__ = ["CRITERIA_DIR", "GGUF_NAME", "LOADING", "MODEL_DIR", "SHOWCASE"]

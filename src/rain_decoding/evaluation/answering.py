@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rain_decoding import demo
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.decoder import Decoder
+from rain_decoding.decoder import Decoder, RainDecoder
+from rain_decoding.errors import ContextLengthError, RainError
 from rain_decoding.evaluation.contenders import PLAIN, Contender
 from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.trace import write_trace
-from rain_decoding.types import Completion
+from rain_decoding.types import Completion, Usage
+
+FAILED = "error"
+"""The finish reason of a record without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What all answers of a run have in common: the model, how it is loaded, how decoders are made.
 
-    `concurrency` is how many requests run at once, None: as many as suit the decoder.
+    `concurrency` is how many requests run at once, None: as many as suit the decoder. `is_demo` says that the model
+    is the demo model by whatever name: it gets the criteria and the dialogue header that belong to it.
     """
 
     model: str = "demo"
@@ -31,6 +38,7 @@ class Setting:
     embedding: str = "hashing"
     max_tokens: int = 256
     concurrency: int | None = None
+    is_demo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +64,25 @@ class Job:
 def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Record]:
     """One record per prompt, as answers are finished; what was cancelled gives none.
 
-    `score` is what the search's own judge says of the answer, whichever decoder gave it.
+    `score` is what the search's own judge says of the answer, whichever decoder gave it. A prompt that does not fit
+    into the model's context has no answer, the finish reason "error", and the reason as its `problem`.
     """
     setting = job.setting
     backend = model(setting)
     decoder, judge = decoders(job.contender, setting, job.criterion, job.prompt_format)
-    # What all judge prompts begin with is forwarded before it could count as a cost of the first answer.
-    judge.judge(job.samples[0].prompt, "a")
-    finished = decoder.iterate_batch(
+    _warm_up(judge, job.samples)
+    finished = decoder.attempt_batch(
         [sample.prompt for sample in job.samples],
+        (ContextLengthError,),
         concurrency=setting.concurrency or job.contender.concurrency,
         seed=job.seed,
         max_tokens=setting.max_tokens,
         cancelled=cancelled,
         trace=job.traces is not None,
     )
-    for index, completion in finished:
-        if completion.finish_reason == "cancelled":
-            continue
+    for index, found in finished:
         sample = job.samples[index]
-        score = completion.score
-        if job.contender.kind in PLAIN:
-            score = judge.judge(sample.prompt, completion.text).score
-        yield {
+        common = {
             "id": sample.id,
             "family": sample.family,
             "subject": sample.subject,
@@ -86,12 +90,41 @@ def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Re
             "format": chosen_format(backend, job.prompt_format),
             "decoder": job.decoder,
             "seed": job.seed,
-            "answer": completion.text,
-            "finish_reason": completion.finish_reason,
-            "score": score,
-            "usage": asdict(completion.usage),
-            "trace": _keep_trace(job, sample, completion),
         }
+        if isinstance(found, RainError):
+            yield {**common, **_unanswered(found)}
+        elif found.finish_reason != "cancelled":
+            score = found.score
+            if job.contender.kind in PLAIN:
+                score = judge.judge(sample.prompt, found.text).score
+            yield {
+                **common,
+                "answer": found.text,
+                "finish_reason": found.finish_reason,
+                "score": score,
+                "usage": asdict(found.usage),
+                "trace": _keep_trace(job, sample, found),
+            }
+
+
+def _warm_up(judge: RainDecoder, samples: Sequence[Sample]) -> None:
+    """Forward what all judge prompts begin with, before it could count as a cost of the first answer."""
+    for sample in samples:
+        with suppress(ContextLengthError):
+            judge.judge(sample.prompt, "a")
+            return
+
+
+def _unanswered(error: RainError) -> Record:
+    """What stands in place of an answer that there is none of."""
+    return {
+        "answer": "",
+        "finish_reason": FAILED,
+        "score": None,
+        "usage": asdict(Usage()),
+        "trace": None,
+        "problem": str(error),
+    }
 
 
 def chosen_format(backend: Backend, asked: PromptFormat) -> str:
@@ -115,7 +148,8 @@ def _keep_trace(job: Job, sample: Sample, completion: Completion) -> str | None:
 @cache
 def model(setting: Setting) -> Backend:
     """The model, loaded once per process."""
-    return load_backend(setting.model, **dict(setting.loading))
+    belongings = demo.LOADING if setting.is_demo and setting.model != "demo" else {}
+    return load_backend(setting.model, **belongings, **dict(setting.loading))
 
 
 @cache

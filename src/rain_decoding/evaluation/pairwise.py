@@ -19,7 +19,7 @@ def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
     """Each decoder's answers beside the reference's to the same prompt and seed, by the family's first metric.
 
     `better` is the name of the better decoder, "tie", or None where it is unscored. Answers that are the same are
-    tied without asking.
+    tied without asking; where one is missing, that is unscored.
     """
     judges = [judge for judge in plan.judges if isinstance(judge, PairJudge)]
     samples = {sample.id: sample for sample in plan.samples}
@@ -47,8 +47,10 @@ def _compared(
     judge: PairJudge, sample: Sample, question: str, ours: Record, theirs: Record
 ) -> dict[str, Any]:
     better: str | None = "tie"
-    problem = ""
-    if ours["answer"] != theirs["answer"]:
+    problem = ours.get("problem") or theirs.get("problem") or ""
+    if problem:
+        better = None
+    elif ours["answer"] != theirs["answer"]:
         preference = judge.prefers(sample, ours["answer"], theirs["answer"], question)
         names = {"first": ours["decoder"], "second": theirs["decoder"], "tie": "tie", None: None}
         better, problem = names[preference.better], preference.problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Plan:
         for name in self.families:
             if name not in known:
                 raise InputError(f"unknown family {name!r}", hint=f"families: {', '.join(known)}")
+        object.__setattr__(self, "setting", replace(self.setting, is_demo=self.suite.for_demo_model))
         self._check_data()
         object.__setattr__(self, "samples", tuple(self._draw()))
         if not self.samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Set
 from pathlib import Path
@@ -10,6 +11,27 @@ from typing import Any
 from rain_decoding.errors import InputError
 
 Record = dict[str, Any]
+
+
+class FolderLock:
+    """Keeps a run's folder to one process, by a lock on one of its files; the system lets go of it after a crash.
+
+    Raises `InputError` where another holds it.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("rb")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise InputError(
+                f"{path.parent} is in use by another process", hint="wait for it, or give another --out"
+            ) from error
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        self._file.close()
 
 
 class RecordFile:

@@ -12,10 +12,10 @@ from typing import Any
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import answer
-from rain_decoding.evaluation.judges import Judge
+from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import Key, Plan
-from rain_decoding.evaluation.records import Record, RecordFile
+from rain_decoding.evaluation.records import FolderLock, Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Sample
 from rain_decoding.evaluation.workers import run_jobs
 
@@ -32,15 +32,16 @@ def key(record: Record) -> Key:
 
 
 class Run:
-    """An evaluation and its folder.
+    """An evaluation and its folder, which is its own until it is left or the process ends.
 
-    Raises `InputError` where the folder holds a run of something else, naming the difference.
+    Raises `InputError` where the folder holds a run of something else, naming the difference, or is another process's.
     """
 
     def __init__(self, plan: Plan, folder: Path, arguments: list[str]):
         self.plan, self.folder = plan, folder
         self._open(arguments)
         self.file = RecordFile(folder / RECORDS, KEYS)
+        self.lock = FolderLock(folder / RUN)
         wanted = plan.keys
         self.records = list({key(r): r for r in self.file.read() if key(r) in wanted}.values())
 
@@ -65,6 +66,12 @@ class Run:
             write_json(path, run)
         except OSError as error:
             raise InputError(f"--out {self.folder}: {error.strerror}", hint="give another folder") from error
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     def collect(self, workers: int, traces: bool, told: Callable[[Record], Any]) -> None:
         """Answer and label what is missing; `told` hears of every record once it is written."""
@@ -98,7 +105,7 @@ def _labelled(answers: Iterator[Record], plan: Plan) -> Iterator[Record]:
         waiting: deque[tuple[Record, Future[dict[str, Any]]]] = deque()
         for record in answers:
             sample, family = samples[record["id"]], families[record["family"]]
-            waiting.append((record, pool.submit(_labels, plan.judges, family, sample, record["answer"])))
+            waiting.append((record, pool.submit(_labels, plan.judges, family, sample, record)))
             while waiting and (waiting[0][1].done() or len(waiting) > JUDGING):
                 yield _with_labels(*waiting.popleft())
         while waiting:
@@ -109,13 +116,18 @@ def _with_labels(record: Record, labels: Future[dict[str, Any]]) -> Record:
     return {**record, "labels": labels.result()}
 
 
-def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, text: str) -> dict[str, Any]:
+def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, record: Record) -> dict[str, Any]:
+    """What each judge says of an answer. Where there is none, nobody is asked and all is unscored."""
     asked = {metric.question: None for metric in family.metrics}
     labels = {}
     for judge in judges:
         questions = [question for question in asked if question in judge.questions]
         if questions:
-            labels[judge.name] = judge.label(sample, text, questions).as_json()
+            if problem := record.get("problem"):
+                label = Label(dict.fromkeys(questions), problem=problem)
+            else:
+                label = judge.label(sample, record["answer"], questions)
+            labels[judge.name] = label.as_json()
     return labels
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-
-from fastapi import Response
+from typing import TYPE_CHECKING
 
 from rain_decoding.errors import (
     ConfigError,
@@ -16,6 +15,9 @@ from rain_decoding.errors import (
     RainError,
     UnsupportedError,
 )
+
+if TYPE_CHECKING:
+    from fastapi import Response
 
 KINDS = {
     401: "authentication_error",
@@ -55,6 +57,8 @@ class ApiError(Exception):
         return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
     def response(self) -> Response:
+        from fastapi import Response
+
         # ASCII, since a message may quote half a surrogate pair.
         return Response(
             json.dumps(self.body), self.status, headers=self.headers, media_type="application/json"

@@ -45,7 +45,7 @@ class Exchange:
         for _ in self.asks:
             _, news = await self._news.get()
             if isinstance(news, Failed):
-                raise news.error
+                raise news.error from news.cause
             assert isinstance(news, Opened), "all answers are opened before one is searched"
 
     async def news(self, silence: float | None = None) -> AsyncIterator[tuple[int, Progress | Ended] | None]:
@@ -61,7 +61,7 @@ class Exchange:
                 continue
             match news:
                 case Failed():
-                    raise news.error
+                    raise news.error from news.cause
                 case Ended():
                     self._open.discard(index)
                     yield index, news

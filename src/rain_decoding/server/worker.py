@@ -39,7 +39,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """`error` is what a client may be told, `cause` what happened."""
+
     error: ApiError
+    cause: Exception | None = None
 
 
 News = Opened | Progress | Ended | Failed
@@ -276,5 +279,5 @@ class Worker:
         if told.status >= 500 and told is not error:  # not one of our own refusals
             log.error("answer failed: %s", error, exc_info=error, extra={"request_id": job.request_id})
         self.observer.failed(told)
-        self._tell(job, Failed(told))
+        self._tell(job, Failed(told, None if told is error else error))
         job.cancelled = True

@@ -84,3 +84,5 @@ class Suite:
     judges: tuple[str, ...] = ()
     axes: tuple[Axis, Axis] | None = None
     max_tokens: int = 256
+    for_demo_model: bool = False
+    """Whether only the demo model knows what these prompts are about."""

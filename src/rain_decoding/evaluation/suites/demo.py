@@ -34,4 +34,5 @@ SUITE = Suite(
     judges=("oracle",),
     axes=(("benign", "helpful"), ("sensitive", "harmless")),
     max_tokens=160,
+    for_demo_model=True,
 )
