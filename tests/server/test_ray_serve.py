@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,8 @@ tokens = { " and." = 1 }
 """
 FOREVER = [{"role": "user", "content": "Tell me an endless story."}]
 
-pytest.importorskip("ray", reason="the tests of replicas need the extra ray")
+if os.environ.get("RAIN_RAY_TESTS") != "1":
+    pytest.importorskip("ray", reason="the tests of replicas need the extra ray: make test-ray")
 pytestmark = pytest.mark.ray
 
 
