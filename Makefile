@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-ray lint format clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,11 @@ demo: $(BIN)/.ready
 
 test: $(BIN)/.ready
 	$(BIN)/pytest -n 2 -q
+
+# Ray is large and brings another event loop: it is installed for its own tests only.
+test-ray: $(BIN)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
+	RAIN_RAY_TESTS=1 $(BIN)/pytest -q -m ray
 
 lint: $(BIN)/.ready
 	$(BIN)/ruff check .

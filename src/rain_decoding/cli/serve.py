@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,8 @@ from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from rain_decoding.server.config import ServerConfig
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -120,55 +124,58 @@ def serve(
     config: Config = None,
 ) -> None:
     """Serve a model by OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
+    options = dict(locals())
     try:
-        from rain_decoding.server.app import create_app
-        from rain_decoding.server.config import PERMISSIONS, ServerConfig, read_api_keys
         from rain_decoding.server.run import serve as run
-        from rain_decoding.server.telemetry import otlp_provider
     except ImportError as error:
         raise MissingDependencyError(
             f"rain serve needs {error.name}", hint='pip install "rain-decoding[serve]"'
         ) from error
 
-    allowed = frozenset(name.strip() for name in client_may.split(",") if name.strip())
-    server = ServerConfig(
-        served_name=served_name or model,
-        api_keys=read_api_keys(api_key_file) if api_key_file is not None else (),
-        client_may=frozenset(PERMISSIONS) if open_to_clients else allowed,
-        max_concurrent=max_concurrent,
-        max_queue=max_queue,
-        max_choices=max_choices,
-        max_tokens=max_tokens,
-        max_seconds=max_seconds or None,
-        max_search_tokens=max_search_tokens,
-        max_prompt_bytes=max_prompt_bytes,
-        max_prompt_tokens=max_prompt_tokens,
-        max_body_bytes=max_body_bytes,
-        body_seconds=body_seconds,
-        stuck_seconds=stuck_seconds,
-        grace_seconds=grace_seconds,
-        cors_origins=tuple(cors_origin or ()),
-        log_prompts=log_prompts,
-        playground=playground,
-    )
+    server = server_config(options)
     _warn(host, server)
-    provider = otlp_provider() if otel else None
-    setup = o.set_up(
-        model,
-        criterion=criterion,
-        principle=principle,
-        judge=judge,
-        preset=preset,
-        settings=settings,
-        fallback=fallback,
-        refusal=refusal,
-        embedding=embedding,
-        prompt_format=prompt_format,
-        thinking=thinking,
-        device=device,
-        dtype=dtype,
+    run(application(options, server), host, port)
+
+
+def options_of(file: Path) -> dict[str, Any]:
+    """The options of `rain serve --config FILE`, by name. Raises `ConfigError`."""
+    app = typer.Typer(add_completion=False)
+    app.command()(serve)
+    try:
+        with typer.main.get_command(app).make_context("serve", ["--config", str(file)]) as context:
+            return context.params
+    except typer.BadParameter as error:
+        raise ConfigError(f"--config {file}: {error.format_message()}") from error
+
+
+def server_config(options: dict[str, Any]) -> ServerConfig:
+    """What the options say of the server. Raises `ConfigError`."""
+    from rain_decoding.server.config import PERMISSIONS, ServerConfig, read_api_keys
+
+    keys, named = options["api_key_file"], options["client_may"].split(",")
+    settings = {field.name: options[field.name] for field in fields(ServerConfig) if field.name in options}
+    return ServerConfig(
+        **settings
+        | {
+            "served_name": options["served_name"] or options["model"],
+            "api_keys": () if keys is None else read_api_keys(keys),
+            "client_may": frozenset(
+                PERMISSIONS if options["open_to_clients"] else filter(None, map(str.strip, named))
+            ),
+            "max_seconds": options["max_seconds"] or None,
+            "cors_origins": tuple(options["cors_origin"] or ()),
+        }
     )
-    run(create_app(setup.decoder, server, preset=preset, tracer_provider=provider), host, port)
+
+
+def application(options: dict[str, Any], server: ServerConfig) -> FastAPI:
+    """Load the model, and make the application that serves it."""
+    from rain_decoding.server.app import create_app
+    from rain_decoding.server.telemetry import otlp_provider
+
+    provider = otlp_provider() if options["otel"] else None
+    setup = o.set_up(**{name: options[name] for name in signature(o.set_up).parameters})
+    return create_app(setup.decoder, server, preset=options["preset"], tracer_provider=provider)
 
 
 def _warn(host: str, server: ServerConfig) -> None:

@@ -24,6 +24,7 @@ export class PromptForm {
       criterion.append(element("option", { value: OWN, text: "my own principle …" }));
       criterion.disabled = false;
     }
+    byId("intro").textContent = this.#intro();
     byId("operator-note").textContent = this.#note();
     byId("model").textContent = config.model;
     if (config.model === "demo") this.#offerPrompts();
@@ -44,10 +45,10 @@ export class PromptForm {
 
   rainRequest() {
     const rain = { trace: this.mayTrace };
-    if (this.#may("preset")) rain.preset = byId("preset").value;
-    const criterion = byId("criterion").value;
-    if (criterion === OWN) rain.principle = byId("principle").value.trim();
-    else if (this.#may("criterion")) rain.criterion = criterion;
+    const { preset, criterion } = this.config.defaults;
+    if (byId("preset").value !== preset) rain.preset = byId("preset").value;
+    if (byId("criterion").value === OWN) rain.principle = byId("principle").value.trim();
+    else if (byId("criterion").value !== criterion) rain.criterion = byId("criterion").value;
     return { ...this.#request(), model: this.config.model, rain };
   }
 
@@ -58,6 +59,15 @@ export class PromptForm {
 
   #may(name) {
     return this.config.client_may.includes(name);
+  }
+
+  // What the reader will see.
+  #intro() {
+    const answers = this.mayPlain
+      ? "Plain decoding and RAIN answer side by side."
+      : "RAIN answers: the model judges what it is about to say, and turns back from what it judges bad.";
+    if (!this.mayTrace) return answers;
+    return `${answers} Below stands the search behind RAIN’s answer: what it tried, how it judged that, and where it turned back.`;
   }
 
   // What this server keeps to itself.
@@ -90,8 +100,10 @@ export class PromptForm {
   }
 }
 
+// What the operator chose may have no name that a client could ask for.
 function fill(select, values, chosen, enabled) {
-  const options = values.map((value) => element("option", { value, text: value }));
+  const known = values.includes(chosen) ? values : [chosen, ...values];
+  const options = known.map((value) => element("option", { value, text: value }));
   select.replaceChildren(...options);
   select.value = chosen;
   select.disabled = !enabled;

@@ -58,7 +58,7 @@ function showSides(plain) {
 
 function showUsage() {
   const sides = [{ title: "RAIN", usage: usages.rain }];
-  if (shown === "run") sides.unshift({ title: "Plain", usage: usages.plain });
+  if (shown === "run" && form.mayPlain) sides.unshift({ title: "Plain", usage: usages.plain });
   showCosts(byId("costs"), sides);
 }
 
@@ -73,7 +73,7 @@ async function run() {
   running = null;
   byId("run").textContent = "Run";
   if (shown === "trace") return; // a file was opened meanwhile
-  panel.finished();
+  if (form.mayTrace) panel.finished();
   report(done.map(({ reason }) => reason).filter(Boolean));
 }
 
@@ -85,7 +85,7 @@ function begin() {
   byId("run").textContent = "Stop";
   byId("question").textContent = byId("prompt").value.trim();
   byId("rain-title").textContent = "RAIN";
-  showSides(true);
+  showSides(form.mayPlain);
   showUsage();
   rain = new Answer("rain-text");
   streamed = "";
@@ -94,8 +94,8 @@ function begin() {
 }
 
 async function runPlain(signal) {
+  if (!form.mayPlain) return;
   const answer = new Answer("plain-text");
-  if (!form.mayPlain) return answer.fail("This server does not offer plain decoding.");
   let text = "";
   await stream(form.plainRequest(), signal, "plain", answer, (piece) => answer.show((text += piece)));
 }

@@ -11,6 +11,7 @@ export class SearchNode {
     this.judgement = null; // the last `judge` event of a text that ended here
     this.selection = null; // the terms q and u when it was last selected
     this.rewinds = 0;
+    this.rewoundBelow = false; // whether the search turned back from here or from below
     this.committed = false;
   }
 
@@ -131,6 +132,7 @@ const RULES = {
     tree.rewound = { from, to: tree.node(event.root) };
     tree.active = from;
     from.rewinds += 1;
+    for (const node of from.path) node.rewoundBelow = true;
     tree.rewinds += 1;
   },
 

@@ -3,7 +3,7 @@
 import { caption } from "./caption.js";
 import { byId } from "./dom.js";
 import { TreeDrawing } from "./drawing.js";
-import { count } from "./format.js";
+import { count, times } from "./format.js";
 import { showNode } from "./inspector.js";
 import { drawMarks } from "./marks.js";
 import { Player } from "./player.js";
@@ -76,7 +76,7 @@ export class SearchPanel {
     scrubber.setAttribute("aria-valuetext", `event ${position} of ${length}: ${said}`);
     byId("caption").textContent = said;
     byId("position").textContent = `${count(position)} / ${count(length)}`;
-    byId("counts").textContent = `${count(replay.simulations)} simulations, ${count(replay.rewinds)} rewinds`;
+    byId("counts").textContent = `${times(replay.simulations, "simulation")}, ${times(replay.rewinds, "rewind")}`;
     byId("play").textContent = playing ? "Pause" : "Play";
     byId("next-rewind").disabled = !this.events.some((event) => event.event === "rewind");
     this.drawing.follow(replay);

@@ -24,9 +24,9 @@ function stub(node, hidden) {
 
 function kept(node, onPath, leftBehind) {
   const { children } = node;
-  if (leftBehind) return children.filter((child) => onPath.has(child));
+  if (leftBehind) return children.filter((child) => child.rewoundBelow || onPath.has(child));
   if (children.some((child) => child.committed)) {
-    return children.filter((child) => child.committed || child.rewinds || onPath.has(child));
+    return children.filter((child) => child.committed || child.rewoundBelow || onPath.has(child));
   }
   const likely = new Set(children.toSorted((a, b) => b.prior - a.prior).slice(0, LIKELY));
   return children.filter((child) => child.seen || onPath.has(child) || likely.has(child));
