@@ -58,6 +58,8 @@ class Desk:
             "top_p": body.top_p,
             "logit_bias": body.bias,
             "trace": body.rain.trace,
+            "criterion": body.rain.criterion,
+            "principle": body.rain.principle,
         }
 
         def opening(prompt: object, seed: int) -> Callable[[], Session]:
@@ -110,8 +112,6 @@ class Desk:
         return Way(
             plain,
             rain.preset,
-            rain.criterion,
-            rain.principle,
             rain.threshold,
             None if isinstance(body, ChatBody) else "text",
         )
