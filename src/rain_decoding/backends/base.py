@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
-from rain_decoding.types import BackendRequest, HiddenStates, Message, Tokens
+from rain_decoding.types import BackendRequest, Chat, HiddenStates, Message, Tokens
 
 
 class Codec(Protocol):
@@ -43,6 +43,8 @@ class Capabilities:
     """`HiddenStates` requests (the `hidden` embedding)."""
     shares_prefixes: bool = False
     """A prefix that was forwarded once is not forwarded again while it is held."""
+    chat: bool = False
+    """`Chat` requests (tool calls and response formats)."""
 
 
 @dataclass(slots=True)
@@ -168,6 +170,11 @@ def check_request(backend: Backend, request: BackendRequest) -> None:
         )
     if isinstance(request, HiddenStates) and not backend.capabilities.hidden_states:
         raise UnsupportedError(f"{backend.name} gives no hidden states", hint="use the embedding 'hashing'")
+    if isinstance(request, Chat) and not backend.capabilities.chat:
+        raise UnsupportedError(
+            f"{backend.name} knows no tool calls and no response formats",
+            hint="load the model behind a server that does, as openai:URL#MODEL",
+        )
 
 
 class Engine(Protocol):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply, check_request
 from rain_decoding.backends.endings import why_ended
+from rain_decoding.backends.openai.chat import chat
 from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
 from rain_decoding.backends.openai.labels import Labels
@@ -32,6 +33,7 @@ from rain_decoding.errors import (
 from rain_decoding.prompting import default_dialogue_header
 from rain_decoding.types import (
     BackendRequest,
+    Chat,
     Decode,
     Decoded,
     LabelProbabilities,
@@ -91,7 +93,7 @@ class EndpointBackend:
         self.name, self.endpoint = name, endpoint
         self.codec: Codec = endpoint.codec
         self.context_length = endpoint.facts.context_length
-        self.capabilities = Capabilities()
+        self.capabilities = Capabilities(chat=True)
         self.counters = counters
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = dialogue_header
@@ -118,7 +120,8 @@ class EndpointBackend:
                 f"{self.name} takes no logit_bias: its tokens are known here by their text only",
                 hint="leave it out, or load the model with hf: or gguf:",
             )
-        self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
+        if not isinstance(request, Chat):
+            self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
         handle = Handle(request, owner)
         self._say_what_is_worked_around(request)
         if isinstance(request, Decode):
@@ -150,6 +153,8 @@ class EndpointBackend:
                     value = await Proposals(self.endpoint, meter).sample(request)
                 case LabelProbabilities():
                     value = await self._label_probabilities(request, meter)
+                case Chat():
+                    value = await chat(self.endpoint, request, meter)
         except RainError as raised:
             error = raised
         except Exception as raised:
