@@ -178,7 +178,7 @@ REFUSED = {
     "limits": ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
     "length": ({"max_tokens": 100_000}, "messages"),
     "role": ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
-    "no id": ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0"),
+    "no id": ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool.tool_call_id"),
     "order": ({"messages": [{"role": "assistant", "content": "x"}]}, None),
     "bias": ({"logit_bias": {"99999999": 1}}, "logit_bias"),
     "criterion": ({"extra_body": {"rain": {"criterion": "../../secret.toml"}}}, "rain.criterion"),

@@ -65,15 +65,34 @@ class ToolCall(Body):
     index: int | None = None
 
 
-class ChatMessage(Body):
-    """One turn. `developer` is read as `system`."""
+class Turn(Body):
+    """What the messages of all roles share. `developer` is read as `system`."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
+    role: str
+    content: Text | list[TextPart] | None
     name: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+    def as_message(self) -> dict[str, Any]:
+        """The turn in OpenAI's format."""
+        return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+
+
+class AskingMessage(Turn):
+    role: Literal["system", "developer", "user"]
+    content: Text | list[TextPart]
+
+
+class AssistantMessage(Turn):
+    role: Literal["assistant"]
+    content: Text | list[TextPart] | None = None
     refusal: Text | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
-    tool_call_id: Text | None = None
     reasoning_content: str | None = None
     """Of an answer of ours that comes back; not read."""
     # What a client's copy of an answer may hold, empty.
@@ -82,37 +101,32 @@ class ChatMessage(Body):
     function_call: SkipJsonSchema[None] = None
 
     @model_validator(mode="after")
-    def _check(self) -> ChatMessage:
-        if self.role != "assistant" and (self.tool_calls or self.refusal):
-            raise ValueError("tool_calls and refusal are the assistant's")
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            raise ValueError("tool_call_id belongs to the role tool")
+    def _says_something(self) -> AssistantMessage:
         if self.content is None and not (self.tool_calls or self.refusal):
             raise ValueError("content is missing")
         return self
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or self.refusal or ""
-
-    @property
-    def by_tools(self) -> bool:
-        """Whether the turn calls tools or is a result of one."""
-        return bool(self.tool_calls) or self.role == "tool"
+        return super().text or self.refusal or ""
 
     def as_message(self) -> dict[str, Any]:
-        """The turn in OpenAI's format, with what there is of it."""
-        message: dict[str, Any] = {
-            "role": "system" if self.role == "developer" else self.role,
-            "content": self.text,
-        }
-        if self.tool_calls:
-            message["tool_calls"] = [call.model_dump(exclude={"index"}) for call in self.tool_calls]
-        if self.tool_call_id is not None:
-            message["tool_call_id"] = self.tool_call_id
-        return message
+        calls = [call.model_dump(exclude={"index"}) for call in self.tool_calls or ()]
+        return {**super().as_message(), **({"tool_calls": calls} if calls else {})}
+
+
+class ToolMessage(Turn):
+    """What a tool that was called came to."""
+
+    role: Literal["tool"]
+    content: Text | list[TextPart]
+    tool_call_id: Text
+
+    def as_message(self) -> dict[str, Any]:
+        return {**super().as_message(), "tool_call_id": self.tool_call_id}
+
+
+ChatMessage = Annotated[AskingMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 class Passed(BaseModel):
@@ -293,7 +307,7 @@ class ChatBody(GenerationBody):
             return "tools"
         if self.response_format is not None and self.response_format.type != "text":
             return "response_format"
-        return "messages" if any(message.by_tools for message in self.messages) else ""
+        return "messages" if any(map(_by_tools, self.messages)) else ""
 
     @property
     def passed(self) -> dict[str, Any]:
@@ -318,6 +332,12 @@ class ChatBody(GenerationBody):
     @property
     def _text_bytes(self) -> int:
         return sum(len(message.text.encode()) for message in self.messages)
+
+
+def _by_tools(message: Turn) -> bool:
+    return isinstance(message, ToolMessage) or (
+        isinstance(message, AssistantMessage) and bool(message.tool_calls)
+    )
 
 
 class CompletionBody(GenerationBody):
