@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import status_code_conformance
-from server.running import PATIENCE, Running, serving
+from server.running import PATIENCE, QUESTION, Running, serving
 
 from rain_decoding.server.config import PERMISSIONS
 
@@ -47,17 +47,23 @@ def test_none_makes_a_model_behind_http_fail() -> None:
         call = {"id": "a", "type": "function", "function": function}
         stub.messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         with serving(backend, served_name="scripted", body_seconds=2.0) as running, running.http() as http:
-            schema = schemathesis.openapi.from_dict(http.get("/openapi.json").json())
-            operation = schema["/v1/chat/completions"]["POST"]
-            tries = tried(operation, running.url)
+            document = http.get("/openapi.json").json()
+            body = document["components"]["schemas"]["ChatBody"]
+            body["required"] = ["model", "messages", *PASSED]
+            body["properties"] = {name: body["properties"][name] for name in body["required"]}
+            operation = schemathesis.openapi.from_dict(document)["/v1/chat/completions"]["POST"]
+            tries = tried(operation, running.url, messages=QUESTION)
         passed = [(status, field) for status, body in tries for field in PASSED if body.get(field)]
         seen = Counter(passed)
         assert all(seen[200, field] and seen[400, field] for field in PASSED), seen
         assert len(stub.chats) > 5
 
 
-def tried(operation: Any, url: str) -> list[tuple[int, dict[str, Any]]]:
-    """Requests to one endpoint, as its description allows and as it does not: their statuses and bodies."""
+def tried(operation: Any, url: str, **fixed: Any) -> list[tuple[int, dict[str, Any]]]:
+    """Requests to one endpoint, as its description allows and as it does not: their statuses and bodies.
+
+    Without its model's name no request gets far; `fixed` are further fields of those that have one.
+    """
     tries: list[tuple[int, dict[str, Any]]] = []
     modes = list(GenerationMode) if operation.method == "post" else [GenerationMode.POSITIVE]
     for mode in modes:
@@ -73,7 +79,7 @@ def tried(operation: Any, url: str) -> list[tuple[int, dict[str, Any]]]:
         @given(case=operation.as_strategy(generation_mode=mode))
         def answered(case: Any) -> None:
             if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
-                case.body["model"] = "scripted"  # else no request gets past its model's name
+                case.body.update(model="scripted", **fixed)
             response = case.call(base_url=url, timeout=PATIENCE)
             if response.status_code == 503 and response.json()["error"]["code"] == "queue_timeout":
                 return  # max_seconds may be next to nothing
