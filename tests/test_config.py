@@ -171,6 +171,7 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
     options = {field.name for field in dataclasses.fields(SearchConfig)}
     assert config.strategy == "paper"
     assert options - wanted.keys() - VERIFY_FIRST <= {
+        "whole_attempts",
         "rollout_endings",
         "eager_expansion",
         "strategy",

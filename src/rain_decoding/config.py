@@ -100,6 +100,11 @@ class SearchConfig:
     hold_back: int = 1
     """Good sentences that are not yet released, so that the search can rewind past them, >= 0."""
 
+    # Answers that are judged whole (tool calls, response formats; reads of the above: accept_value,
+    # candidate_temperature)
+    whole_attempts: int = 3
+    """Messages made and judged until one is good, >= 1."""
+
     # Self-evaluation
     placement: Literal["criterion", "cheapest"] = "criterion"
     """Where the judge's question stands: as the criterion has it (paper), or behind generation's own conversation where
@@ -207,6 +212,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "undecided_margin": (0, 2),
     "alternatives": (1, 1000),
     "hold_back": (0, 1_000_000),
+    "whole_attempts": (1, 1000),
     "order_margin": (0, 1000),
     "min_label_mass": (0, 1),
 }
@@ -219,6 +225,7 @@ _WHOLE = (
     "min_evaluations",
     "alternatives",
     "hold_back",
+    "whole_attempts",
 )
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "strategy": ("paper", "verify-first"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE, load_evaluator
 from rain_decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.types import Commit, Completion, Judgement, Message
+from rain_decoding.whole import WholeSession, as_read
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
@@ -318,6 +319,28 @@ class RainDecoder(Decoder):
             judge=evaluator.conversation(built),
             embedder=self.embedder,
             refusal=self.refusal,
+        )
+
+    def open_whole(self, body: Mapping[str, Any], **options: Any) -> WholeSession:
+        """A request whose answer is judged whole, as `open` gives it: a message that the model's own server makes.
+
+        `body` has OpenAI's `messages`, which may hold tool calls and their results, and what else the server is to
+        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.whole_attempts`.
+        """
+        parsed = _options(options)
+        built = replace(self.build_prompt(as_read(body["messages"])), markers=(), whole=True)
+        evaluator = self._evaluator_for(parsed)
+        return WholeSession(
+            self.backend,
+            built,
+            parsed,
+            token_limit(built, self.backend, parsed.max_tokens, overrun=0),
+            config=self.config,
+            criterion=evaluator.name,
+            judge=evaluator.conversation(built),
+            embedder=None,
+            refusal=self.refusal,
+            body=body,
         )
 
     def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:

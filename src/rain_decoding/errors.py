@@ -9,6 +9,8 @@ RainError
 │   ├── ModelNotFoundError the named model does not exist or is no model
 │   ├── UnsupportedError   the backend lacks a capability
 │   ├── EndpointError      the server of a model could not be reached or failed, again and again
+│   │   └── EndpointTimeoutError  it did not answer in time
+│   ├── RefusedError       the server of a model does not take a request
 │   ├── CapacityError      the KV cache's memory limit is too small for one step
 │   └── NumericalError     the model returned NaN or only -inf
 └── MissingDependencyError an optional package is not installed
@@ -66,6 +68,18 @@ class EndpointError(BackendError):
     """The server of a model could not be reached or gave no usable reply, also when asked again."""
 
     retryable = True
+
+
+class EndpointTimeoutError(EndpointError):
+    """The server of a model did not answer in time, also when asked again."""
+
+
+class RefusedError(BackendError):
+    """The server of a model does not take a request, and would not if asked again; `reason` is what it says."""
+
+    def __init__(self, message: str, *, reason: str, hint: str = ""):
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class CapacityError(BackendError):

@@ -30,7 +30,7 @@ class Prompt:
     `messages` is the conversation without the generator's own preamble (for the format text: one user message
     that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space
     around the answer is not part of it; `text` is what was encoded; `thinking` that the model may reason before it
-    answers.
+    answers; `whole` that every judge sees the answer to its last character.
     """
 
     format: Literal["chat", "dialogue", "text"]
@@ -40,6 +40,7 @@ class Prompt:
     markers: tuple[str, ...]
     strip: bool
     thinking: bool = False
+    whole: bool = False
 
     @property
     def turns(self) -> tuple[Message, ...]:

@@ -70,7 +70,7 @@ class SafetyNet:
         if session.answer and reason != "unjudged":
             final = yield from session.judged(session.judge, session.prompt.tokens + session.answer)
             session.score, session.parts = final.score, final.parts
-        self.flagged = not self._is_good(session.score, reason)
+        self.flagged = not self.is_good(session.score, reason)
         if self.flagged and self.holds:
             reason = yield from self._fall_back(reason)
         self.settled = reason != "cancelled"
@@ -88,7 +88,8 @@ class SafetyNet:
             completion.text = "" if self.holds else refusal
             completion.tokens, completion.score, completion.parts = (), None, {}
 
-    def _is_good(self, score: float | None, reason: FinishReason) -> bool:
+    def is_good(self, score: float | None, reason: FinishReason) -> bool:
+        """Whether an answer with this score, which ended so, may stand."""
         config = self.session.config
         if score is not None:
             return score > config.fallback_threshold
@@ -124,7 +125,7 @@ class SafetyNet:
             return reason
         self.fallback = "alternative"
         session.answer, session.score, session.parts = best.answer, best.judgement.score, best.judgement.parts
-        self.flagged = not self._is_good(session.score, best.reason)
+        self.flagged = not self.is_good(session.score, best.reason)
         return best.reason
 
     def _alternatives(self) -> Generator[Any, Any, list[Alternative]]:

@@ -131,18 +131,29 @@ class Scheduler:
         self.tasks.append(task)
         self._begin(task)
 
-    def step(self, stepped: frozenset[Scheduler] = frozenset()) -> None:
+    def step(self, stepped: frozenset[Scheduler] = frozenset()) -> bool:
         """One step of the backend, and of others that guests run on; programs that have all they want go on.
 
-        `stepped` are the schedulers that this step comes from: a guest's guest may run on one of them.
+        `stepped` are the schedulers that this step comes from: a guest's guest may run on one of them. Returns whether
+        one of the backends did anything; one behind HTTP may have waited only.
         """
         self._interrupt()
-        if self._waiting:
-            self._step_backend()
+        worked = bool(self._waiting) and self._step_backend()
         path = stepped | {self}
-        for other in {guest.scheduler for guest in self._guests} - path:
-            assert other is not None
-            other.step(path)
+        for other in self._hosts() - path:
+            if worked:
+                other.backend.wake()  # what runs here is not to wait for it
+            worked |= other.step(path)
+        return worked
+
+    def wake(self) -> None:
+        """Let a step that waits come back at once. May be called from any thread."""
+        for scheduler in {self} | self._hosts():
+            scheduler.backend.wake()
+
+    def _hosts(self) -> set[Scheduler]:
+        """Where guests run."""
+        return {guest.scheduler for guest in list(self._guests) if guest.scheduler is not None}
 
     def _interrupt(self) -> None:
         for task in list(self.tasks):
@@ -151,9 +162,10 @@ class Scheduler:
                 self._withdraw(task)
                 self._resume(task, Interrupted(reason))
 
-    def _step_backend(self) -> None:
+    def _step_backend(self) -> bool:
+        """One step of the backend; whether it did anything."""
         active, counters = {task.root for task in self._waiting.values()}, self.backend.counters
-        before = counters.forward_passes
+        before, forwarded = counters.forward_passes, counters.tokens_forwarded
         replies = self.backend.step()
         for task in active:
             task.passes += counters.forward_passes - before
@@ -161,6 +173,7 @@ class Scheduler:
                 task.peak_kv_slots = max(task.peak_kv_slots, counters.kv_slots)
         for reply in replies:
             self._deliver(reply)
+        return bool(replies) or (counters.forward_passes, counters.tokens_forwarded) != (before, forwarded)
 
     def run(self, tasks: Iterable[Task], width: int) -> Generator[Task, None, None]:
         """Run tasks, at most `width` >= 1 at the same time, and yield each when it is done.

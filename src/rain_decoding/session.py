@@ -201,10 +201,15 @@ class Session:
         rest = self.stream.push(self.answer, final=True)
         return Commit(rest, (), self.score or 0.0, 0.0, 0) if rest else None
 
+    @property
+    def completion_tokens(self) -> int:
+        """The answer's length."""
+        return len(self.answer)
+
     def completion(self, reason: FinishReason) -> Completion:
         """The completion as it stands now."""
         usage = self.usage
-        usage.completion_tokens = len(self.answer)
+        usage.completion_tokens = self.completion_tokens
         usage.search_tokens = self.task.forwarded
         usage.judge_tokens = self.task.forwarded_elsewhere
         usage.forward_passes = self.task.passes

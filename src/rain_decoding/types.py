@@ -164,7 +164,34 @@ class HiddenStates:
     start: int = 0
 
 
-BackendRequest = TopTokens | Sample | Decode | LabelProbabilities | HiddenStates
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The assistant's next message by the chat API of the model's own server, with its tools and response formats.
+
+    `prefix` is the conversation as it is otherwise continued; `body` what is sent: OpenAI's fields, `seed` among them.
+    `thinking` lets a reasoning model reason. Reply: `Chatted`.
+    """
+
+    prefix: Tokens
+    body: Mapping[str, Any]
+    thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chatted:
+    """Reply to `Chat`: the message and why it ends, in OpenAI's words; token counts are 0 where the server gives none.
+
+    `forwarded` are the tokens that it cost: not those of the prompt that were cached.
+    """
+
+    message: Mapping[str, Any]
+    finish: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    forwarded: int = 0
+
+
+BackendRequest = TopTokens | Sample | Decode | LabelProbabilities | HiddenStates | Chat
 
 
 # Requests of the search to self-evaluation.
@@ -290,7 +317,8 @@ class Completion:
     """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged.
 
     `parts` are the scores of combined criteria. `flagged`: the judge does not call the returned text good.
-    `fallback` says what was returned in place of such a text, which is `withheld`.
+    `fallback` says what was returned in place of such a text, which is `withheld`. `message` is the answer in OpenAI's
+    format where it was judged whole (`RainDecoder.open_whole`): with the tool calls, which `text` shows besides.
     """
 
     text: str
@@ -306,3 +334,4 @@ class Completion:
     withheld: str = ""
     warnings: list[str] = field(default_factory=list)
     trace: Sequence[dict[str, Any]] = ()
+    message: Mapping[str, Any] | None = None

@@ -77,6 +77,8 @@ class VerifyRun:
     rewinds: int
     turns: list[Tokens]
     """Texts the search went on from after a bad judgement."""
+    rewound: list[tuple[Tokens, Tokens]]
+    """Each bad text, and the text at which alternatives to it were then looked for."""
     events: Counter[str]
 
 
@@ -88,6 +90,7 @@ class VerifyFirst:
         self.root = self.first_root = Text((), world.prompt, 1.0)
         self.commits: list[Tokens] = []
         self.turns: list[Tokens] = []
+        self.rewound: list[tuple[Tokens, Tokens]] = []
         self.simulations = self.rewinds = 0
         self.events: Counter[str] = Counter()
 
@@ -204,7 +207,14 @@ class VerifyFirst:
     def end(self, finish: str) -> VerifyRun:
         self.events[f"end: {finish}"] += 1
         return VerifyRun(
-            self.first_root, self.commits, finish, self.simulations, self.rewinds, self.turns, self.events
+            self.first_root,
+            self.commits,
+            finish,
+            self.simulations,
+            self.rewinds,
+            self.turns,
+            self.rewound,
+            self.events,
         )
 
     def decode(self, node: Text) -> Text:
@@ -237,6 +247,7 @@ class VerifyFirst:
             self.events["turned before undecided"] += 1
         node.closed = True
         node = node.parent
+        self.rewound.append((bad.tokens, node.tokens))
         while True:
             usable = [child for child in node.children if not child.closed and self.verdict(child) != "bad"]
             if usable:
@@ -262,6 +273,7 @@ class VerifyFirst:
                 self.commit(least_bad, held=0)
                 return least_bad
             node = node.parent
+            self.rewound.append((bad.tokens, node.tokens))
             self.events["deep rewind"] += 1
 
     def best(self, texts: list[Text], worths: list[tuple[int, float]], event: str) -> Text:
@@ -314,4 +326,6 @@ class VerifyFirst:
             known.add(sentence)
             new.append((ticks, sentence))
         for _, sentence in sorted(new, key=lambda entry: entry[0]):
-            self.add(node, sentence)
+            child = self.add(node, sentence)
+            if self.verdict(child) == "bad":
+                self.rewound.append((child.tokens, node.tokens))

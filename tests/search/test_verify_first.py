@@ -65,11 +65,24 @@ class Run:
     finish: str = ""
     events: list[Committed | Rewound] = field(default_factory=list)
     forwarded: int = 0
+    trace: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def commits(self) -> list[Tokens]:
         """The committed sentences."""
         return [event.node.token_set.tokens for event in self.events if isinstance(event, Committed)]
+
+    @property
+    def rewound(self) -> list[tuple[Tokens, Tokens]]:
+        """Per rewind of the trace the texts that it leaves and goes back to."""
+        texts = {0: self.first_root.tokens}
+        found = []
+        for event in self.trace:
+            if event["event"] == "expand":
+                texts |= {one["id"]: texts[event["node"]] + tuple(one["tokens"]) for one in event["children"]}
+            elif event["event"] == "rewind":
+                found.append((texts[event["node"]], texts[event["root"]]))
+        return found
 
 
 def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) -> Generator[Any, Any, Any]:
@@ -103,8 +116,17 @@ def run_package(
 ) -> Run:
     """Run the package's search to its end, on the real scheduler."""
     stop = Stop(world.markers, start=len(world.prompt))
-    tree = Tree(world.prompt, config, seed=world.seed, max_tokens=world.max_tokens, stop=stop, **sampling)
-    run = Run(tree, tree.root)
+    trace: list[dict[str, Any]] = []
+    tree = Tree(
+        world.prompt,
+        config,
+        seed=world.seed,
+        max_tokens=world.max_tokens,
+        stop=stop,
+        record=trace.append,
+        **sampling,
+    )
+    run = Run(tree, tree.root, trace=trace)
     backend = backend or backend_for(world)
     task: Task[Any, str] = Task(driven(verify_first(tree), world, delay), owner=1)
     scheduler = Scheduler(backend)
@@ -207,6 +229,7 @@ def differences(ours: Run, theirs: VerifyRun) -> list[str]:
     turns = [event.node.tokens for event in ours.events if isinstance(event, Rewound)]
     same("turns", turns, theirs.turns)
     same("rewinds", ours.tree.rewinds, theirs.rewinds)
+    same("rewound", ours.rewound, theirs.rewound)
     compare(ours.first_root, theirs.first_root)
     return found
 

@@ -20,7 +20,7 @@ import openai
 from cli.command import start
 from decoder_worlds import CRITERION, SCRIPT
 
-from rain_decoding import RainDecoder
+from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends.base import Reply
 from rain_decoding.backends.scripted import Rule, ScriptedBackend
 from rain_decoding.server.app import create_app
@@ -130,11 +130,12 @@ def serving(
     *,
     criterion: Any = CRITERION,
     preset: str = "balanced",
+    search: SearchConfig | None = None,
     tracer_provider: Any = None,
     **config: Any,
 ) -> Iterator[Running]:
     """A server in a thread. Without a backend, on the model of `SCRIPT`."""
-    decoder = RainDecoder(backend or gated_world(), criterion)
+    decoder = RainDecoder(backend or gated_world(), criterion, search)
     app = create_app(decoder, ServerConfig(**config), preset=preset, tracer_provider=tracer_provider)
     listening = socket.create_server(("127.0.0.1", 0))
     server = Server(app, "127.0.0.1", 0)

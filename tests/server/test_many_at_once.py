@@ -227,7 +227,9 @@ def test_a_backend_that_hangs_trips_the_watchdog(backend: GatedBackend) -> None:
         assert http.get("/readyz").status_code == 200
         with background(running, 2) as outcomes:
             pass
-        assert [(outcome.status_code, outcome.code) for outcome in outcomes] == [(503, "backend_stuck")] * 2
+        assert [(outcome.status_code, outcome.code) for outcome in outcomes] == [
+            (504, "upstream_timeout")
+        ] * 2
         assert http.get("/readyz").status_code == 503
         assert http.get("/healthz").status_code == 200
         with pytest.raises(openai.InternalServerError) as raised:

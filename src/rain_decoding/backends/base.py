@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rain_decoding.types import BackendRequest, Message, Tokens
+from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
+from rain_decoding.types import BackendRequest, Chat, HiddenStates, Message, Tokens
 
 
 class Codec(Protocol):
@@ -42,6 +43,8 @@ class Capabilities:
     """`HiddenStates` requests (the `hidden` embedding)."""
     shares_prefixes: bool = False
     """A prefix that was forwarded once is not forwarded again while it is held."""
+    chat: bool = False
+    """`Chat` requests (tool calls and response formats)."""
 
 
 @dataclass(slots=True)
@@ -123,6 +126,17 @@ class Backend(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Let a step that waits come back at once. May be called from any thread."""
+        ...
+
+    def check(self) -> None:
+        """Ask for a sign of life where the model is elsewhere, and wait for it; from any thread.
+
+        Raises `BackendError` where none comes.
+        """
+        ...
+
     def cancel(self, handle: Handle) -> None:
         """Forget a request; no reply will come."""
         ...
@@ -142,6 +156,25 @@ class Backend(Protocol):
     def clear(self) -> None:
         """Drop every cached sequence but the pinned prefixes."""
         ...
+
+
+def check_request(backend: Backend, request: BackendRequest) -> None:
+    """What every backend asks of a request. Raises `InputError`, `ContextLengthError` or `UnsupportedError`."""
+    if not request.prefix:
+        raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
+    if len(request.prefix) > backend.context_length:
+        raise ContextLengthError(
+            f"a sequence of {len(request.prefix)} tokens does not fit into the context of "
+            f"{backend.context_length} tokens of {backend.name}",
+            hint="shorten the prompt or ask for fewer tokens",
+        )
+    if isinstance(request, HiddenStates) and not backend.capabilities.hidden_states:
+        raise UnsupportedError(f"{backend.name} gives no hidden states", hint="use the embedding 'hashing'")
+    if isinstance(request, Chat) and not backend.capabilities.chat:
+        raise UnsupportedError(
+            f"{backend.name} knows no tool calls and no response formats",
+            hint="load the model behind a server that does, as openai:URL#MODEL",
+        )
 
 
 class Engine(Protocol):

@@ -14,6 +14,7 @@ from rain_decoding.randomness import uniforms
 from rain_decoding.types import (
     BackendRequest,
     Candidate,
+    Chat,
     Decode,
     Decoded,
     HiddenStates,
@@ -62,6 +63,8 @@ def make_job(
             return LabelJob(request)
         case HiddenStates():
             return IdleJob()
+        case Chat():
+            raise AssertionError("check_request lets none pass")
 
 
 class Generating:

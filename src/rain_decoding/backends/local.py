@@ -9,16 +9,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rain_decoding.backends.base import Capabilities, Codec, Counters, Engine, Handle, Reply, Steering
-from rain_decoding.backends.jobs import Job, make_job
-from rain_decoding.errors import (
-    CapacityError,
-    ContextLengthError,
-    InputError,
-    NumericalError,
-    RainError,
-    UnsupportedError,
+from rain_decoding.backends.base import (
+    Capabilities,
+    Codec,
+    Counters,
+    Engine,
+    Handle,
+    Reply,
+    Steering,
+    check_request,
 )
+from rain_decoding.backends.jobs import Job, make_job
+from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
 
 CRITERIA_FOLDER = "rain_criteria"
@@ -59,16 +61,7 @@ class LocalBackend:
         self._steering[owner] = steering
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:
-        if not request.prefix:
-            raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
-        if len(request.prefix) > self.context_length:
-            raise ContextLengthError(
-                f"a sequence of {len(request.prefix)} tokens does not fit into the context of "
-                f"{self.context_length} tokens of {self.name}",
-                hint="shorten the prompt or ask for fewer tokens",
-            )
-        if isinstance(request, HiddenStates) and not self.capabilities.hidden_states:
-            raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        check_request(self, request)
         self._check_bias(request)
         handle = Handle(request, owner)
         self._jobs[handle] = make_job(request, self.codec, self.context_length, self._steering.get(owner))
@@ -93,6 +86,12 @@ class LocalBackend:
         if self._jobs:
             replies += self._forward()
         return replies
+
+    def wake(self) -> None:
+        """A step waits for nothing here."""
+
+    def check(self) -> None:
+        """The model is here."""
 
     def _forward(self) -> list[Reply]:
         """One forward for all jobs; where one of them is too large, one for each, to find out which."""

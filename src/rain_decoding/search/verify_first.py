@@ -54,6 +54,8 @@ def _decode(tree: Tree, start: Node) -> Steps:
         if judging and judging[0][1].done:
             node, judged = judging.popleft()
             _credit(tree, node, judged.result)
+            if _is_bad(tree, node):
+                _turn_back(tree, node, _turning_point(_first_wrong(tree, node)))
             if tree.finished(node) or _is_bad(tree, node):
                 for branch in (decoding, *(branch for _, branch in judging)):
                     if branch is not None:
@@ -72,7 +74,9 @@ def _decode(tree: Tree, start: Node) -> Steps:
 
 def _recover(tree: Tree, bad: Node) -> Steps:
     """After a bad judgement, the node to go on from: a good one, or the least bad that is left."""
-    node = _turning_point(tree, bad)
+    wrong = _first_wrong(tree, bad)
+    wrong.closed = True
+    node = _turning_point(wrong)
     while True:
         if (child := _promising(tree, node)) is not None:
             break
@@ -85,19 +89,32 @@ def _recover(tree: Tree, bad: Node) -> Steps:
             yield from _release(tree, child, held=0)  # what was given up is not searched again
             break
         node = node.parent
-        tree.record("rewind", node=bad.id, root=node.id, score=bad.score)
+        _record_rewind(tree, bad, node)
     yield Rewound(child)
     return child
 
 
-def _turning_point(tree: Tree, bad: Node) -> Node:
-    """Where the text went wrong: before the undecided sentences that led to the bad one."""
+def _first_wrong(tree: Tree, bad: Node) -> Node:
+    """Where the text went wrong: the first of the undecided sentences that led to the bad one, or that one itself."""
     node = bad
     while node.parent is not None and node.parent is not tree.root and not _is_good(tree, node.parent):
         node = node.parent
-    node.closed = True
-    assert node.parent is not None, "what was judged bad is not released"
-    return node.parent
+    return node
+
+
+def _turning_point(wrong: Node) -> Node:
+    assert wrong.parent is not None, "what was judged bad is not released"
+    return wrong.parent
+
+
+def _turn_back(tree: Tree, bad: Node, to: Node) -> None:
+    """Count a bad judgement, after which the search goes on below `to`."""
+    tree.rewinds += 1
+    _record_rewind(tree, bad, to)
+
+
+def _record_rewind(tree: Tree, bad: Node, to: Node) -> None:
+    tree.record("rewind", node=bad.id, root=to.id, score=bad.score)
 
 
 def _promising(tree: Tree, node: Node) -> Node | None:
@@ -134,6 +151,8 @@ def _widen(tree: Tree, node: Node) -> Steps:
             sentence, judgement = branch.result
             child = _add(tree, node, sentence)
             _credit(tree, child, judgement)
+            if _is_bad(tree, child):
+                _turn_back(tree, child, node)
             if config.first_good and _is_good(tree, child):
                 for other in waiting:
                     yield Drop(other)
@@ -175,9 +194,6 @@ def _credit(tree: Tree, node: Node, judgement: Judgement) -> None:
         path.insert(0, path[0].parent)
     back_up(path, judgement.score, None, tree.config)
     tree.record_backup(path, judgement.score)
-    if _is_bad(tree, node):
-        tree.rewinds += 1
-        tree.record("rewind", node=node.id, root=tree.root.id, score=judgement.score)
 
 
 def _is_good(tree: Tree, node: Node) -> bool:

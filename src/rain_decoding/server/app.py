@@ -20,7 +20,7 @@ from rain_decoding.self_evaluation.criterion import known_criteria
 from rain_decoding.server.ask import Desk
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
-from rain_decoding.server.errors import ApiError, unavailable
+from rain_decoding.server.errors import ApiError
 from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": "An error in OpenAI's shape"}
-    for status in (400, 401, 403, 404, 408, 413, 429, 503)
+    for status in (400, 401, 403, 404, 408, 413, 429, 502, 503, 504)
 }
 
 
@@ -104,12 +104,10 @@ def _lifespan(service: Service) -> Any:
 
 
 async def _watch(worker: Worker) -> None:
-    """Fail whoever waits for a backend that hangs."""
+    """Fail whoever waits for a backend that hangs, and see when it is back."""
     while True:
         await asyncio.sleep(min(1.0, worker.stuck_seconds / 4))
-        if worker.stuck and (
-            failed := worker.fail_all(unavailable("the model does not respond", "backend_stuck"))
-        ):
+        if failed := await asyncio.to_thread(worker.watch):
             log.error("the model does not respond", extra={"requests": [job.request_id for job in failed]})
 
 
@@ -154,7 +152,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", responses=ERRORS)
     async def readyz() -> JSONResponse:
-        reason = "the model does not respond" if worker.stuck else "" if worker.accepting else "shutting down"
+        reason = worker.trouble if worker.accepting else "shutting down"
         content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
         return JSONResponse(content, 503 if reason else 200)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rain_decoding.config import PRESETS
+from rain_decoding.decoder import RainDecoder
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.errors import ApiError
@@ -45,6 +47,7 @@ class Desk:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
         self._check_size(body)
         way = self._way(body)
+        passed = self._passed(body)
         prompts = body.prompts
         count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
         if count > most:
@@ -58,10 +61,12 @@ class Desk:
             "top_p": body.top_p,
             "logit_bias": body.bias,
             "trace": body.rain.trace,
+            "criterion": body.rain.criterion,
+            "principle": body.rain.principle,
         }
 
         def opening(prompt: object, seed: int) -> Callable[[], Session]:
-            return lambda: self._open(way, prompt, {**request, "seed": seed})
+            return lambda: self._open(way, prompt, passed, {**request, "seed": seed})
 
         return [
             Ask(first + number, opening(prompt, first + number))
@@ -69,8 +74,27 @@ class Desk:
             for number in range(body.n)
         ]
 
-    def _open(self, way: Way, prompt: object, options: dict[str, object]) -> Session:
-        session = self.decoders.get(way).open(prompt, **options)  # type: ignore[arg-type]
+    def _passed(self, body: ChatBody | CompletionBody) -> dict[str, Any] | None:
+        """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
+        if not isinstance(body, ChatBody) or not body.whole:
+            return None
+        if body.model != self.model:
+            raise ApiError(400, f"{body.model} takes no {body.whole}; {self.model} does", param=body.whole)
+        if not self.decoders.operator.backend.capabilities.chat:
+            message = (
+                f"{body.whole}: {self.model} knows no tool calls and no response formats; "
+                "they need a model behind a server of its own, rain serve --model openai:URL#MODEL"
+            )
+            raise ApiError(400, message, param=body.whole)
+        return body.passed
+
+    def _open(self, way: Way, prompt: Any, passed: dict[str, Any] | None, options: dict[str, Any]) -> Session:
+        decoder = self.decoders.get(way)
+        if passed is None:
+            session = decoder.open(prompt, **options)
+        else:
+            assert isinstance(decoder, RainDecoder), "the others take no tools"
+            session = decoder.open_whole(passed, **options)
         length, most = session.usage.prompt_tokens, self.config.max_prompt_tokens
         if most is not None and length > most:
             raise ApiError(
@@ -110,8 +134,6 @@ class Desk:
         return Way(
             plain,
             rain.preset,
-            rain.criterion,
-            rain.principle,
             rain.threshold,
             None if isinstance(body, ChatBody) else "text",
         )

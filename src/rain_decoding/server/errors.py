@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rain_decoding.errors import (
+    BackendError,
+    CapacityError,
     ConfigError,
     ContextLengthError,
     CriterionError,
+    EndpointTimeoutError,
     InputError,
+    NumericalError,
     RainError,
     UnsupportedError,
 )
@@ -70,6 +74,12 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, retry_after=RETRY_SECONDS)
 
 
+def late() -> ApiError:
+    """The model did not answer in time."""
+    message = "the model did not respond in time"
+    return ApiError(504, message, code="upstream_timeout", retry_after=RETRY_SECONDS)
+
+
 FIELDS = ("messages", "max_tokens", "temperature", "top_p", "logit_bias", "stop", "seed", "prompt")
 
 
@@ -82,8 +92,12 @@ def translated(error: Exception) -> ApiError:
     if isinstance(error, (InputError, UnsupportedError, CriterionError, ConfigError)):
         word = re.match(r"[a-z_]+", str(error))
         return ApiError(400, str(error), param=word[0] if word and word[0] in FIELDS else None)
-    if isinstance(error, RainError) and error.retryable:
-        return unavailable(str(error), type(error).__name__)
+    if isinstance(error, EndpointTimeoutError):
+        return late()
+    if isinstance(error, BackendError) and not isinstance(error, (CapacityError, NumericalError)):
+        # What it says may name addresses that are no client's business.
+        message, wait = "the model failed; the log says how", RETRY_SECONDS if error.retryable else None
+        return ApiError(502, message, code="upstream_failed", retry_after=wait)
     if isinstance(error, RainError):
         return ApiError(500, str(error), code=type(error).__name__)
     return ApiError(500, "the server failed; its log says why", code="internal_error")

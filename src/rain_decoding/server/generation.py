@@ -162,6 +162,8 @@ class Answer:
                 yield self._chunk(self.shape.piece(index, what.text), rain)
             else:
                 self.end(index, what.completion)
+                for piece in self.shape.rest(index, what.completion):
+                    yield self._chunk(piece)
                 yield self._chunk(self.shape.end(index, what.completion), self.rain[index])
         self.note_usage()
         if self._wants_usage:

@@ -10,6 +10,7 @@ from typing import Any
 from rain_decoding.rain import RainSession
 from rain_decoding.session import Session
 from rain_decoding.types import Completion, FinishReason
+from rain_decoding.whole import WholeSession
 
 FINISH: Mapping[FinishReason, str] = {
     "stop": "stop",
@@ -40,7 +41,8 @@ def rain_object(
         "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
-    further = {"parts": dict(completion.parts), "warnings": completion.warnings}
+    attempts = len(session.attempts) if isinstance(session, WholeSession) else 0
+    further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": completion.warnings}
     return described | {name: value for name, value in further.items() if value}
 
 
@@ -56,6 +58,11 @@ def usage_object(prompts: Iterable[int], completions: Iterable[Completion]) -> d
     """Token counts. `prompts` are the lengths of the request's prompts, each counted once."""
     prompt, answer = sum(prompts), sum(c.usage.completion_tokens for c in completions)
     return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+
+
+def _finish(completion: Completion) -> str:
+    calls = (completion.message or {}).get("tool_calls")
+    return "tool_calls" if calls and completion.finish_reason == "stop" else FINISH[completion.finish_reason]
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,11 @@ class Shape:
 
     def choice(self, index: int, completion: Completion) -> dict[str, Any]:
         """A whole answer."""
-        finish = FINISH[completion.finish_reason]
+        finish = _finish(completion)
         if not self.chat:
             return {"index": index, "text": completion.text, "logprobs": None, "finish_reason": finish}
         message = {"role": "assistant", "content": completion.text, "refusal": None}
+        message |= completion.message or {}
         if completion.reasoning:
             message["reasoning_content"] = completion.reasoning
         return {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
@@ -92,9 +100,16 @@ class Shape:
             return {"index": index, "text": text, "logprobs": None, "finish_reason": None}
         return self._piece(index, {"content": text} if text else {})
 
+    def rest(self, index: int, completion: Completion) -> list[dict[str, Any]]:
+        """What an answer holds besides its text, as pieces."""
+        message = completion.message or {}
+        calls = [{"index": place, **call} for place, call in enumerate(message.get("tool_calls", ()))]
+        deltas: dict[str, Any] = {"tool_calls": calls, "refusal": message.get("refusal")}
+        return [self._piece(index, {name: what}) for name, what in deltas.items() if what]
+
     def end(self, index: int, completion: Completion) -> dict[str, Any]:
         """The last piece of an answer."""
-        finish = FINISH[completion.finish_reason]
+        finish = _finish(completion)
         if not self.chat:
             return {"index": index, "text": "", "logprobs": None, "finish_reason": finish}
         delta = {"reasoning_content": completion.reasoning} if completion.reasoning else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,6 +24,23 @@ def _unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+
+
+def _as_json(value: Any) -> str:
+    """The value as it will be sent. Raises `ValueError`."""
+    try:
+        return _unicode(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except RecursionError as error:
+        raise ValueError("too deeply nested") from error
+
+
+def _sendable(value: dict[str, Any]) -> dict[str, Any]:
+    _as_json(value)
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
+"""Goes to another server as it is."""
 StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
 
 
@@ -35,22 +53,121 @@ class TextPart(Body):
     text: Text
 
 
-class ChatMessage(Body):
-    """One turn. `developer` is read as `system`."""
+class CalledFunction(Body):
+    name: Text
+    arguments: Text
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+
+class ToolCall(Body):
+    id: Text
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class Turn(Body):
+    """What the messages of all roles share. `developer` is read as `system`."""
+
+    role: str
+    content: Text | list[TextPart] | None
     name: str | None = None
-    refusal: None = None
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
 
-    def as_message(self) -> dict[str, str]:
+    def as_message(self) -> dict[str, Any]:
+        """The turn in OpenAI's format."""
         return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+
+
+class AskingMessage(Turn):
+    role: Literal["system", "developer", "user"]
+    content: Text | list[TextPart]
+
+
+class AssistantMessage(Turn):
+    role: Literal["assistant"]
+    content: Text | list[TextPart] | None = None
+    refusal: Text | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
+    reasoning_content: str | None = None
+    """Of an answer of ours that comes back; not read."""
+    # What a client's copy of an answer may hold, empty.
+    annotations: SkipJsonSchema[Annotated[list[Any], Field(max_length=0)] | None] = None
+    audio: SkipJsonSchema[None] = None
+    function_call: SkipJsonSchema[None] = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> AssistantMessage:
+        if self.content is None and not (self.tool_calls or self.refusal):
+            raise ValueError("content is missing")
+        return self
+
+    @property
+    def text(self) -> str:
+        return super().text or self.refusal or ""
+
+    def as_message(self) -> dict[str, Any]:
+        calls = [call.model_dump(exclude={"index"}) for call in self.tool_calls or ()]
+        return {**super().as_message(), **({"tool_calls": calls} if calls else {})}
+
+
+class ToolMessage(Turn):
+    """What a tool that was called came to."""
+
+    role: Literal["tool"]
+    content: Text | list[TextPart]
+    tool_call_id: Text
+
+    def as_message(self) -> dict[str, Any]:
+        return {**super().as_message(), "tool_call_id": self.tool_call_id}
+
+
+ChatMessage = Annotated[AskingMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Passed(BaseModel):
+    """Goes to the model's server as it is, fields that only that server knows included."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Function(Passed):
+    name: Text = Field(min_length=1, max_length=128)
+    parameters: JsonObject | None = None
+
+
+class Tool(Passed):
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    name: Text
+
+
+class ToolChoice(Body):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(Passed):
+    name: Text
+    schema_: JsonObject | None = Field(default=None, alias="schema")
+
+
+class ResponseFormat(Passed):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema belongs to the type json_schema")
+        return self
 
 
 class RainOptions(Body):
@@ -142,11 +259,8 @@ class ChatBody(GenerationBody):
         **GenerationBody.honoured_if,
         "logprobs": (False,),
         "top_logprobs": (),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
         "functions": ([],),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "audio": (),
         "prediction": (),
@@ -157,14 +271,14 @@ class ChatBody(GenerationBody):
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    tools: list[Tool] | None = Field(default=None, max_length=256)
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    response_format: ResponseFormat | None = None
     parallel_tool_calls: bool | None = None
     logprobs: SkipJsonSchema[Any] = None
     top_logprobs: SkipJsonSchema[Any] = None
-    tools: SkipJsonSchema[Any] = None
-    tool_choice: SkipJsonSchema[Any] = None
     functions: SkipJsonSchema[Any] = None
     function_call: SkipJsonSchema[Any] = None
-    response_format: SkipJsonSchema[Any] = None
     modalities: SkipJsonSchema[Any] = None
     audio: SkipJsonSchema[Any] = None
     prediction: SkipJsonSchema[Any] = None
@@ -179,6 +293,29 @@ class ChatBody(GenerationBody):
             raise ValueError("max_tokens and max_completion_tokens differ")
         return self
 
+    @model_validator(mode="after")
+    def _passed_on(self) -> ChatBody:
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise ValueError("tool_choice names tools, and there are none")
+        _as_json(self.passed)
+        return self
+
+    @property
+    def whole(self) -> str:
+        """The field for which the answer has to be made by the model's own server and judged whole; "" for none."""
+        if self.tools:
+            return "tools"
+        if self.response_format is not None and self.response_format.type != "text":
+            return "response_format"
+        return "messages" if any(map(_by_tools, self.messages)) else ""
+
+    @property
+    def passed(self) -> dict[str, Any]:
+        """What goes to that server."""
+        fields = {"tools", "tool_choice", "response_format", "parallel_tool_calls"}
+        given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True, by_alias=True)
+        return {"messages": [message.as_message() for message in self.messages], **given}
+
     @property
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
@@ -190,7 +327,17 @@ class ChatBody(GenerationBody):
 
     @property
     def prompt_bytes(self) -> int:
+        return len(_as_json(self.passed).encode()) if self.whole else self._text_bytes
+
+    @property
+    def _text_bytes(self) -> int:
         return sum(len(message.text.encode()) for message in self.messages)
+
+
+def _by_tools(message: Turn) -> bool:
+    return isinstance(message, ToolMessage) or (
+        isinstance(message, AssistantMessage) and bool(message.tool_calls)
+    )
 
 
 class CompletionBody(GenerationBody):

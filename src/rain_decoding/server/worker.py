@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.errors import EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
-from rain_decoding.server.errors import ApiError, translated, unavailable
+from rain_decoding.server.errors import ApiError, late, translated, unavailable
 from rain_decoding.session import Session
 from rain_decoding.types import Completion
 
@@ -98,7 +99,10 @@ class Worker:
         """Opened and not started."""
         self._running: list[Job] = []
         self._stopping = False
-        self._busy_since: float | None = None
+        self._quiet_since: float | None = None
+        """Since when the backend has done nothing, although there is something to do."""
+        self._hanging = self._failing = False
+        """What was last known of a model elsewhere."""
         self._thread = threading.Thread(target=self._work, name="rain-worker", daemon=True)
 
     # From any thread
@@ -116,9 +120,17 @@ class Worker:
 
     @property
     def stuck(self) -> bool:
-        """Whether the backend has not come back from a step for too long."""
-        since = self._busy_since
-        return since is not None and time.monotonic() - since > self.stuck_seconds
+        """Whether the backend does nothing for too long, or did and has given no sign of life since."""
+        since = self._quiet_since
+        quiet = since is not None and time.monotonic() - since > self.stuck_seconds
+        return quiet or self._hanging
+
+    @property
+    def trouble(self) -> str:
+        """Why the model cannot be asked now; empty: nothing is known against it."""
+        if self.stuck:
+            return "the model does not respond"
+        return "the server of the model fails" if self._failing else ""
 
     @property
     def jobs(self) -> list[Job]:
@@ -129,7 +141,7 @@ class Worker:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, all or none. Raises `ApiError`: 429 where the queue is full, 503 where none are taken."""
         if self.stuck:
-            raise unavailable("the model does not respond", "backend_stuck")
+            raise unavailable(self.trouble, "backend_stuck")
         with self._changed:
             if not self.accepting:
                 raise unavailable("the server is shutting down", "shutting_down")
@@ -137,6 +149,7 @@ class Worker:
                 raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
             self._new.extend(jobs)
             self._changed.notify()
+        self._scheduler.wake()
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Nobody waits for these any more."""
@@ -144,6 +157,7 @@ class Worker:
             job.cancelled = True
         with self._changed:
             self._changed.notify()
+        self._scheduler.wake()
 
     def fail_all(self, error: ApiError) -> list[Job]:
         """Tell whoever waits, and cancel; the jobs concerned."""
@@ -152,6 +166,24 @@ class Worker:
         for job in jobs:
             job.listen(Failed(error))
         return jobs
+
+    def watch(self) -> list[Job]:
+        """To be called every second or so, in any thread: fail whoever waits for a backend that hangs; the jobs
+        concerned. Asks a model that hung or failed whether it answers again."""
+        if self._hanging or self._failing:
+            self._check()
+        elif self.stuck:
+            self._hanging = True
+            return self.fail_all(late())
+        return []
+
+    def _check(self) -> None:
+        try:
+            self.backend.check()
+        except RainError as error:
+            log.warning("%s: %s", self.trouble, error)
+        else:
+            self._hanging = self._failing = False
 
     def stop(self, seconds: float = 10.0) -> None:
         """Cancel everything and end the thread, if the backend comes back within `seconds`."""
@@ -164,15 +196,16 @@ class Worker:
 
     def _work(self) -> None:
         while self._wait():
-            self._busy_since = time.monotonic()
+            self._quiet_since = self._quiet_since or time.monotonic()
             self._open_new()
             self._drop_cancelled()
             self._drop_late()
             self._start_waiting()
-            self._step()
+            worked = self._step()
             for job in list(self._running):
                 self._report(job)
-            self._busy_since = None
+            if worked or not (self._running or self._waiting):
+                self._quiet_since = None
 
     def _wait(self) -> bool:
         """Wait for something to do; False once all is done and the server stops."""
@@ -221,14 +254,16 @@ class Worker:
             assert job.session is not None
             self._scheduler.start(job.session.task)
 
-    def _step(self) -> None:
+    def _step(self) -> bool:
+        """One step of the backend; whether it did anything."""
         try:
-            self._scheduler.step()
+            return self._scheduler.step()
         except Exception as error:
             # Whose request it was is not known, and what the others waited for may be lost.
             for job in list(self._running):
                 self._tell_failure(job, error)
                 self._end(job)
+            return True
 
     def _report(self, job: Job) -> None:
         """Pass on what a job has come to."""
@@ -261,6 +296,7 @@ class Worker:
         except Exception as error:
             self._tell_failure(job, error)
             return
+        self._failing = False
         self.observer.ended(completion)
         if events := self._news(job):
             self._tell(job, Progress("", events))
@@ -276,6 +312,7 @@ class Worker:
 
     def _tell_failure(self, job: Job, error: Exception) -> None:
         told = translated(error)
+        self._failing |= isinstance(error, EndpointError)
         if told.status >= 500 and told is not error:  # not one of our own refusals
             log.error("answer failed: %s", error, exc_info=error, extra={"request_id": job.request_id})
         self.observer.failed(told)

@@ -40,6 +40,10 @@ class Stub(ThreadingHTTPServer):
         """A client went away before its stream had ended."""
         self.held_after = -1
         """From 0 on, streams stop after so many tokens until the client goes away."""
+        self.messages: deque[dict[str, Any]] = deque()
+        """What the assistant says to /v1/chat/completions, one per request; the last one stays."""
+        self.chats: list[dict[str, Any]] = []
+        """Bodies that came there."""
         self.released = threading.Event()
         """Lets go of bodies that a fault holds back."""
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -72,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/v1/chat/completions" and self.server.messages:
+            return self.chat(body)
         if self.path != "/v1/completions":
             return self.send({"error": {"message": "no such path"}}, 404)
         self.server.asked.append(body)
@@ -89,6 +95,19 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(raw)
+
+    def chat(self, body: dict[str, Any]) -> None:
+        """A whole message; one with a `status` is an error."""
+        self.server.chats.append(body)
+        said = self.server.messages
+        message = said.popleft() if len(said) > 1 else said[0]
+        if "status" in message:
+            return self.send({"error": {"message": message["content"]}}, message["status"])
+        finish = "tool_calls" if message.get("tool_calls") else "stop"
+        usage = {"prompt_tokens": 40, "completion_tokens": 7}
+        return self.send(
+            {"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage}
+        )
 
     def answer(self, body: dict[str, Any], change: Callable[[dict[str, Any]], None] | None = None) -> None:
         """What the model says; `change` alters a reply that is not streamed."""

@@ -19,10 +19,12 @@ from rain_decoding import (
     ConfigError,
     ContextLengthError,
     EndpointError,
+    EndpointTimeoutError,
     MissingDependencyError,
     ModelNotFoundError,
     PlainDecoder,
     RainDecoder,
+    RefusedError,
     SearchConfig,
     load_backend,
 )
@@ -136,6 +138,7 @@ def test_a_fault_that_stays_is_one_error_and_no_judgement(
     top, sets, labels = requests(backend)
     for request in (top, sets):
         handle, reply = ask(backend, request)
+        assert isinstance(reply.error, EndpointTimeoutError) == (name == "slow")
         assert isinstance(reply.error, EndpointError) and reply.error.retryable and reply.error.hint
         assert handle.requests == 2
     _, reply = ask(backend, labels)
@@ -208,7 +211,7 @@ def test_labels_that_are_not_listed_are_no_judgement(lock: tuple[Stub, EndpointB
 @pytest.mark.parametrize(
     ("code", "message", "kind"),
     [
-        (400, "logprobs must be at most 5", BackendError),
+        (400, "logprobs must be at most 5", RefusedError),
         (401, "wrong key", BackendError),
         (404, "no such model", ModelNotFoundError),
         (400, "This model's maximum context length is 10 tokens", ContextLengthError),

@@ -15,8 +15,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply
+from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply, check_request
 from rain_decoding.backends.endings import why_ended
+from rain_decoding.backends.openai.chat import chat
 from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
 from rain_decoding.backends.openai.labels import Labels
@@ -26,17 +27,17 @@ from rain_decoding.errors import (
     BackendError,
     ContextLengthError,
     EndpointError,
-    InputError,
     RainError,
     UnsupportedError,
 )
 from rain_decoding.prompting import default_dialogue_header
 from rain_decoding.types import (
     BackendRequest,
+    Chat,
     Decode,
     Decoded,
-    HiddenStates,
     LabelProbabilities,
+    Message,
     Sample,
     Tokens,
     TopTokens,
@@ -47,6 +48,8 @@ Result = TypeVar("Result")
 
 PATIENCE = 0.2
 """Seconds that a step waits for something to arrive at most, so that budgets are looked at."""
+CHECK_SECONDS = 5.0
+"""Time for the reply to `check`."""
 
 
 class Loop:
@@ -90,7 +93,7 @@ class EndpointBackend:
         self.name, self.endpoint = name, endpoint
         self.codec: Codec = endpoint.codec
         self.context_length = endpoint.facts.context_length
-        self.capabilities = Capabilities()
+        self.capabilities = Capabilities(chat=True)
         self.counters = counters
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = dialogue_header
@@ -111,22 +114,14 @@ class EndpointBackend:
         return next(self._owners)
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:
-        if not request.prefix:
-            raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
-        if len(request.prefix) > self.context_length:
-            raise ContextLengthError(
-                f"a sequence of {len(request.prefix)} pieces of text does not fit into the context of "
-                f"{self.context_length} tokens of {self.name}",
-                hint="shorten the prompt or ask for fewer tokens",
-            )
-        if isinstance(request, HiddenStates):
-            raise UnsupportedError(f"{self.name} gives no hidden states", hint="use the embedding 'hashing'")
+        check_request(self, request)
         if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
             raise UnsupportedError(
                 f"{self.name} takes no logit_bias: its tokens are known here by their text only",
                 hint="leave it out, or load the model with hf: or gguf:",
             )
-        self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
+        if not isinstance(request, Chat):
+            self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
         handle = Handle(request, owner)
         self._say_what_is_worked_around(request)
         if isinstance(request, Decode):
@@ -158,6 +153,8 @@ class EndpointBackend:
                     value = await Proposals(self.endpoint, meter).sample(request)
                 case LabelProbabilities():
                     value = await self._label_probabilities(request, meter)
+                case Chat():
+                    value = await chat(self.endpoint, request, meter)
         except RainError as raised:
             error = raised
         except Exception as raised:
@@ -224,6 +221,18 @@ class EndpointBackend:
             self._advance(stream)
         replies, self._ready = self._ready, []
         return replies
+
+    def wake(self) -> None:
+        self._arrivals.put(lambda: None)
+
+    def check(self) -> None:
+        """Have one token generated."""
+        hello = [Message("user", "Hello")]
+        by_text = self.endpoint.facts.completions
+        text = hello[0].content if by_text else self.codec.render_chat(hello, thinking=False)
+        path, body = self.endpoint.body(self.codec.encode(text, start=by_text), max_tokens=1)
+        asked = self.endpoint.client.once(path, body, meter=Meter(self.counters), seconds=CHECK_SECONDS)
+        self._loop.start(asked).result()
 
     def _advance(self, stream: Stream) -> None:
         """Let the stream's consumer take what has arrived, and reply when that is all it wants."""

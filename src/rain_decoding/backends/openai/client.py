@@ -21,8 +21,10 @@ from rain_decoding.errors import (
     BackendError,
     ContextLengthError,
     EndpointError,
+    EndpointTimeoutError,
     ModelNotFoundError,
     RainError,
+    RefusedError,
 )
 
 Result = TypeVar("Result")
@@ -36,11 +38,14 @@ COOLING = 10.0
 
 
 class Transient(Exception):  # noqa: N818 - becomes an `EndpointError` when it lasts
-    """An attempt failed and another may succeed, after `wait` seconds if the server says so."""
+    """An attempt failed and another may succeed, after `wait` seconds if the server says so.
 
-    def __init__(self, problem: str, wait: float | None = None):
+    `late`: nothing came in time.
+    """
+
+    def __init__(self, problem: str, wait: float | None = None, *, late: bool = False):
         super().__init__(problem)
-        self.wait = wait
+        self.wait, self.late = wait, late
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,16 @@ class Client:
 
         return await self.persist(once)
 
+    async def once(self, path: str, body: dict[str, Any], *, meter: Meter, seconds: float) -> Any:
+        """The JSON reply of one attempt that may take so long. Raises `EndpointError`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._reply(self._replica(meter.key), "POST", path, body, meter)
+        except TimeoutError as error:
+            raise EndpointTimeoutError(f"no reply in {seconds:g} seconds") from error
+        except Transient as error:
+            raise EndpointError(str(error)) from error
+
     async def get(self, path: str, *, meter: Meter) -> Any:
         """The JSON reply of the first server to GET."""
 
@@ -170,7 +185,8 @@ class Client:
         try:
             return await retrying(once)
         except (Transient, BadReply) as error:
-            raise EndpointError(
+            late = isinstance(error, Transient) and error.late
+            raise (EndpointTimeoutError if late else EndpointError)(
                 f"no usable reply in {self.attempts} attempts, at last: {error}",
                 hint="see whether the server runs and is not overloaded; the options timeout and attempts allow more",
             ) from error
@@ -200,12 +216,12 @@ class Client:
         if response.status_code in TEMPORARY:
             replica.broken_until = time.monotonic() + COOLING
             raise Transient(problem, _retry_after(response.headers.get("Retry-After")))
-        raise _refusal(response.status_code, problem)
+        raise _refusal(response.status_code, problem, _said(response))
 
     def _broken(self, replica: Replica, error: Exception) -> Transient:
         replica.broken_until = time.monotonic() + COOLING
         if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
-            return Transient(f"nothing from {replica.url} in {self.timeout:g} seconds")
+            return Transient(f"nothing from {replica.url} in {self.timeout:g} seconds", late=True)
         return Transient(f"{replica.url}: {error or type(error).__name__}")
 
     async def _sleep(self, seconds: float) -> None:
@@ -247,7 +263,7 @@ def _retry_after(value: str | None) -> float | None:
         return None
 
 
-def _refusal(status: int, problem: str) -> RainError:
+def _refusal(status: int, problem: str, reason: str) -> RainError:
     """What a server means that will not do better when it is asked again."""
     if status in (401, 403):
         return BackendError(
@@ -261,4 +277,4 @@ def _refusal(status: int, problem: str) -> RainError:
         word in problem.lower() for word in ("length", "exceed", "maximum")
     ):
         return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
-    return BackendError(problem)
+    return RefusedError(problem, reason=reason)

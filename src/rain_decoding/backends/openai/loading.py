@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -17,10 +18,12 @@ from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.openai.tokenizer import Tokenizer
 from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME
-from rain_decoding.errors import ConfigError, UnsupportedError
+from rain_decoding.errors import ConfigError, EndpointTimeoutError, UnsupportedError
 
 KEYS = ("RAIN_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the API key, the first one first."""
+RENDER_SECONDS = 10.0
+"""Time for a chat template to be rendered, which everybody waits for."""
 
 
 def load(
@@ -99,7 +102,14 @@ def ask(name: str) -> Facts:
 def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCodec:
     def rendered(conversation: Conversation) -> str:
         messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
-        return loop.start(tokenizer.render(messages, thinking=conversation.thinking)).result()
+        rendering = tokenizer.render(messages, thinking=conversation.thinking)
+        try:
+            return loop.start(asyncio.wait_for(rendering, RENDER_SECONDS)).result()
+        except TimeoutError as error:
+            raise EndpointTimeoutError(
+                f"{tokenizer.facts.model}: its server rendered no chat template in {RENDER_SECONDS:g} seconds",
+                hint="see whether the server runs and is not overloaded",
+            ) from error
 
     renders = has_template and tokenizer.facts.chat == "render"
     return EndpointCodec(

@@ -56,6 +56,9 @@ class Classifier:
     def cancel(self, handle: Handle) -> None:
         self._pending = [other for other in self._pending if other is not handle]
 
+    def wake(self) -> None:
+        """A step waits for nothing here."""
+
     def step(self) -> list[Reply]:
         """Read everything that is pending."""
         handles, self._pending = self._pending, []
