@@ -77,7 +77,7 @@ ANALYSIS = Analysis(
     "Self-evaluation accuracy",
     "How often the judge of the search (good: its score is above 0) agrees with the label of the evaluation. Of the "
     "answers of RAIN and the other judged decoders those remain that the judge liked: how well it judges, "
-    "plain-sampled says best. Balanced accuracy is the mean over good and bad answers, and is missing where one kind is. "
+    "plain-sampled says best. Balanced accuracy is the mean over good and bad answers, missing where one kind is. "
     "What the judge of the search left unscored counts as not right; answers without a label are left out.",
     "no answers to judge",
     EXPERIMENT,
