@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from evaluation.paper_runs import findings, paper_run
-
 from markupsafe import escape
 
 from rain_decoding.evaluation.analyses import ANALYSES
@@ -161,6 +160,11 @@ def test_noise_stands_against_plain_and_names_where_it_stops(demo_run: PaperRun,
         assert row["against"]["value"] == pytest.approx(values[0] - values[1], abs=2e-4)
     assert {row["family"] for row in rows(found, "noise")} == {"sensitive", "benign", "look-alike"}
     assert len(found["noise"][1].notes) == 3
+    for note in found["noise"][1].notes:
+        family = note.split(", ")[1]
+        lows = {r["right"]: r["against"]["low"] for r in rows(found, "noise") if r["family"] == family}
+        for right, low in lows.items():
+            assert low <= 0 or f"{right:.0%}" in note.partition(";")[0] or "every" in note
     plot = found["noise"][1].plots[0]
     assert sum(line.broken for line in plot.lines) == sum(not line.broken for line in plot.lines) == 3
 

@@ -89,14 +89,8 @@ def test_the_same_text_always_gets_the_same_verdict() -> None:
 
 def test_more_noise_adds_to_the_verdicts_turned_over() -> None:
     true = judged(ParityEvaluator(), TEXTS)
-    turned = [
-        {
-            n
-            for n, pair in enumerate(zip(true, judged(NoisyEvaluator(ParityEvaluator(), p), TEXTS)))
-            if len(set(pair)) > 1
-        }
-        for p in (0.1, 0.2, 0.4)
-    ]
+    said = [judged(NoisyEvaluator(ParityEvaluator(), flips), TEXTS) for flips in (0.1, 0.2, 0.4)]
+    turned = [{n for n, (a, b) in enumerate(zip(true, own, strict=True)) if a != b} for own in said]
     assert turned[0] < turned[1] < turned[2]
 
 

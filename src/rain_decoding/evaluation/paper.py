@@ -150,7 +150,7 @@ class PaperRun:
             "model": self.plan.setting.model,
             "seeds": list(self.plan.seeds),
             "limit": self.plan.limit,
-            "answers": sum(self.answers[:1]),
+            "answers": self.answers[0],
             "code": provenance.code(),
             "arguments": self.arguments,
             "runs": [
@@ -218,7 +218,7 @@ def _conditions(plan: Plan) -> tuple[Any, ...]:
     return (
         plan.suite.name,
         plan.setting,
-        [family.criterion for family in plan.used_families][:1],
+        plan.used_families[0].criterion,
         [(judge.name, judge.version) for judge in plan.judges],
     )
 

@@ -102,26 +102,28 @@ def _plots(part: Part, rows: Sequence[Row]) -> Iterator[Plot]:
 
 
 def _notes(part: Part, rows: Sequence[Row]) -> Iterator[str]:
-    """From which noise on the gain is not sure."""
+    """With how good a judge the gain is sure, and where that stops."""
     for family, judge, metric in dict.fromkeys((r["family"], r["judge"], r["metric"]) for r in rows):
         own = [row for row in rows if (row["family"], row["judge"]) == (family, judge)]
-        start = f"{part.plan.suite.name}, {family}, {metric} by {judge}"
+        start = f"{part.plan.suite.name}, {family}, {metric} by {judge}:"
+        sure = ", ".join(f"{row['right']:.0%}" for row in own if is_sure(row))
         unsure = stops_helping(own)
         if unsure is None:
-            yield f"{start}: RAIN helps at every accuracy tried, from {min(RIGHT):.0%} on."
-        elif unsure == max(RIGHT):
-            yield f"{start}: RAIN surely helps at none of the accuracies tried."
+            yield f"{start} RAIN helps at every accuracy tried, from {min(RIGHT):.0%} on."
+        elif not sure:
+            yield f"{start} RAIN surely helps at none of the accuracies tried."
         else:
-            yield (
-                f"{start}: RAIN stops helping at {unsure:.0%} of the verdicts kept; above, the interval of its "
-                f"gain over {PLAIN} lies above 0, at {unsure:.0%} it does not."
-            )
+            yield f"{start} the gain over {PLAIN} is sure at {sure}; RAIN stops helping at {unsure:.0%}."
+
+
+def is_sure(row: Row) -> bool:
+    """Whether the paired interval of the gain lies above 0."""
+    return bool(row["against"]["low"] > 0)
 
 
 def stops_helping(rows: Sequence[Row]) -> float | None:
     """The largest accuracy at which the paired interval of the gain does not lie above 0; None where all do."""
-    unsure = [row["right"] for row in rows if row["against"]["low"] <= 0]
-    return max(unsure, default=None)
+    return max((row["right"] for row in rows if not is_sure(row)), default=None)
 
 
 ANALYSIS = Analysis(
