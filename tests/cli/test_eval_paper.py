@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from cli.command import Rain, start
 
-SMALL = ["--only", "noise", "--limit", "2", "--max-tokens", "12"]
+SMALL = ["--only", "noise", "--limit", "1", "--max-tokens", "12"]
 ALONE = ["--concurrency", "1", "--workers", "1"]
-TOTAL = 48
-"""Two prompts of three families by eight decoders."""
+TOTAL = 24
+"""A prompt of each of three families by eight decoders."""
 
 
 def told(folder: Path) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert said[-1].endswith(f"of {TOTAL} answers\n"), said
-    assert 10 <= len(records(killed)) < TOTAL and not (killed / "summary.json").exists()
+    assert 7 <= len(records(killed)) < TOTAL and not (killed / "summary.json").exists()
     for folder in (killed, whole):
         assert rain("eval", "paper", "--out", folder, *SMALL, *ALONE).code == 0
     found = [(r["id"], r["decoder"], r["seed"]) for r in records(killed)]

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
+from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.cli.paper import NAME as PAPER
 from rain_decoding.cli.paper import evaluate_paper
-from rain_decoding.cli.progress import counting
+from rain_decoding.cli.progress import collecting
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.errors import InputError
 
@@ -134,7 +134,8 @@ def evaluate(
         run = Run(plan, folder, sys.argv[1:])
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
-    _collect(run, workers, traces)
+    with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
+        run.collect(workers, traces, told)
     summary = finish(run)
     if json:
         print_json(summary)
@@ -202,20 +203,6 @@ def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, .
             hint=f"--judge {' or '.join(FORMS)}; --judge {NO_JUDGE} leaves the answers without labels",
         )
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
-
-
-def _collect(run: Run, workers: int, traces: bool) -> None:
-    """Run what is missing, with progress on standard error. Exits after Ctrl-C."""
-    total = len(run.plan.keys)
-    try:
-        with counting("answers", total, len(run.records)) as tick:
-            run.collect(workers, traces, lambda record: tick(record["decoder"]))
-    except KeyboardInterrupt:
-        err.print(
-            f"stopped after {len(run.records)} of {total} answers, kept in {run.folder}; the same command goes on",
-            markup=False,
-        )
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def finish(run: Run) -> dict[str, Any]:

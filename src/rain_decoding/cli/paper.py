@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
-from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
-from rain_decoding.cli.progress import counting
+from rain_decoding.cli.output import err, out, print_json, status
+from rain_decoding.cli.progress import collecting
 from rain_decoding.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +52,8 @@ def evaluate_paper(
             max_tokens,
         )
         run = PaperRun(plan, folder, sys.argv[1:])
-    _collect(run, workers)
+    with collecting(lambda: run.answers, run.wanted, folder) as told:
+        run.collect(workers, told)
     summary = _finish(run)
     if json:
         print_json(summary)
@@ -72,20 +72,6 @@ def _files(given: list[str]) -> dict[str, Path]:
             raise InputError(f"--data names {name} twice", hint="give one file of each name")
         files[name] = Path(rest)
     return files
-
-
-def _collect(run: PaperRun, workers: int) -> None:
-    """Run what is missing, with progress on standard error. Exits after Ctrl-C."""
-    done, total = run.answers
-    try:
-        with counting("answers", total, done) as tick:
-            run.collect(workers, lambda record: tick(record["decoder"]))
-    except KeyboardInterrupt:
-        err.print(
-            f"stopped after {run.answers[0]} of {total} answers, kept in {run.folder}; the same command goes on",
-            markup=False,
-        )
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _finish(run: PaperRun) -> dict[str, Any]:

@@ -101,12 +101,14 @@ class PaperRun:
         ]
 
     @property
-    def answers(self) -> tuple[int, int]:
-        """How many answers there are, and how many there are to be."""
-        return (
-            sum(len(run.records) for _, run in self.runs),
-            sum(len(run.plan.keys) for _, run in self.runs),
-        )
+    def answers(self) -> int:
+        """How many answers there are."""
+        return sum(len(run.records) for _, run in self.runs)
+
+    @property
+    def wanted(self) -> int:
+        """How many answers there are to be."""
+        return sum(len(run.plan.keys) for _, run in self.runs)
 
     def collect(self, workers: int, told: Callable[[Record], Any]) -> None:
         """Answer and label what is missing. An answer that one run has is not made again for another."""
@@ -150,7 +152,7 @@ class PaperRun:
             "model": self.plan.setting.model,
             "seeds": list(self.plan.seeds),
             "limit": self.plan.limit,
-            "answers": self.answers[0],
+            "answers": self.answers,
             "code": provenance.code(),
             "arguments": self.arguments,
             "runs": [

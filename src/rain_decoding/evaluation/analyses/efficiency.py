@@ -17,6 +17,7 @@ from rain_decoding.evaluation.analyses.base import (
     paper_preset,
     sensitive,
 )
+from rain_decoding.evaluation.report import COSTS
 from rain_decoding.evaluation.report.plots import Curve, Plot, curve_plot, span
 from rain_decoding.evaluation.suites import Family, Suite
 
@@ -24,7 +25,6 @@ BUDGETS = (2, 4, 8, 16)
 """Answers that a sampling baseline may decode; `plain-sampled` is the first of them."""
 SIMULATIONS = (5, 15)
 """Simulations that a search may run, per answer (ours) or token set (the paper's), beside the preset's own."""
-COSTS = {"search_tokens": "tokens forwarded", "forward_passes": "passes", "seconds": "seconds"}
 
 
 def curves(families: Sequence[Family]) -> dict[str, tuple[str, ...]]:

@@ -17,15 +17,11 @@ from rain_decoding.evaluation.analyses.base import (
 )
 from rain_decoding.evaluation.analyses.comparison import OURS
 from rain_decoding.evaluation.analyses.failures import rounded
+from rain_decoding.evaluation.report import COSTS
 from rain_decoding.evaluation.suites import Family, Suite
 from rain_decoding.statistics import ratio_of_means
 
-COSTS = {
-    "search_tokens": "tokens forwarded",
-    "forward_passes": "passes",
-    "seconds": "seconds",
-    "completion_tokens": "tokens of an answer",
-}
+COLUMNS = {**COSTS, "completion_tokens": "tokens of an answer"}
 
 
 def decoders(suite: Suite, families: Sequence[Family]) -> tuple[str, ...]:
@@ -38,7 +34,7 @@ def find(parts: Sequence[Part]) -> Findings:
     columns = (
         Column("family", "family"),
         Column("decoder", "decoder"),
-        *(Column(key, title, "times") for key, title in COSTS.items()),
+        *(Column(key, title, "times") for key, title in COLUMNS.items()),
     )
     return Findings([Table(_title(part), columns, list(_rows(part))) for part in parts])
 
@@ -57,7 +53,7 @@ def _rows(part: Part) -> Iterator[Row]:
             yield {
                 "family": family.name,
                 "decoder": name,
-                **{cost: _ratio(own, base, cost) for cost in COSTS},
+                **{cost: _ratio(own, base, cost) for cost in COLUMNS},
             }
 
 
