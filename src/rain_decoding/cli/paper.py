@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 NAME = "paper"
 """What stands in place of a suite."""
+WIDEST = 1000
+"""Columns of a terminal that a table may take."""
 
 
 def evaluate_paper(
@@ -93,15 +96,17 @@ def print_findings(summary: dict[str, Any]) -> None:
     """All tables, and what is left out."""
     from rain_decoding.evaluation.report.formats import FORMS
 
+    # A figure that is cut in two cannot be read: each table is as wide as it needs.
+    wide = Console(highlight=False, width=WIDEST)
     for analysis in summary["analyses"]:
         for told in analysis["tables"]:
-            table = Table(title=f"{analysis['title']}: {told['title']}")
+            table = Table(title=f"{analysis['title']}: {told['title']}", title_justify="left")
             for column in told["columns"]:
-                table.add_column(column["heading"], overflow="fold")
+                table.add_column(column["heading"], no_wrap=True)
             for row in told["rows"]:
                 cells = (FORMS[column["form"]](row[column["key"]]) for column in told["columns"])
                 table.add_row(*map(Text, cells))
-            out.print(table)
+            wide.print(table)
         for text in [*analysis["notes"], *(f"left out: {reason}" for reason in analysis["missing"])]:
             out.print(f"{analysis['title']}: {text}", markup=False)
     for reason in summary["skipped"]:

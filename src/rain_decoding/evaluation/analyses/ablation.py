@@ -45,7 +45,7 @@ def find(parts: Sequence[Part]) -> Findings:
         rows = [
             {**row, "setting": row["decoder"], "decoder": names[row["decoder"]]} for row in failures(part)
         ]
-        tables.append(Table(f"{part.plan.suite.name}: {part.plan.reference}", columns("full"), rows))
+        tables.append(Table(f"{part.title}: {part.plan.reference}", columns("full"), rows))
     return Findings(tables)
 
 

@@ -25,9 +25,7 @@ def decoders(suite: Suite, families: Sequence[Family]) -> tuple[str, ...]:
 
 def find(parts: Sequence[Part]) -> Findings:
     """One table per suite; a family is a kind of attack."""
-    return Findings(
-        [Table(part.plan.suite.name, columns(part.plan.reference), list(failures(part))) for part in parts]
-    )
+    return Findings([Table(part.title, columns(part.plan.reference), list(failures(part))) for part in parts])
 
 
 ANALYSIS = Analysis(

@@ -26,6 +26,11 @@ class Part:
     folder: Path
     summary: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """The suite and the families."""
+        return f"{self.plan.suite.name}, {', '.join(family.name for family in self.plan.used_families)}"
+
     def of(self, decoder: str, family: str) -> list[Record]:
         """The answers of a decoder to the prompts of a family, by prompt and seed."""
         own = (r for r in self.records if (r["decoder"], r["family"]) == (decoder, family))

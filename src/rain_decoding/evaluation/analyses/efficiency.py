@@ -63,7 +63,7 @@ def find(parts: Sequence[Part]) -> Findings:
             *MISSING,
             *(Column(key, title, "number") for key, title in COSTS.items()),
         )
-        tables.append(Table(part.plan.suite.name, columns, rows))
+        tables.append(Table(part.title, columns, rows))
         plots += list(_plots(part, drawn, rows))
     return Findings(tables, plots)
 

@@ -33,7 +33,7 @@ COLUMNS = (
 
 def find(parts: Sequence[Part]) -> Findings:
     """A table per part."""
-    tables = [Table(part.plan.suite.name, COLUMNS, list(_rows(part))) for part in parts]
+    tables = [Table(part.title, COLUMNS, list(_rows(part))) for part in parts]
     return Findings([table for table in tables if table.rows])
 
 

@@ -56,7 +56,7 @@ def find(parts: Sequence[Part]) -> Findings:
     )
     found = [(part, list(_rows(part))) for part in parts]
     return Findings(
-        [Table(f"{part.plan.suite.name}: {_judge(part)}", columns, rows) for part, rows in found],
+        [Table(f"{part.title}: {_judge(part)}", columns, rows) for part, rows in found],
         [plot for part, rows in found for plot in _plots(part, rows)],
         [note for part, rows in found for note in _notes(part, rows)],
     )

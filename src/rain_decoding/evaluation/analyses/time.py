@@ -40,7 +40,7 @@ def find(parts: Sequence[Part]) -> Findings:
 
 
 def _title(part: Part) -> str:
-    return f"{part.plan.suite.name}: times {part.plan.reference}"
+    return f"{part.title}: times {part.plan.reference}"
 
 
 def _rows(part: Part) -> Iterator[Row]:
