@@ -10,6 +10,7 @@ from rain_decoding.statistics import (
     mean_of_rates,
     paired_difference,
     rate,
+    ratio_of_means,
     removed_share,
     roc_area,
     share,
@@ -147,3 +148,10 @@ def test_the_mean_of_costs():
     estimate = mean([1, 2, 3, 10], list("aabb"))
     assert estimate is not None
     assert (estimate.value, estimate.low, estimate.high) == (4, 1.5, 6.5)
+
+
+def test_a_ratio_of_means_is_not_the_mean_of_ratios() -> None:
+    found = ratio_of_means([2, 8, 30], [1, 2, 10], ["a", "b", "c"])
+    assert found is not None and found.value == pytest.approx(40 / 13)
+    assert 2 <= found.low < found.value < found.high <= 4, "within the ratios of single clusters"
+    assert ratio_of_means([1, 2], [0, 0], ["a", "b"]) is None
