@@ -14,6 +14,7 @@ from rain_decoding.statistics import (
     nominal_alpha,
     paired_difference,
     rate,
+    ratio_of_means,
     removed_share,
     roc_area,
     share,
@@ -195,3 +196,10 @@ def test_alpha_and_kappa_of_one_label_throughout_say_nothing() -> None:
     assert nominal_alpha([]) is None
     assert kappa(["a", "a"], ["a", "a"]) is None and kappa([], []) is None
     assert nominal_alpha([["a", "a"], ["b", "b"]]) == 1
+
+
+def test_a_ratio_of_means_is_not_the_mean_of_ratios() -> None:
+    found = ratio_of_means([2, 8, 30], [1, 2, 10], ["a", "b", "c"])
+    assert found is not None and found.value == pytest.approx(40 / 13)
+    assert 2 <= found.low < found.value < found.high <= 4, "within the ratios of single clusters"
+    assert ratio_of_means([1, 2], [0, 0], ["a", "b"]) is None

@@ -144,6 +144,13 @@ def removed_share(
     return _cluster_ratio(differences, [float(value) for value in before], clusters, seed=seed)
 
 
+def ratio_of_means(
+    ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
+) -> Estimate | None:
+    """Mean of `ours` over that of `theirs`, of paired samples; the interval resamples whole clusters."""
+    return _cluster_ratio([float(v) for v in ours], [float(v) for v in theirs], clusters, seed=seed)
+
+
 def _cluster_ratio(
     numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[Hashable], *, seed: int
 ) -> Estimate | None:

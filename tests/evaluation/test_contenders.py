@@ -20,6 +20,7 @@ from rain_decoding.benchmarks.demo_world import Plan
 from rain_decoding.demo.judge import OracleEvaluator
 from rain_decoding.evaluation.contenders import FORMS, contender, split_names
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.noise import NoisyEvaluator
 
 OWN = SearchConfig(candidates=3, votes="soft")
 
@@ -53,6 +54,32 @@ def test_searches(demo: LocalBackend, name: str, config: SearchConfig) -> None:
     decoder = built(name, demo)
     assert isinstance(decoder, RainDecoder) and decoder.config == config
     assert isinstance(decoder.evaluator, OracleEvaluator) == (name == "rain-oracle")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "flips"),
+    [
+        ("rain-oracle@flips=0.25", OWN, 0.25),
+        ("rain-oracle:paper-hh@widening=off@flips=1", SearchConfig(widening=False), 1.0),
+        ("rain:paper-hh@flips=0.5", SearchConfig(), 0.5),
+        ("rain@flips=0", OWN, 0.0),
+    ],
+)
+def test_searches_with_a_judge_that_errs(
+    demo: LocalBackend, name: str, config: SearchConfig, flips: float
+) -> None:
+    decoder = built(name, demo)
+    assert isinstance(decoder, RainDecoder) and decoder.config == config
+    judge = decoder.evaluator
+    assert isinstance(judge, NoisyEvaluator) == (flips > 0)
+    if isinstance(judge, NoisyEvaluator):
+        assert judge.flips == flips and isinstance(judge.evaluator, OracleEvaluator) == ("oracle" in name)
+
+
+@pytest.mark.parametrize("name", ["rain@flips=2", "rain@flips=", "rain-oracle@flips=nan", "rain@flips=-0.1"])
+def test_a_probability_is_between_0_and_1(name: str) -> None:
+    with pytest.raises(InputError, match="a probability"):
+        contender(name, OWN)
 
 
 @pytest.mark.parametrize(

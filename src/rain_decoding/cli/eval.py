@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
-from rain_decoding.cli.progress import counting
+from rain_decoding.cli.output import err, out, print_json, status
+from rain_decoding.cli.paper import NAME as PAPER
+from rain_decoding.cli.paper import evaluate_paper
+from rain_decoding.cli.progress import collecting
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.errors import InputError
 
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
     from rain_decoding.evaluation.suites import Suite
 
 REPORT = "report.html"
+DECODERS = "plain,plain-sampled,rain:balanced"
 NO_JUDGE = "none"
 NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
 
 
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(NAMES)}.")],
+    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(NAMES)}; or {PAPER}.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command goes on in it.")],
     model: o.Model = "demo",
     decoders: Annotated[
@@ -38,7 +41,7 @@ def evaluate(
             help="Comma-separated: plain, plain-sampled, rain, rain:PRESET@NAME=VALUE, rain-oracle, best-of-K, "
             "rejection-K, verify-regenerate-K, self-refine."
         ),
-    ] = "plain,plain-sampled,rain:balanced",
+    ] = DECODERS,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
     data: Annotated[
@@ -71,11 +74,15 @@ def evaluate(
     traces: Annotated[bool, typer.Option("--traces", help="Keep the searches' traces.")] = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    only: Annotated[
+        str | None, typer.Option(help=f"Of {PAPER}: comma-separated analyses; default: all.")
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Measure decoders on a suite of prompts: records, summary and a report in one folder.
 
-    A run that was stopped goes on with the same command; no answer is lost or made twice.
+    `paper` makes all of the paper's analyses on one model. A run that was stopped goes on with the same command; no
+    answer is lost or made twice.
     """
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
@@ -84,20 +91,40 @@ def evaluate(
     from rain_decoding.evaluation.runner import Run
     from rain_decoding.evaluation.suites import load_suite
 
+    workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
+    if suite == PAPER:
+        _only_for_suites(decoders, families, pairwise, criterion, traces)
+        evaluate_paper(
+            context,
+            folder,
+            Setting(model, loading(model, device, dtype, embedding), embedding, concurrency=concurrency),
+            only=split_names(only) if only else (),
+            data=data or [],
+            judges=judge or [],
+            judge_cache=judge_cache,
+            limit=limit,
+            seeds=seeds,
+            max_tokens=max_tokens,
+            workers=workers,
+            json=json,
+        )
+        return
+    if only is not None:
+        raise InputError(f"--only chooses analyses of {PAPER}", hint="rain eval paper --only ablation,noise")
     chosen = load_suite(suite)
     config = SearchConfig.preset(DEFAULT_PRESET)
     cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
-    loading: dict[str, Any] = (
-        {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
-    )
-    loading |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
-    if embedding == "hidden":
-        loading["keep_hidden"] = True
     with status(f"reading {suite}"):
         plan = Plan(
             chosen,
             {SYNONYMS.get(name, name): contender(name, config) for name in split_names(decoders)},
-            Setting(model, tuple(loading.items()), embedding, max_tokens or chosen.max_tokens, concurrency),
+            Setting(
+                model,
+                loading(model, device, dtype, embedding),
+                embedding,
+                max_tokens or chosen.max_tokens,
+                concurrency,
+            ),
             data=_data(chosen, data or []),
             families=tuple(families.split(",")) if families else (),
             limit=limit,
@@ -109,13 +136,44 @@ def evaluate(
         run = context.with_resource(Run(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
-    _collect(run, workers or (os.cpu_count() or 1 if model == "demo" else 1), traces)
+    with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
+        run.collect(workers, traces, told)
     summary = finish(run)
     if json:
         print_json(summary)
     else:
         print_tables(summary)
     err.print(f"report: {folder / REPORT}", markup=False)
+
+
+def _only_for_suites(
+    decoders: str, families: str | None, pairwise: bool, criterion: str | None, traces: bool
+) -> None:
+    """The paper's analyses choose these themselves."""
+    given = {
+        "--decoders": decoders != DECODERS,
+        "--families": families,
+        "--pairwise": pairwise,
+        "--criterion": criterion,
+        "--traces": traces,
+    }
+    if names := [name for name, value in given.items() if value]:
+        raise InputError(
+            f"{PAPER} takes no {' and no '.join(names)}", hint="the analyses choose; see docs/paper.md"
+        )
+
+
+def loading(
+    model: str, device: str | None, dtype: str | None, embedding: str = "hashing"
+) -> tuple[tuple[str, Any], ...]:
+    """How the model is loaded: nothing is kept for a next turn, since there is none."""
+    options: dict[str, Any] = (
+        {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
+    )
+    options |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    if embedding == "hidden":
+        options["keep_hidden"] = True
+    return tuple(options.items())
 
 
 def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
@@ -147,20 +205,6 @@ def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, .
             hint=f"--judge {' or '.join(FORMS)}; --judge {NO_JUDGE} leaves the answers without labels",
         )
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
-
-
-def _collect(run: Run, workers: int, traces: bool) -> None:
-    """Run what is missing, with progress on standard error. Exits after Ctrl-C."""
-    total = len(run.plan.keys)
-    try:
-        with counting("answers", total, len(run.records)) as tick:
-            run.collect(workers, traces, lambda record: tick(record["decoder"]))
-    except KeyboardInterrupt:
-        err.print(
-            f"stopped after {len(run.records)} of {total} answers, kept in {run.folder}; the same command goes on",
-            markup=False,
-        )
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def finish(run: Run) -> dict[str, Any]:

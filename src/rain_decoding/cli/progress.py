@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import typer
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +19,7 @@ from rich.progress import (
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
-from rain_decoding.cli.output import err
+from rain_decoding.cli.output import INTERRUPTED, err
 
 STEPS = 10
 """Where no terminal is there, so many lines tell how far it is."""
@@ -44,6 +46,22 @@ def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[..., Any
             progress.update(bar, advance=1, description=f"{what} ({doing})" if doing else what)
 
         yield tick
+
+
+@contextmanager
+def collecting(
+    found: Callable[[], int], total: int, folder: Path
+) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+    """Count records up to `total`; `found` says how many there are. Ctrl-C tells that they are kept, and exits."""
+    try:
+        with counting("answers", total, found()) as tick:
+            yield lambda record: tick(record["decoder"])
+    except KeyboardInterrupt:
+        err.print(
+            f"stopped after {found()} of {total} answers, kept in {folder}; the same command goes on",
+            markup=False,
+        )
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _lines(what: str, total: int, done: int) -> Callable[..., Any]:

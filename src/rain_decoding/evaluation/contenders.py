@@ -18,6 +18,7 @@ from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.noise import NoisyEvaluator
 from rain_decoding.settings import search_config
 
 PLAIN = {"plain": 0.0, "plain-sampled": 1.0}
@@ -26,13 +27,21 @@ SYNONYMS = {"greedy": "plain", "sampled": "plain-sampled"}
 ORACLE = "rain-oracle"
 """The search with the demo world's oracle as judge."""
 SEARCHES = ("rain", ORACLE)
+FLIPS = "flips="
+"""Begins the setting that makes a search's judge err."""
 SELF_REFINE = "self-refine"
 BASELINES: dict[str, type[SamplingDecoder]] = {
     "best-of": BestOfDecoder,
     "rejection": RejectionDecoder,
     "verify-regenerate": RegenerateDecoder,
 }
-FORMS = (*PLAIN, *SEARCHES, "rain:PRESET[@NAME=VALUE...]", *(f"{name}-K" for name in BASELINES), SELF_REFINE)
+FORMS = (
+    *PLAIN,
+    *SEARCHES,
+    *(f"{name}[:PRESET[@NAME=VALUE...]][@{FLIPS}P]" for name in SEARCHES),
+    *(f"{name}-K" for name in BASELINES),
+    SELF_REFINE,
+)
 
 CONCURRENCY = 32
 """Requests that are decoded at the same time."""
@@ -45,12 +54,14 @@ class Contender:
     """One decoder of an evaluation.
 
     `config` is that of the search; of the baselines, which have the judge of `rain`, it says how the judge votes.
-    `k` >= 1 is the number of answers a baseline decodes at most.
+    `k` >= 1 is the number of answers a baseline decodes at most. `flips` in [0, 1] is the probability with which a
+    verdict of the search's judge is turned over.
     """
 
     kind: str
     config: SearchConfig
     k: int = 1
+    flips: float = 0.0
 
     @property
     def concurrency(self) -> int:
@@ -89,7 +100,8 @@ class Contender:
             from rain_decoding.demo.judge import OracleEvaluator
 
             judge = OracleEvaluator(criterion)
-        return RainDecoder(backend, judge, self.config, embedding=embedding, prompt_format=prompt_format)
+        rain = RainDecoder(backend, judge, self.config, embedding=embedding, prompt_format=prompt_format)
+        return rain.judged_by(NoisyEvaluator(rain.evaluator, self.flips)) if self.flips else rain
 
 
 def contender(name: str, config: SearchConfig) -> Contender:
@@ -98,16 +110,31 @@ def contender(name: str, config: SearchConfig) -> Contender:
     Raises `InputError` for an unknown form, `ConfigError` for an unknown preset or setting.
     """
     name = SYNONYMS.get(name, name)
-    if name in PLAIN or name in SEARCHES or name == SELF_REFINE:
+    if name in PLAIN or name == SELF_REFINE:
         return Contender(name, config)
-    kind, _, rest = name.partition(":")
-    if kind == "rain" and rest:
-        preset, *settings = rest.split("@")
-        return Contender("rain", search_config(preset, settings))
+    start, *settings = name.split("@")
+    kind, colon, preset = start.partition(":")
+    if kind in SEARCHES and bool(colon) == bool(preset):
+        flips = [_flips(setting) for setting in settings if setting.startswith(FLIPS)]
+        settings = [setting for setting in settings if not setting.startswith(FLIPS)]
+        if len(flips) <= 1 and (preset or not settings):
+            chosen = search_config(preset, settings) if preset else config
+            return Contender(kind, chosen, flips=flips[0] if flips else 0.0)
     kind, _, k = name.rpartition("-")
     if kind in BASELINES and re.fullmatch("[1-9][0-9]*", k):
         return Contender(kind, config, int(k))
     raise InputError(f"unknown decoder {name!r}", hint=f"decoders: {', '.join(FORMS)}; K is 1 or more")
+
+
+def _flips(setting: str) -> float:
+    text = setting.removeprefix(FLIPS)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(f"flips = {text!r}", hint="a probability, such as flips=0.2")
+    return value
 
 
 def split_names(names: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ def model_facts(model: str, revision: str | None = None) -> dict[str, Any]:
     return {"name": model, "revision": revision, "sha256": weights_hash(path) if path.exists() else None}
 
 
+@cache
 def weights_hash(path: Path) -> str:
-    """SHA-256 over a file, or over names and contents of a folder's weights."""
+    """SHA-256 over a file, or over names and contents of a folder's weights; read once, since they may be large."""
     if path.is_file():
         return file_hash(path)
     files = sorted(file for pattern in WEIGHTS for file in path.glob(pattern))

@@ -81,11 +81,15 @@ class Run:
         answers = run_jobs(jobs, answer, workers)
         try:
             for record in _labelled(answers, self.plan):
-                self.file.append(record)
-                self.records.append(record)
+                self.add(record)
                 told(record)
         finally:
             answers.close()  # type: ignore[attr-defined]
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        self.file.append(record)
+        self.records.append(record)
 
     def compare(self) -> list[Record]:
         """The answers compared two by two, if that was asked for; kept in a file of their own."""

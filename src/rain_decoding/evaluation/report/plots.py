@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, log10
 from typing import Any
 
@@ -29,8 +29,17 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line through these pixels; a broken one is a level to compare with."""
+
+    number: int
+    through: Sequence[tuple[float, float]]
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """One plot: titles, (pixel, label) of the ticks, and the points."""
+    """One plot: titles, (pixel, label) of the ticks, and the points; `legend` names what has a number."""
 
     title: str
     x_title: str
@@ -38,6 +47,8 @@ class Plot:
     x_ticks: Sequence[tuple[float, str]]
     y_ticks: Sequence[tuple[float, str]]
     points: Sequence[Point]
+    lines: Sequence[Line] = ()
+    legend: Sequence[tuple[str, int]] = ()
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -91,6 +102,55 @@ def cost_plot(
         [(upwards(tick), f"{tick:.0%}") for tick in (0, 0.25, 0.5, 0.75, 1)],
         [_point(row, across, upwards, "{:,.4g}") for row in rows],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points that belong together, in their order: what each is called, and where it stands."""
+
+    name: str
+    points: Sequence[tuple[str, Span, Span]]
+
+
+def curve_plot(title: str, titles: tuple[str, str], curves: Sequence[Curve]) -> Plot | None:
+    """`cost_plot` with a line through the points of each curve; the curve chooses their colour and shape."""
+    drawn = [(number, curve) for number, curve in enumerate(curves)]
+    rows = [(name, number, x, y) for number, curve in drawn for name, x, y in curve.points]
+    plot = cost_plot(title, titles, rows)
+    return None if plot is None else _joined(plot, [curve.name for curve in curves])
+
+
+def right_plot(
+    title: str,
+    titles: tuple[str, str],
+    curves: Sequence[Curve],
+    levels: Sequence[float],
+    shares: Sequence[float],
+) -> Plot:
+    """Shares against how often a judge is right, with a broken line at each curve's level."""
+    across = Scale(min(shares), max(shares), LEFT, WIDTH - RIGHT)
+    upwards = Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    rows = [(name, number, x, y) for number, curve in enumerate(curves) for name, x, y in curve.points]
+    plot = Plot(
+        title,
+        *titles,
+        [(across(tick), f"{tick:.0%}") for tick in shares],
+        [(upwards(tick), f"{tick:.0%}") for tick in (0, 0.25, 0.5, 0.75, 1)],
+        [_point(row, across, upwards, "{:.0%}") for row in rows],
+    )
+    ends = (plot.left, plot.right)
+    broken = [
+        Line(number, [(x, upwards(level)) for x in ends], broken=True) for number, level in enumerate(levels)
+    ]
+    joined = _joined(plot, [curve.name for curve in curves])
+    return replace(joined, lines=[*joined.lines, *broken])
+
+
+def _joined(plot: Plot, names: Sequence[str]) -> Plot:
+    """The plot with lines through the points of each number."""
+    numbers = dict.fromkeys(point.number for point in plot.points)
+    lines = [Line(n, [(p.x, p.y) for p in plot.points if p.number == n]) for n in numbers]
+    return replace(plot, lines=lines, legend=[(names[n], n) for n in numbers])
 
 
 def _powers(low: float, high: float) -> list[float]:

@@ -1,0 +1,62 @@
+"""Judges that err at a known rate, to see how good a judge a search needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rain_decoding.prompting import Prompt
+from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
+from rain_decoding.types import Tokens
+
+
+class NoisyEvaluator:
+    """Turns verdicts of another evaluator over, each with probability `flips` in [0, 1].
+
+    Which ones, depends on the prompt, the text that was judged and `seed` alone: the same text always gets the same
+    verdict, however often it is judged. A score of 0 stays, and so does what is unscored.
+    """
+
+    def __init__(self, evaluator: Evaluator, flips: float, seed: int = 0):
+        self.evaluator, self.flips, self.seed = evaluator, flips, seed
+        self.name = f"{evaluator.name}, {flips:g} turned over"
+
+    def conversation(self, prompt: Prompt) -> NoisyJudge:
+        """A judge for answers to one prompt."""
+        return NoisyJudge(self.evaluator.conversation(prompt), self.flips, self.seed)
+
+
+class NoisyJudge(ConversationEvaluator):
+    """Has another judge judge, and turns some of its verdicts over."""
+
+    def __init__(self, judge: ConversationEvaluator, flips: float, seed: int):
+        self.judging, self.flips, self.seed = judge, flips, seed
+        self.warnings = judge.warnings
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.judging.prompt
+
+    @prompt.setter
+    def prompt(self, prompt: Prompt) -> None:
+        self.judging.prompt = prompt
+
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
+        judgement = yield from self.judging.judge(answer, tokens)
+        if judgement.score is None or not self._errs(judgement.text):
+            return judgement
+        return replace(judgement, score=0.0 - judgement.score)
+
+    def _errs(self, seen: str) -> bool:
+        asked = "".join(message.content for message in self.prompt.messages)
+        draw = uniforms(derive_seed(self.seed, (), f"flip|{asked}|{seen}"))
+        return draw.random() < self.flips
+
+    def held(self, answer: str) -> list[Tokens]:
+        return self.judging.held(answer)
+
+    def retain(self, answer: str) -> None:
+        self.judging.retain(answer)
+
+    def close(self) -> None:
+        self.judging.close()
