@@ -42,7 +42,10 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]FILE", help="A file of the suite, repeatable; without one, the hub."),
+        typer.Option(
+            metavar="[NAME=]FILE",
+            help="A file of the suite, repeatable; without one, the hub. A NAME alone is the file that comes with us.",
+        ),
     ] = None,
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
     judge: Annotated[
@@ -86,17 +89,17 @@ def evaluate(
     chosen = load_suite(suite)
     config = SearchConfig.preset(DEFAULT_PRESET)
     cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
-    loading: dict[str, Any] = (
-        {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
-    )
-    loading |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
-    if embedding == "hidden":
-        loading["keep_hidden"] = True
     with status(f"reading {suite}"):
         plan = Plan(
             chosen,
             {SYNONYMS.get(name, name): contender(name, config) for name in split_names(decoders)},
-            Setting(model, tuple(loading.items()), embedding, max_tokens or chosen.max_tokens, concurrency),
+            Setting(
+                model,
+                loading(model, device, dtype, embedding),
+                embedding,
+                max_tokens or chosen.max_tokens,
+                concurrency,
+            ),
             data=_data(chosen, data or []),
             families=tuple(families.split(",")) if families else (),
             limit=limit,
@@ -108,7 +111,7 @@ def evaluate(
         run = Run(plan, folder, sys.argv[1:])
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
-    _collect(run, workers or (os.cpu_count() or 1 if model == "demo" else 1), traces)
+    collect(run, workers or (os.cpu_count() or 1 if model == "demo" else 1), traces)
     summary = finish(run)
     if json:
         print_json(summary)
@@ -117,12 +120,27 @@ def evaluate(
     err.print(f"report: {folder / REPORT}", markup=False)
 
 
+def loading(
+    model: str, device: str | None, dtype: str | None, embedding: str = "hashing"
+) -> tuple[tuple[str, Any], ...]:
+    """How the model is loaded: nothing is kept for a next turn, since there is none."""
+    options: dict[str, Any] = (
+        {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
+    )
+    options |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    if embedding == "hidden":
+        options["keep_hidden"] = True
+    return tuple(options.items())
+
+
 def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
     """The suite's files by name. What stands without a name is the main one; what is missing comes from the hub."""
     files: dict[str, Path | None] = {}
     main = next(iter(suite.sources), "")
     for text in given:
         name, separator, rest = text.partition("=")
+        if not separator and name in suite.sources and (packaged := suite.sources[name].packaged):
+            separator, rest = "=", str(packaged)
         name, path = (name, Path(rest)) if separator and name in suite.sources else (main, Path(text))
         if not path.is_file():
             raise InputError(
@@ -148,7 +166,7 @@ def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, .
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
 
 
-def _collect(run: Run, workers: int, traces: bool) -> None:
+def collect(run: Run, workers: int, traces: bool) -> None:
     """Run what is missing, with progress on standard error. Exits after Ctrl-C."""
     total = len(run.plan.keys)
     try:

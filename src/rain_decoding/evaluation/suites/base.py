@@ -60,11 +60,13 @@ Axis = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of the files that a suite reads. `hub` says where else it is found: arguments of `load_dataset`."""
+    """One of the files that a suite reads. `hub` says where else it is found: arguments of `load_dataset`; `packaged`
+    is a file that comes with us."""
 
     summary: str
     hub: Mapping[str, Any] | None = None
     required: bool = True
+    packaged: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
