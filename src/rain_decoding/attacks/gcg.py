@@ -86,7 +86,7 @@ class Gcg:
         progress = replace(progress, controls=controls, ids=ids, loss=loss, hit=hit)
         progress = progress.with_found(Found(controls, loss, hit, progress.goals, progress.tokens))
         more = hit and progress.goals < len(self.goals)
-        return replace(progress, goals=progress.goals + 1) if more else progress
+        return replace(progress, goals=progress.goals + 1, hit=False) if more else progress
 
     def evaluate(self, progress: Progress, suffixes: Sequence[Tokens]) -> Losses:
         """Mean loss over the behaviours attacked now, and success on all of them."""
