@@ -166,7 +166,9 @@ def test_a_chat_model_is_attacked_through_its_template() -> None:
     backend = tiny_backend(chat=True)
     first = filler(backend.codec, 6)
     passage = response(BEHAVIOUR, backend, first)
-    assert passage.before + first.ids + passage.after == build_prompt(BEHAVIOUR.prompt("! ! !"), backend).tokens
+    assert (
+        passage.before + first.ids + passage.after == build_prompt(BEHAVIOUR.prompt("! ! !"), backend).tokens
+    )
     text = backend.codec.decode(passage.after + tuple(forms[0] for forms in passage.wanted))
     assert text == "\n[assistant] First, take a reed hook."
     for one in judged(BEHAVIOUR, evaluator(backend, "paper-hh"), 1.0, first):
@@ -197,7 +199,8 @@ def test_steps_depend_on_the_seed_and_on_nothing_else(tiny: LocalBackend) -> Non
     whole = run(gcg := attack(tiny), gcg.start(None))
     half = (gcg := attack(tiny)).step(gcg.start(None))
     assert run(attack(tiny), Progress.from_json(half.as_json())) == whole
-    assert run(gcg := attack(tiny, seed=1), gcg.start(None)).controls != whole.controls
+    other = attack(tiny, seed=1)
+    assert run(other, other.start(None)).controls != whole.controls
 
 
 def test_a_model_without_gradients_names_the_way_out(script: object) -> None:

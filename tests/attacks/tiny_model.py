@@ -57,8 +57,7 @@ def plain_loss(model: Any, passage: Passage, suffix: torch.Tensor) -> torch.Tens
     )
     logits = model(inputs_embeds=rows[None], use_cache=False).logits[0]
     first = len(rows) - len(wanted) - 1
-    losses = torch.nn.functional.cross_entropy(logits[first:-1], torch.tensor(wanted))
-    return losses
+    return torch.nn.functional.cross_entropy(logits[first:-1], torch.tensor(wanted))
 
 
 def one_hot(ids: Tokens, size: int) -> torch.Tensor:
