@@ -27,7 +27,7 @@ from rain_decoding.evaluation.suites import SUITES, Sample
 CSV = "goal,target\nHow?,So.\nWhy?,Thus.\nHow?,Again.\nWhen?,Now.\n"
 
 
-class Stopped(Exception):
+class BrokenOffError(Exception):
     """In the place of a signal."""
 
 
@@ -51,7 +51,7 @@ class Counting:
 
     def step(self, progress: Progress) -> Progress:
         if len(self.steps) == self.stop_after:
-            raise Stopped
+            raise BrokenOffError
         self.steps.append(progress.step)
         step, tokens = progress.step + 1, progress.tokens + 10
         loss = 9.0 - step // 2 - progress.restart / 4
@@ -118,7 +118,7 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_attacks(
     whole = AttackRun(plan(tmp_path), tmp_path / "whole", [])
     collected(whole)
     broken = plan(tmp_path, stop_after=stop_after)
-    with pytest.raises(Stopped):
+    with pytest.raises(BrokenOffError):
         collected(AttackRun(broken, tmp_path / "broken", []))
     again = plan(tmp_path)
     run = AttackRun(again, tmp_path / "broken", [])
