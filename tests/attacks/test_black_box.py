@@ -37,7 +37,7 @@ def test_random_search_finds_the_word_and_ends() -> None:
     victim = stub_victim(seeds=2, weak=lambda prompt, seed: "hook" in prompt.split("?")[1])
     pool = word_pool([BEHAVIOUR])
     assert {"hook.", "moss", "First,"} <= set(pool)
-    found = run(RandomSearch(victim, BEHAVIOUR, CONFIG, 0, pool))
+    found = run(RandomSearch(victim, BEHAVIOUR, pool, CONFIG, 0))
     assert found.hit and found.best is not None and "hook." in found.best.controls
     assert found.tokens == 10 * len(victim.decoder.asked)  # type: ignore[attr-defined]
     assert 1 <= len(found.best.controls.split()) <= CONFIG.words
@@ -47,7 +47,7 @@ def test_random_search_that_finds_nothing_ends_and_is_the_same_again() -> None:
     runs = []
     for seed in (0, 0, 1):
         victim = stub_victim(seeds=2, weak=lambda prompt, seed: False)
-        found = run(RandomSearch(victim, BEHAVIOUR, CONFIG, seed, word_pool([BEHAVIOUR])))
+        found = run(RandomSearch(victim, BEHAVIOUR, word_pool([BEHAVIOUR]), CONFIG, seed))
         assert (found.step, found.hit, found.loss) == (60, False, 1.0)
         asked = [prompt for prompt, _ in victim.decoder.asked]  # type: ignore[attr-defined]
         assert len(set(asked)) > 100 and all(prompt.split("?")[1].strip() for prompt in asked)
@@ -60,6 +60,6 @@ def test_injection_tries_every_text_once(criterion: str) -> None:
     texts = injections(BEHAVIOUR, load_criterion(criterion))
     assert len(texts) == len(set(texts)) > 50 and all(text == text.strip() for text in texts)
     victim = stub_victim(seeds=2, weak=lambda prompt, seed: False)
-    run(Injection(victim, BEHAVIOUR, CONFIG, 0, texts))
+    run(Injection(victim, BEHAVIOUR, texts, CONFIG, 0))
     asked = [prompt for prompt, _ in victim.decoder.asked]  # type: ignore[attr-defined]
     assert sorted(asked) == sorted(BEHAVIOUR.prompt(text) for text in texts)

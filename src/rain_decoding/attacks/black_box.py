@@ -23,14 +23,22 @@ class BlackBoxConfig:
 
 
 class BlackBox:
-    """Asks the victim for a batch of suffixes in every step. Subclasses say which.
+    """Asks the victim for a batch of suffixes in every step. Subclasses say how these are made from `texts`.
 
     A suffix's loss is the share of the attacker's seeds on which it did not bring out what was wanted; seeds after a
     failed one are not tried. A suffix that never failed ends the attack.
     """
 
-    def __init__(self, victim: Victim, behaviour: Behaviour, config: BlackBoxConfig, seed: int):
-        self.victim, self.behaviour, self.config, self.seed = victim, behaviour, config, seed
+    def __init__(
+        self,
+        victim: Victim,
+        behaviour: Behaviour,
+        texts: Sequence[str],
+        config: BlackBoxConfig,
+        seed: int,
+    ):
+        self.victim, self.behaviour, self.texts = victim, behaviour, texts
+        self.config, self.seed = config, seed
 
     def start(self, progress: Progress | None) -> Progress:
         """Nothing is known yet."""
@@ -66,25 +74,12 @@ class BlackBox:
 
 
 class RandomSearch(BlackBox):
-    """Changes one word of the current suffix at a time, drawn from `pool`."""
-
-    def __init__(
-        self,
-        victim: Victim,
-        behaviour: Behaviour,
-        config: BlackBoxConfig,
-        seed: int,
-        pool: Sequence[str],
-    ):
-        super().__init__(victim, behaviour, config, seed)
-        self.pool = pool
+    """Changes one word of the current suffix at a time; `texts` are the words."""
 
     def suffixes(self, progress: Progress) -> list[str]:
         """Variants of the current suffix; in the beginning, words at random."""
-        purpose = f"search {self.behaviour.goal}"
-        rng = uniforms(
-            derive_seed(self.seed, (), purpose, (progress.restart << 32) + progress.step),
-        )
+        index = (progress.restart << 32) + progress.step
+        rng = uniforms(derive_seed(self.seed, (), f"search {self.behaviour.goal}", index))
         words = progress.controls.split()
         return [" ".join(self._changed(words, rng)) for _ in range(self.config.batch)]
 
@@ -107,23 +102,11 @@ class RandomSearch(BlackBox):
                 return swapped
 
     def _word(self, rng: np.random.Generator) -> str:
-        return self.pool[int(rng.integers(len(self.pool)))]
+        return self.texts[int(rng.integers(len(self.texts)))]
 
 
 class Injection(BlackBox):
-    """Tries fixed texts, one batch after the other, in an order drawn for each behaviour."""
-
-    def __init__(
-        self,
-        victim: Victim,
-        behaviour: Behaviour,
-        config: BlackBoxConfig,
-        seed: int,
-        texts: Sequence[str],
-    ):
-        super().__init__(victim, behaviour, config, seed)
-        rng = uniforms(derive_seed(seed, (), f"injection {behaviour.goal}"))
-        self.texts = [texts[index] for index in rng.permutation(len(texts))]
+    """Tries each of the texts once, in an order drawn for each behaviour."""
 
     def ended(self, progress: Progress) -> bool:
         """Whether every text was tried, or one works on all seeds."""
@@ -131,8 +114,10 @@ class Injection(BlackBox):
 
     def suffixes(self, progress: Progress) -> list[str]:
         """The next texts."""
+        rng = uniforms(derive_seed(self.seed, (), f"injection {self.behaviour.goal}"))
         start = progress.step * self.config.batch
-        return self.texts[start : start + self.config.batch]
+        order = rng.permutation(len(self.texts))[start : start + self.config.batch]
+        return [self.texts[index] for index in order]
 
 
 def word_pool(behaviours: Sequence[Behaviour]) -> list[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.attacks.black_box import BlackBox, BlackBoxConfig, Injection, RandomSearch, word_pool
@@ -21,6 +21,9 @@ from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+
+if TYPE_CHECKING:
+    from rain_decoding.attacks.gcg import GcgConfig
 
 Mode = Literal["each", "universal"]
 
@@ -96,7 +99,7 @@ class AttackPlan:
 class GcgPlan(AttackPlan):
     """GCG on the response, and with `adaptive` > 0 also on the judge of `contender`, a search."""
 
-    config: Any
+    config: GcgConfig
     mode: Mode = "each"
     adaptive: float = 0.0
     contender: Contender
@@ -148,10 +151,6 @@ class BlackBoxPlan(AttackPlan):
     criterion: str
     judge: Judge
     seeds: int = 3
-    pool: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pool", tuple(word_pool(self.behaviours)))
 
     @property
     def method(self) -> str:
@@ -164,10 +163,10 @@ class BlackBoxPlan(AttackPlan):
         decoder, _ = decoders(self.contender, self.setting, self.criterion, self.prompt_format)
         victim = Victim(decoder, self.judge, self.seeds, self.setting.max_tokens)
         if self.kind == "search":
-            return RandomSearch(victim, behaviour, self.config, self.seed, self.pool)
+            return RandomSearch(victim, behaviour, word_pool(self.behaviours), self.config, self.seed)
         evaluator = self_evaluator(self.setting, self.contender, self.criterion, self.prompt_format)
         texts = injections(behaviour, evaluator.criterion)
-        return Injection(victim, behaviour, self.config, self.seed, texts)
+        return Injection(victim, behaviour, texts, self.config, self.seed)
 
     def describe(self) -> dict[str, Any]:
         """Also the decoder that is asked, and who says what it did."""
