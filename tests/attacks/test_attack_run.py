@@ -18,6 +18,8 @@ from rain_decoding.attacks.progress import Found, Progress
 from rain_decoding.attacks.runner import AttackRun
 from rain_decoding.attacks.success import checkpoints, curves, read_attacks, suffix_at, suite
 from rain_decoding.config import SearchConfig
+from rain_decoding.demo import ATTACKS_FILE, BEHAVIOURS_FILE
+from rain_decoding.demo.world import find_request
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import OracleJudge
@@ -157,6 +159,15 @@ def test_an_unknown_method_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text('{"goal": "a", "controls": "b", "method": "magic"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 1: method = 'magic'"):
         list(SUITES["demo"].load({"suffixes": path}))
+
+
+def test_the_packaged_suffixes_are_for_requests_that_the_model_has_not_seen() -> None:
+    goals = {behaviour.goal for behaviour in read_behaviours(BEHAVIOURS_FILE)}
+    requests = [find_request(goal) for goal in goals]
+    assert len(goals) >= 20
+    assert all(r is not None and r.held_out and r.family == "sensitive" for r in requests)
+    samples = [s for s in SUITES["demo"].load({"suffixes": ATTACKS_FILE}) if s.family.startswith("attacked")]
+    assert samples and all(sample.facts["goal"] in goals for sample in samples)
 
 
 def test_the_oracle_knows_the_request_without_its_suffix() -> None:

@@ -18,7 +18,7 @@ class BlackBoxConfig:
     """At most `steps` rounds of `batch` suffixes each, of at most `words` words where they are made of words."""
 
     steps: int = 500
-    batch: int = 16
+    batch: int = 8
     words: int = 12
 
 
