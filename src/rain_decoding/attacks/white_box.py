@@ -36,12 +36,13 @@ class WhiteBox:
     """
 
     def __init__(self, backend: Backend, step_tokens: int = STEP_TOKENS):
-        self.model: Any = getattr(getattr(backend, "engine", None), "model", None)
-        if not hasattr(self.model, "get_input_embeddings"):
+        engine: Any = getattr(backend, "engine", None)
+        if not isinstance(getattr(engine, "model", None), torch.nn.Module):
             raise UnsupportedError(
                 f"{backend.name} gives no gradients",
                 hint="attack it as hf:FOLDER, or use rain attack search or injection, which only ask",
             )
+        self.model: Any = engine.model
         self.codec, self.step_tokens = backend.codec, step_tokens
         self.tokens = self.passes = 0
         self._reuses = backend.capabilities.shares_prefixes
