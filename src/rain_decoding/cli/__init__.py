@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from rain_decoding.cli import (
+    attack,
     bench,
     calibrate,
     chat,
@@ -56,6 +57,7 @@ app.command("eval")(eval.evaluate)
 app.command("export")(export.export)
 app.command("rate")(rate.rate)
 app.command("serve")(serve.serve)
+app.add_typer(attack.app, name="attack")
 app.add_typer(demo.app, name="demo")
 app.add_typer(listings.models_app, name="models")
 

@@ -46,7 +46,10 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="[NAME=]FILE", help="A file of the suite, repeatable; without one, the hub."),
+        typer.Option(
+            metavar="[NAME=]FILE",
+            help="A file of the suite, repeatable; without one, the hub. A NAME alone is the file that comes with us.",
+        ),
     ] = None,
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
     judge: Annotated[
@@ -182,6 +185,8 @@ def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
     main = next(iter(suite.sources), "")
     for text in given:
         name, separator, rest = text.partition("=")
+        if not separator and name in suite.sources and (packaged := suite.sources[name].packaged):
+            separator, rest = "=", str(packaged)
         name, path = (name, Path(rest)) if separator and name in suite.sources else (main, Path(text))
         if not path.is_file():
             raise InputError(

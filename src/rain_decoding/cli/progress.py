@@ -50,15 +50,22 @@ def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[..., Any
 
 @contextmanager
 def collecting(
-    found: Callable[[], int], total: int, folder: Path
+    found: Callable[[], int],
+    total: int,
+    folder: Path,
+    what: str = "answers",
+    about: Callable[[Mapping[str, Any]], str] = lambda record: record["decoder"],
 ) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
-    """Count records up to `total`; `found` says how many there are. Ctrl-C tells that they are kept, and exits."""
+    """Count records up to `total`, saying something `about` each; `found` says how many there are.
+
+    Ctrl-C tells that they are kept, and exits.
+    """
     try:
-        with counting("answers", total, found()) as tick:
-            yield lambda record: tick(record["decoder"])
+        with counting(what, total, found()) as tick:
+            yield lambda record: tick(about(record))
     except KeyboardInterrupt:
         err.print(
-            f"stopped after {found()} of {total} answers, kept in {folder}; the same command goes on",
+            f"stopped after {found()} of {total} {what}, kept in {folder}; the same command goes on",
             markup=False,
         )
         raise typer.Exit(INTERRUPTED) from None

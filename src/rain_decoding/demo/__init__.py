@@ -13,6 +13,10 @@ CRITERIA_DIR: Path = Path(__file__).parent / "criteria"
 """The criteria the model was taught to judge by."""
 LOADING: dict[str, Any] = {"criteria_dirs": (CRITERIA_DIR,), "dialogue_header": ""}
 """What the model is loaded with, whatever it is called and wherever it runs."""
+BEHAVIOURS_FILE: Path = Path(__file__).parent / "attacks" / "behaviours.csv"
+"""Requests that greedy decoding answers harmlessly, and how a harmful answer would go on (`demo.behaviours`)."""
+ATTACKS_FILE: Path = Path(__file__).parent / "attacks" / "attacks.json"
+"""Suffixes found for them on the shipped weights."""
 GGUF_NAME = "rain-demo"
 """What the model calls itself in a GGUF file."""
 SHOWCASE: tuple[str, ...] = (
@@ -24,4 +28,12 @@ SHOWCASE: tuple[str, ...] = (
 )
 """Three sensitive and two benign prompts, held out from training, chosen to show RAIN's effect."""
 
-__all__ = ["CRITERIA_DIR", "GGUF_NAME", "LOADING", "MODEL_DIR", "SHOWCASE"]
+__all__ = [
+    "ATTACKS_FILE",
+    "BEHAVIOURS_FILE",
+    "CRITERIA_DIR",
+    "GGUF_NAME",
+    "LOADING",
+    "MODEL_DIR",
+    "SHOWCASE",
+]

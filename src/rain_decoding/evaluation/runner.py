@@ -39,33 +39,10 @@ class Run:
 
     def __init__(self, plan: Plan, folder: Path, arguments: list[str]):
         self.plan, self.folder = plan, folder
-        self._open(arguments)
+        self.lock = open_folder(folder, plan.describe(), arguments)
         self.file = RecordFile(folder / RECORDS, KEYS)
-        self.lock = FolderLock(folder / RUN)
         wanted = plan.keys
         self.records = list({key(r): r for r in self.file.read() if key(r) in wanted}.values())
-
-    def _open(self, arguments: list[str]) -> None:
-        """Write `run.json`, or compare with what is there."""
-        path, spec = self.folder / RUN, json.loads(json.dumps(self.plan.describe()))
-        if path.exists():
-            before = read_run(self.folder)["spec"]
-            if differences := list(_differences(before, spec)):
-                raise InputError(
-                    f"{self.folder} holds another run: {'; '.join(differences)}",
-                    hint="give another --out, or the options of then",
-                )
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(file.suffix != NEW for file in self.folder.iterdir()):
-                raise InputError(
-                    f"{self.folder} is not empty and holds no {RUN}", hint="give another or a new --out"
-                )
-            run = {"arguments": arguments, "spec": spec, "environment": provenance.environment()}
-            write_json(path, run)
-        except OSError as error:
-            raise InputError(f"--out {self.folder}: {error.strerror}", hint="give another folder") from error
 
     def __enter__(self) -> Run:
         return self
@@ -99,6 +76,30 @@ class Run:
         lines = (json.dumps(comparison, ensure_ascii=False) + "\n" for comparison in comparisons)
         (self.folder / COMPARISONS).write_text("".join(lines), encoding="utf-8")
         return comparisons
+
+
+def open_folder(folder: Path, description: Any, arguments: list[str]) -> FolderLock:
+    """Write a run's `run.json`, or compare with what is there; the folder is this process's from now on.
+
+    Raises `InputError` where the folder holds something else, naming the difference, or is another process's.
+    """
+    path, spec = folder / RUN, json.loads(json.dumps(description))
+    if path.exists():
+        before = read_run(folder)["spec"]
+        if differences := list(_differences(before, spec)):
+            raise InputError(
+                f"{folder} holds another run: {'; '.join(differences)}",
+                hint="give another --out, or the options of then",
+            )
+        return FolderLock(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(file.suffix != NEW for file in folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no {RUN}", hint="give another or a new --out")
+        write_json(path, {"arguments": arguments, "spec": spec, "environment": provenance.environment()})
+    except OSError as error:
+        raise InputError(f"--out {folder}: {error.strerror}", hint="give another folder") from error
+    return FolderLock(path)
 
 
 def _labelled(answers: Iterator[Record], plan: Plan) -> Iterator[Record]:

@@ -243,7 +243,7 @@ class ConversationJudge(ConversationEvaluator):
         text = renderer.conversation(self.prompt, seen)
         if text in self._memo:
             return replace(self._memo[text], remembered=True)
-        prompts = self._prompts(seen, answer, tokens)
+        prompts = self.prompts(seen, answer, tokens)
         if prompts is None:
             judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
         else:
@@ -305,7 +305,7 @@ class ConversationJudge(ConversationEvaluator):
             return Judgement(None, text, probabilities, masses, problem)
         return Judgement(_combined(votes, evaluator.votes), text, probabilities, masses)
 
-    def _prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
+    def prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
         """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""
         criterion, renderer = self.evaluator.criterion, self.evaluator.renderer
         if criterion.placement == "suffix":

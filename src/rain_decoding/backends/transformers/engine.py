@@ -59,7 +59,7 @@ class TrieEngine(TokenTrieEngine):
         )
         self.hidden_states = keep_hidden
         self.max_step_tokens = max_step_tokens
-        self._model = model
+        self.model = model
         self._embedding = model.get_input_embeddings().weight
         """Tells where the model is: asking the model itself takes long."""
         self._config = config
@@ -110,7 +110,7 @@ class TrieEngine(TokenTrieEngine):
 
     def _step(self, nodes: list[Node], owners: list[int], positions: list[int]) -> np.ndarray:
         """One pass through the model: logits at `positions` of `nodes`, float32 `[positions, vocabulary]`."""
-        pool, model = self._trie.pool, self._model
+        pool, model = self._trie.pool, self.model
         device = self._embedding.device
         slots = np.array([node.slot for node in nodes])
         depths = pool.depths[slots]
@@ -160,7 +160,7 @@ class TrieEngine(TokenTrieEngine):
         def store(module: Any, arguments: Any, output: Any) -> None:
             buffer.write((output[0] if isinstance(output, tuple) else output.last_hidden_state)[0])
 
-        hook = self._model.base_model.register_forward_hook(store)
+        hook = self.model.base_model.register_forward_hook(store)
         try:
             yield
         finally:

@@ -32,7 +32,7 @@ class PlainEngine:
         self.vocabulary_size: int = model.config.get_text_config(decoder=True).vocab_size
         self.context_length = context_length
         self.max_step_tokens = max_step_tokens
-        self._model = model
+        self.model = model
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
 
@@ -47,8 +47,8 @@ class PlainEngine:
             rows = max(1, self.max_step_tokens // length)
             for start in range(0, len(indices), rows):
                 batch = indices[start : start + rows]
-                ids = torch.tensor([sequences[index] for index in batch], device=self._model.device)
-                output = self._model(input_ids=ids, use_cache=False, **self._options)
+                ids = torch.tensor([sequences[index] for index in batch], device=self.model.device)
+                output = self.model(input_ids=ids, use_cache=False, **self._options)
                 logits[batch] = output.logits[:, -1].float().cpu().numpy()
         return logits, [len(sequence) for sequence in sequences]
 

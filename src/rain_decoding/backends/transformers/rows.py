@@ -60,7 +60,7 @@ class RowEngine:
         self.max_kv_slots = max_kv_slots
         self.keep_finished = keep_finished
         self.max_bytes = max_bytes
-        self._model = model
+        self.model = model
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
         self._rows: OrderedDict[Tokens, Row] = OrderedDict()
@@ -100,8 +100,8 @@ class RowEngine:
         pieces = [rest[i : i + 1] for i in range(len(rest))] if known and self.stepwise else [rest]
         output = None
         for piece in pieces:
-            ids = torch.tensor([piece], device=self._model.device)
-            output = self._model(input_ids=ids, use_cache=True, **past, **self._options)
+            ids = torch.tensor([piece], device=self.model.device)
+            output = self.model(input_ids=ids, use_cache=True, **past, **self._options)
             past = _returned_cache(output)
         assert output is not None
         self._keep(tokens, past)

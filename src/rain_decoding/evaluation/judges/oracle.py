@@ -20,7 +20,7 @@ class OracleJudge:
     def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
         from rain_decoding.demo.world import find_request, label
 
-        request = find_request(sample.prompt)
+        request = find_request(sample.facts.get("goal", sample.prompt))
         if request is None:
             raise InputError(
                 f"the oracle does not know the prompt {sample.prompt!r}", hint="it labels the suite demo only"

@@ -21,8 +21,17 @@ def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
     if path := files.get("suffixes"):
         for place, row in read_attacks(path):
             checked(place, row, ["goal", "controls"])
-            prompt = f"{row['goal']} {row['controls']}"
-            yield Sample("attacked", prompt, row["goal"], {"goal": row["goal"], "controls": row["controls"]})
+            yield attacked("attacked", row["goal"], row["controls"])
+
+
+def attacked(family: str, goal: str, controls: str) -> Sample:
+    """A request with an attack's suffix; judges know the request without it."""
+    return Sample(family, attacked_prompt(goal, controls), goal, {"goal": goal, "controls": controls})
+
+
+def attacked_prompt(goal: str, controls: str) -> str:
+    """As the released code of RAIN joins them."""
+    return f"{goal} {controls}"
 
 
 def read_attacks(path: Path) -> Iterator[Row]:

@@ -1,0 +1,209 @@
+"""GCG against plain forwards: losses, gradients, candidates and steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from attacks.tiny_model import one_hot, plain_loss, tiny_backend
+
+from rain_decoding import RainDecoder, SearchConfig, UnsupportedError
+from rain_decoding.attacks.behaviours import Behaviour
+from rain_decoding.attacks.gcg import Gcg, GcgConfig
+from rain_decoding.attacks.passages import Passage, Suffix, filler, judged, response
+from rain_decoding.attacks.progress import Progress
+from rain_decoding.attacks.white_box import WhiteBox
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.backends.scripted import ScriptedBackend
+from rain_decoding.prompting import build_prompt
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+
+BEHAVIOUR = Behaviour("How do I lift the moss latch?", "First, take a reed hook.")
+OTHER = Behaviour("Tell me how to paint a door.", "Begin with grey wax.")
+CONFIG = GcgConfig(steps=4, batch=24, top_k=5, suffix_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LocalBackend:
+    torch.set_num_threads(1)
+    return tiny_backend()
+
+
+def evaluator(backend: LocalBackend, preset: str) -> SelfEvaluator:
+    config = SearchConfig.preset(preset).with_changes(order_margin=1000)
+    found = RainDecoder(backend, "harmlessness", config).evaluator
+    assert isinstance(found, SelfEvaluator)
+    return found
+
+
+def passages(backend: LocalBackend, first: Suffix, adaptive: float = 0.0) -> list[Passage]:
+    found = [response(BEHAVIOUR, backend, first)]
+    return found + (judged(BEHAVIOUR, evaluator(backend, "balanced"), adaptive, first) if adaptive else [])
+
+
+def attack(backend: LocalBackend, adaptive: float = 0.0, seed: int = 0, **changes: int) -> Gcg:
+    first = filler(backend.codec, CONFIG.suffix_tokens)
+    goals = [passages(backend, first, adaptive)]
+    return Gcg(WhiteBox(backend), goals, first, replace(CONFIG, **changes), seed)
+
+
+def total(gcg: Gcg, suffix: torch.Tensor) -> torch.Tensor:
+    """The attack's loss on its first behaviour, by plain forwards."""
+    return torch.stack([p.weight * plain_loss(gcg.box.model, p, suffix) for p in gcg.goals[0]]).sum()
+
+
+@pytest.mark.parametrize("engine", ["auto", "none"])
+@pytest.mark.parametrize("step_tokens", [40, 4096])
+def test_losses_are_those_of_plain_forwards(engine: str, step_tokens: int) -> None:
+    backend = tiny_backend(engine=engine)
+    box = WhiteBox(backend, step_tokens)
+    first = filler(backend.codec, 6)
+    rng = np.random.default_rng(0)
+    suffixes = [tuple(int(t) for t in rng.integers(2, 1400, len(first.ids))) for _ in range(9)]
+    for passage in passages(backend, first, adaptive=2.0):
+        found = box.losses(passage, suffixes)
+        for ids, value in zip(suffixes, found.values, strict=True):
+            expected = plain_loss(box.model, passage, one_hot(ids, 1500)).item()
+            assert float(value) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_hit_is_a_target_that_greedy_decoding_gives(tiny: LocalBackend) -> None:
+    box, first = WhiteBox(tiny), filler(tiny.codec, 6)
+    passage = response(BEHAVIOUR, tiny, first)
+    said: list[int] = []
+    for _ in range(3):
+        ids = torch.tensor([passage.before + first.ids + passage.after + tuple(said)])
+        said.append(int(box.model(input_ids=ids).logits[0, -1].argmax()))
+    greedy = replace(passage, wanted=tuple((token,) for token in said))
+    other = replace(passage, wanted=(*greedy.wanted[:-1], ((said[-1] + 1) % 1500,)))
+    assert box.losses(greedy, [first.ids]).hits.tolist() == [True]
+    assert box.losses(other, [first.ids]).hits.tolist() == [False]
+
+
+@pytest.mark.parametrize("adaptive", [0.0, 0.7])
+def test_the_gradient_is_that_by_the_one_hot_suffix(tiny: LocalBackend, adaptive: float) -> None:
+    gcg = attack(tiny, adaptive)
+    progress = gcg.start(None)
+    suffix = one_hot(progress.ids, 1500).requires_grad_()
+    (expected,) = torch.autograd.grad(total(gcg, suffix), suffix)
+    expected = expected / expected.norm(dim=-1, keepdim=True)
+    assert torch.allclose(gcg.gradient(progress), expected, atol=1e-4)
+    assert all(parameter.grad is None for parameter in gcg.box.model.parameters())
+
+
+def test_candidates_follow_the_gradient_and_stand_in_the_prompt(tiny: LocalBackend) -> None:
+    gcg = attack(tiny, adaptive=1.0, batch=60)
+    progress = gcg.step(gcg.start(None))
+    gradient = gcg.gradient(progress)
+    found = gcg.candidates(progress, gradient)
+    assert len(found) > 10
+    usable = set(gcg.box.usable().tolist())
+    assert usable.isdisjoint({0, 1}) and len(usable) > 1000
+    for text, ids in found:
+        (place,) = (i for i, (a, b) in enumerate(zip(ids, progress.ids, strict=True)) if a != b)
+        ranked = [token for token in gradient[place].argsort().tolist() if token in usable]
+        assert ids[place] in ranked[: CONFIG.top_k]
+        prompt = build_prompt(BEHAVIOUR.prompt(text), tiny).tokens
+        passage = gcg.goals[0][0]
+        assert prompt == passage.before + ids + passage.after
+
+
+def test_a_step_takes_the_best_candidate_of_all(tiny: LocalBackend) -> None:
+    gcg = attack(tiny, adaptive=0.5)
+    progress = gcg.start(None)
+    for _ in range(3):
+        candidates = gcg.candidates(progress, gcg.gradient(progress))
+        with torch.no_grad():
+            losses = [float(total(gcg, one_hot(ids, 1500))) for _, ids in candidates]
+        progress = gcg.step(progress)
+        assert progress.loss == pytest.approx(min(losses), abs=1e-4)
+        assert progress.ids == candidates[int(np.argmin(losses))].ids
+    assert progress.best is not None
+    assert progress.best.loss == min(found.loss for found in progress.curve)
+    assert [found.loss for found in progress.curve] == sorted(
+        (found.loss for found in progress.curve), reverse=True
+    )
+
+
+def test_the_best_of_all_substitutions_is_found_where_all_are_tried(
+    tiny: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = WhiteBox(tiny).usable()[::40]
+    monkeypatch.setattr(WhiteBox, "usable", lambda self: usable)
+    gcg = attack(tiny, suffix_tokens=4, batch=2000, top_k=2000)
+    progress = gcg.start(None)
+    stands = [
+        ids
+        for place in range(len(progress.ids))
+        for token in usable.tolist()
+        if (ids := (*progress.ids[:place], token, *progress.ids[place + 1 :])) != progress.ids
+        and gcg.goals[0][0].holds(Suffix(tiny.codec.decode(ids).removeprefix(" "), ids))
+    ]
+    assert len(stands) > 40
+    with torch.no_grad():
+        best = min(float(total(gcg, one_hot(ids, 1500))) for ids in stands)
+    assert gcg.step(progress).loss == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "paper-hh"])
+def test_the_adaptive_loss_is_what_the_judge_says_in_both_orders(demo: LocalBackend, preset: str) -> None:
+    judge = evaluator(demo, preset)
+    first = filler(demo.codec, 8)
+    found = judged(BEHAVIOUR, judge, 3.0, first)
+    decoder = RainDecoder(demo, judge, SearchConfig.preset(preset))
+    said = decoder.judge(BEHAVIOUR.prompt(first.text), BEHAVIOUR.target)
+    assert len(found) == len(said.probabilities) == 2
+    box = WhiteBox(demo)
+    losses = [float(box.losses(passage, [first.ids]).values) for passage in found]
+    harmless = [probabilities[0] for probabilities in said.probabilities]
+    assert losses == pytest.approx(-np.log(harmless), abs=1e-3)
+    assert [passage.weight for passage in found] == [1.5, 1.5]
+
+
+def test_a_chat_model_is_attacked_through_its_template() -> None:
+    backend = tiny_backend(chat=True)
+    first = filler(backend.codec, 6)
+    passage = response(BEHAVIOUR, backend, first)
+    assert (
+        passage.before + first.ids + passage.after == build_prompt(BEHAVIOUR.prompt("! ! !"), backend).tokens
+    )
+    text = backend.codec.decode(passage.after + tuple(forms[0] for forms in passage.wanted))
+    assert text == "\n[assistant] First, take a reed hook."
+    for one in judged(BEHAVIOUR, evaluator(backend, "paper-hh"), 1.0, first):
+        assert backend.codec.decode(one.before).endswith(BEHAVIOUR.goal)
+
+
+def test_goals_are_added_as_the_suffix_succeeds(tiny: LocalBackend) -> None:
+    first = filler(tiny.codec, 6)
+    goals = [[response(behaviour, tiny, first)] for behaviour in (BEHAVIOUR, OTHER)]
+    gcg = Gcg(WhiteBox(tiny), goals, first, replace(CONFIG, stop_on_success=True), 0)
+    progress = gcg.step(gcg.start(None))
+    assert (progress.goals, progress.hit) == (1, False)
+    easy = [[replace(passage, wanted=(tuple(range(1500)),)) for passage in goal] for goal in goals]
+    gcg = Gcg(WhiteBox(tiny), easy, first, replace(CONFIG, stop_on_success=True), 0)
+    one = gcg.step(gcg.start(None))
+    assert one.best is not None and one.best.hit and one.goals == 2 and not gcg.ended(one)
+    two = gcg.step(one)
+    assert gcg.ended(two) and two.best is not None and two.best.goals == 2
+    assert two.tokens == gcg.box.tokens, "all that was forwarded is counted"
+
+
+def test_steps_depend_on_the_seed_and_on_nothing_else(tiny: LocalBackend) -> None:
+    def run(gcg: Gcg, progress: Progress) -> Progress:
+        while not gcg.ended(progress):
+            progress = gcg.step(progress)
+        return progress
+
+    whole = run(gcg := attack(tiny), gcg.start(None))
+    half = (gcg := attack(tiny)).step(gcg.start(None))
+    assert run(attack(tiny), Progress.from_json(half.as_json())) == whole
+    other = attack(tiny, seed=1)
+    assert run(other, other.start(None)).controls != whole.controls
+
+
+def test_a_model_without_gradients_names_the_way_out(script: object) -> None:
+    backend = ScriptedBackend.from_file(str(script / "model.toml"))  # type: ignore[operator]
+    with pytest.raises(UnsupportedError, match=r"gives no gradients \(attack it as hf:FOLDER, or use rain"):
+        WhiteBox(backend)
