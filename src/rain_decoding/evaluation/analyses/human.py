@@ -46,7 +46,8 @@ RATERS = (
 
 def find(parts: Sequence[Part]) -> Findings:
     """Tables of the parts that were rated; of the others, how to rate them."""
-    tables, notes = [], []
+    tables: list[Table] = []
+    notes: list[str] = []
     for part in parts:
         if ratings := RatingStore(part.folder).values:
             tables += _tables(part.folder.name, rating_rows(open_study(part.folder), ratings))
