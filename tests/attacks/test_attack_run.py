@@ -86,7 +86,8 @@ def plan(tmp_path: Path, **changes: Any) -> CountingPlan:
 
 def collected(run: AttackRun) -> list[str]:
     told: list[str] = []
-    run.collect(lambda record: told.append(record["goal"]))
+    with run:
+        run.collect(lambda record: told.append(record["goal"]))
     return told
 
 
@@ -134,7 +135,8 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_attacks(
 
 
 def test_another_attack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    AttackRun(plan(tmp_path), tmp_path / "run", [])
+    with AttackRun(plan(tmp_path), tmp_path / "run", []):
+        pass
     with pytest.raises(InputError, match="seed was 0, now 1; restarts was 2, now 3"):
         AttackRun(plan(tmp_path, seed=1, restarts=3), tmp_path / "run", [])
 
