@@ -73,7 +73,7 @@ def held_out() -> list[str]:
 def test_greedy_is_transformers_own(demo: LocalBackend) -> None:
     import torch
 
-    model: Any = demo.engine._model  # type: ignore[attr-defined]
+    model: Any = demo.engine.model  # type: ignore[attr-defined]
     decoder = PlainDecoder(demo)
     for prompt in held_out():
         stream = decoder.stream(prompt, max_tokens=40)

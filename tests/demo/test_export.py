@@ -77,7 +77,7 @@ def test_llama_cpp_gives_the_same_logits(
         batch.add(token, position, [0], True)
     context.decode(batch)
     with torch.inference_mode():
-        expected = demo.engine._model(torch.tensor([tokens]), use_cache=False).logits[0].numpy()  # type: ignore[attr-defined]
+        expected = demo.engine.model(torch.tensor([tokens]), use_cache=False).logits[0].numpy()  # type: ignore[attr-defined]
     logits = np.array([context.get_logits_ith(row) for row in range(len(tokens))])
     assert np.abs(logits - expected).max() < tolerance
     context.close()

@@ -42,7 +42,7 @@ def plain(demo_backend: LocalBackend) -> Callable[[tuple[int, ...]], np.ndarray]
     """The reference: a full forward without cache."""
     import torch
 
-    model = demo_backend.engine._model  # type: ignore[attr-defined]
+    model = demo_backend.engine.model  # type: ignore[attr-defined]
 
     @torch.inference_mode()
     def logits(tokens: tuple[int, ...]) -> np.ndarray:

@@ -65,9 +65,9 @@ def test_load_a_folder(saved, capfd):
 
 
 def test_on_a_cpu_half_precision_files_become_float32(saved):
-    assert load(str(saved), device="cpu").engine._model.dtype == torch.float32
-    assert load(str(saved), device="cpu", dtype="auto").engine._model.dtype == torch.float16
-    assert load(str(saved), device="cpu", dtype="bfloat16").engine._model.dtype == torch.bfloat16
+    assert load(str(saved), device="cpu").engine.model.dtype == torch.float32
+    assert load(str(saved), device="cpu", dtype="auto").engine.model.dtype == torch.float16
+    assert load(str(saved), device="cpu", dtype="bfloat16").engine.model.dtype == torch.bfloat16
 
 
 def test_options_reach_their_places(saved, tmp_path):
@@ -87,8 +87,8 @@ def test_options_reach_their_places(saved, tmp_path):
     assert (backend.name, backend.criteria_dirs, backend.dialogue_header) == ("shown", (tmp_path,), "")
     assert (engine.max_kv_slots, engine.prefix_cache_slots) == (100, 10)
     assert backend.capabilities.hidden_states
-    assert engine._model.config._attn_implementation == "eager"
-    assert engine._model.config.attention_bias
+    assert engine.model.config._attn_implementation == "eager"
+    assert engine.model.config.attention_bias
     assert set(backend.codec.encode("a")) < backend.codec.eos
 
 
