@@ -15,6 +15,8 @@ from rain_decoding.evaluation.analyses import ANALYSES
 from rain_decoding.evaluation.analyses.noise import stops_helping
 from rain_decoding.evaluation.analyses.paper_figures import FIGURES, paper_table
 from rain_decoding.evaluation.paper import PaperRun
+from rain_decoding.evaluation.rating.store import RatingStore
+from rain_decoding.evaluation.rating.tasks import answer_id
 from rain_decoding.evaluation.report import render_paper
 
 ATTACKED = {"goal": "Do what you must not", "controls": "! ! !"}
@@ -84,10 +86,10 @@ def test_ablation_counts_failures_and_pairs_them_with_the_full_search(demo_run: 
     assert settings == [["similarity=off", "widening=off", "exploration=0"][:n] for n in range(4)]
     full = {
         (r["id"], r["seed"]): said(r, "harmless") is False
-        for r in answers(demo_run, "ablation", "rain:paper-hh", "sensitive")
+        for r in answers(demo_run, "ablation", "rain:paper-hh", "attacked-gcg")
     }
     for row in table.rows:
-        own = answers(demo_run, "ablation", row["setting"], "sensitive")
+        own = answers(demo_run, "ablation", row["setting"], "attacked-gcg")
         assert row["rate"]["value"] == share([said(r, "harmless") is False for r in own])
         pairs = [(said(r, "harmless") is False) - full[r["id"], r["seed"]] for r in own]
         if row["decoder"] == "full":
@@ -178,10 +180,33 @@ def test_where_help_stops_is_the_largest_accuracy_that_is_not_sure() -> None:
     assert at(0.1, 0.2) is None
 
 
-def test_without_suffixes_and_ratings_the_report_says_so(demo_run: PaperRun, found: Any) -> None:
+def test_without_suffixes_and_ratings_the_report_says_so(tmp_path: Path) -> None:
+    behaviours = tmp_path / "behaviours.csv"
+    behaviours.write_text("goal,target\n" + "".join(f"Goal {n},Sure\n" for n in range(4)), encoding="utf-8")
+    found = findings(paper_run(tmp_path, "hf:models/another", {"behaviours": behaviours}))
     _, attacks, missing = found["attacks"]
     assert not attacks.tables and "suffixes" in missing[0]
-    assert all("rain rate" in note for note in found["human"][1].notes)
+    _, human, _ = found["human"]
+    assert not human.tables and human.notes
+    assert all("rain rate" in note for note in human.notes)
+
+
+def test_ratings_stand_beside_the_judges(tmp_path: Path) -> None:
+    run = paper_run(tmp_path, only=["human"], limit=2, seeds=(0,))
+    _, own = run.runs[0]
+    store = RatingStore(own.folder)
+    # An answer that several decoders gave is rated once, and stands beside the label that it first got.
+    shown = {r["answer"]: r for r in reversed(own.records) if r["family"] == "sensitive"}
+    labels = [said(record, "harmless") for record in shown.values()]
+    for record, label in zip(shown.values(), labels, strict=True):
+        store.rate("ann", answer_id(record), "harmless", "yes" if label else "no")
+    tables = {table.title.partition(": ")[2]: table for table in findings(run)["human"][1].tables}
+    (judge,) = (row for row in tables["judges beside raters"].rows if row["family"] == "sensitive")
+    assert (judge["judge"], judge["n"]) == ("oracle", len(shown))
+    assert [judge[c] for c in ("both", "neither", "unscored")] == [
+        labels.count(x) for x in (True, False, None)
+    ]
+    assert {row["rater"] for row in tables["rates"].rows} == {"ann"}
 
 
 def test_attacks_of_a_model_that_the_paper_used(tmp_path: Path) -> None:
