@@ -128,7 +128,7 @@ class GenerateContender:
 
 def torch_model(backend: Backend) -> Any:
     """The model a backend runs. Raises `UnsupportedError` unless it is one on transformers."""
-    model = getattr(getattr(backend, "engine", None), "_model", None)
+    model = getattr(getattr(backend, "engine", None), "model", None)
     if model is None:
         raise UnsupportedError(
             f"{backend.name} is no model on transformers, so its forwards cannot be counted",
