@@ -66,15 +66,21 @@ def test_answers_that_another_part_has_are_not_made_again(
     monkeypatch.setattr("rain_decoding.evaluation.analyses.comparison.OURS", ("rain:fast",))
     options = ["--limit", "1", "--max-tokens", "8", "--workers", "1", "--concurrency", "4", "--json"]
     result = demo_rain(
-        "eval", "paper", "--only", "comparison,ablation,human", "--out", tmp_path / "run", *options
+        "eval", "paper", "--only", "comparison,ablation,human,attacks", "--out", tmp_path / "run", *options
     )
     assert result.code == 0, result.err
     summary = json.loads(result.out)
-    assert [analysis["name"] for analysis in summary["analyses"]] == ["comparison", "ablation", "human"]
+    assert [analysis["name"] for analysis in summary["analyses"]] == [
+        "comparison",
+        "ablation",
+        "human",
+        "attacks",
+    ]
     folders = {run["folder"]: run["answers"] for run in summary["runs"]}
-    # plain, self-refine, rain:fast and the paper's: the last is the first of the ablation, too.
+    # plain, self-refine, rain:fast and the paper's; the last is the first of the ablation, which both attack.
     assert folders["comparison/demo-harmlessness"] == 12 and folders["ablation/demo-harmlessness"] == 4
     assert folders["comparison/demo-positive-sentiment"] == 3
+    assert folders["attacks/demo-harmlessness"] >= 16
     assert len(made) == len(set(made)) == summary["answers"] - 1
     for name in folders:
         assert {"run.json", "summary.json", "report.html"} <= {
@@ -98,7 +104,6 @@ def test_answers_that_another_part_has_are_not_made_again(
         (["--model", "hf:m", "--data", "harmless=/no/such"], "there is no file '/no/such'"),
         (["--judge", "my-aunt"], "unknown judge 'my-aunt'"),
         (["--judge", "refusal-prefixes-package"], "no judge says what is harmless"),
-        (["--only", "attacks"], "there is nothing to run for these analyses"),
     ],
 )
 def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: list[str], message: str) -> None:
