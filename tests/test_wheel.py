@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -40,5 +41,10 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.Path) -> None:
     kinds = {name.rpartition(".")[2] for name in packed}
     assert kinds >= {"py", "toml", "safetensors", "html", "js", "css"}
     (metadata,) = [folder for folder in wheel.iterdir() if folder.name.endswith(".dist-info")]
-    assert (metadata / "entry_points.txt").read_text() == "[console_scripts]\nrain = rain_decoding.cli:main\n"
+    sections = ConfigParser()
+    sections.read_string((metadata / "entry_points.txt").read_text())
+    assert {name: dict(sections[name]) for name in sections.sections()} == {
+        "console_scripts": {"rain": "rain_decoding.cli:main"},
+        "inspect_ai": {"rain": "rain_decoding.doors.inspect"},
+    }
     assert (metadata / "licenses" / "LICENSE").exists()
