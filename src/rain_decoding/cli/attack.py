@@ -61,7 +61,9 @@ def gcg(
     mode: Annotated[
         Literal["each", "universal"], typer.Option(help="A suffix for each behaviour, or one for all.")
     ] = "each",
-    preset: Annotated[Literal["paper", "quick"], typer.Option("--preset", help="Sizes.")] = "paper",
+    preset: Annotated[
+        Literal["paper", "quick"], typer.Option("--preset", help="Defaults of the next four options.")
+    ] = "paper",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps per restart.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Candidates per step.")] = None,
     top_k: Annotated[int | None, typer.Option("--topk", min=1, help="Tokens to try at each place.")] = None,
@@ -70,7 +72,8 @@ def gcg(
         bool, typer.Option("--stop-on-success", help="End once the target is the greedy answer.")
     ] = False,
     adaptive: Annotated[
-        float, typer.Option(min=0, help="Weight of the harmless label in both option orders; 0: none.")
+        float,
+        typer.Option(min=0, help="Weight of the label harmless, by RAIN's judge, in the loss; 0: none."),
     ] = 0.0,
     against: Annotated[
         str, typer.Option(help="With --adaptive: the search whose judge is attacked.")
@@ -247,13 +250,15 @@ def success(
     attacks: Annotated[
         list[Path], typer.Argument(metavar="DIR...", help="Folders of attacks, one a method.")
     ],
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the measurement.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the measurement; the same command goes on in it.")
+    ],
     model: o.Model = "demo",
     decoders: Annotated[
         str, typer.Option(help="Comma-separated, as in rain eval.")
     ] = f"plain,rain:{DEFAULT_PRESET}",
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ..., which no attack uses.")] = 3,
-    points: Annotated[int, typer.Option(min=1, help="Budgets, each twice the one before.")] = 4,
+    points: Annotated[int, typer.Option(min=1, help="Budgets to measure at, each twice the one before.")] = 4,
     judge: LabelledBy = "oracle",
     criterion: Criterion = HARMLESSNESS,
     max_tokens: MaxTokens = 160,

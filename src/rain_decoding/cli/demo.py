@@ -115,8 +115,8 @@ def evaluate(
     decoders: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: greedy, sampled, rain, rain-oracle, rain:PRESET@NAME=VALUE, best-of-K, "
-            "rejection-K, verify-regenerate-K, self-refine."
+            help="Comma-separated: plain (or greedy), plain-sampled (or sampled), rain, rain-oracle, "
+            "rain:PRESET@NAME=VALUE, best-of-K, rejection-K, verify-regenerate-K, self-refine."
         ),
     ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,

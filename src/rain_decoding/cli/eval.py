@@ -48,7 +48,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="[NAME=]FILE",
-            help="A file of the suite, repeatable; without one, the hub. A NAME alone is the file that comes with us.",
+            help="A file of the suite, repeatable; without one, the hub. A NAME alone: the file that comes with rain.",
         ),
     ] = None,
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
@@ -56,11 +56,11 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="What labels the answers, repeatable: oracle, refusal-prefixes-notebook, "
-            "refusal-prefixes-package, llm:BASE_URL#MODEL, hf-classifier:FOLDER, none."
+            "refusal-prefixes-package, llm:BASE_URL#MODEL, hf-classifier:NAME_OR_FOLDER, none."
         ),
     ] = None,
     pairwise: Annotated[
-        bool, typer.Option("--pairwise", help="Let judges that can also compare answers two by two.")
+        bool, typer.Option("--pairwise", help="Also compare answers two by two, by the judges that can.")
     ] = False,
     judge_cache: Annotated[
         Path | None, typer.Option(help="File with the replies of judges; default: in the run's folder.")
@@ -78,7 +78,11 @@ def evaluate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     only: Annotated[
-        str | None, typer.Option(help=f"Of {PAPER}: comma-separated analyses; default: all.")
+        str | None,
+        typer.Option(
+            help=f"Of {PAPER}: comma-separated, of comparison, ablation, efficiency, self-evaluation, time, human, "
+            "noise, attacks; default: all."
+        ),
     ] = None,
     json: o.Json = False,
 ) -> None:
