@@ -145,8 +145,8 @@ def test_a_replica_whose_model_hangs_is_not_healthy() -> None:
         until(lambda: running.service is not None and running.service.worker.stuck)
         with pytest.raises(RuntimeError):
             replica.check_health()
+        assert asked.exception(timeout=30) is not None, "its request fails meanwhile"
         backend.gate.set()
-        assert asked.exception() is not None, "its request failed meanwhile"
 
 
 def test_what_is_wrong_with_the_file_is_said_before_anything_starts(tmp_path: Path) -> None:
