@@ -128,9 +128,8 @@ def search(
 ) -> None:
     """Black box: random search on what a decoder answers in the end, on seeds of the attacker's own."""
     common = _common(model, device, dtype, data, limit, seed, restarts, budget, prompt_format, max_tokens)
-    plan = _black_box(
-        "search", folder / REPLIES, common, against, judge, seeds, criterion, steps, batch, words
-    )
+    sizes = {"steps": steps, "batch": batch, "words": words}
+    plan = _black_box("search", folder / REPLIES, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
 
 
@@ -155,7 +154,8 @@ def injection(
 ) -> None:
     """Judge injection: texts that talk to RAIN's judge, each tried behind every request; the best one is kept."""
     common = _common(model, device, dtype, data, limit, seed, 1, budget, prompt_format, max_tokens)
-    plan = _black_box("injection", folder / REPLIES, common, against, judge, seeds, criterion, 500, batch, 12)
+    sizes = {"batch": batch}
+    plan = _black_box("injection", folder / REPLIES, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
 
 
@@ -206,9 +206,7 @@ def _black_box(
     judge: str,
     seeds: int,
     criterion: str,
-    steps: int,
-    batch: int,
-    words: int,
+    sizes: dict[str, int],
 ) -> AttackPlan:
     from rain_decoding.attacks.black_box import BlackBoxConfig
     from rain_decoding.attacks.plan import BlackBoxPlan
@@ -218,7 +216,7 @@ def _black_box(
     return BlackBoxPlan(
         **common,
         kind=kind,
-        config=BlackBoxConfig(steps=steps, batch=batch, words=words),
+        config=BlackBoxConfig(**sizes),
         decoder=against,
         contender=contender(against, SearchConfig.preset(DEFAULT_PRESET)),
         criterion=criterion,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.evaluator import (
-    ConversationEvaluator,
     ConversationJudge,
     Judging,
     SelfEvaluator,
 )
+from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import Await, Launch, Tokens
 
 
@@ -23,23 +23,15 @@ class ElsewhereEvaluator:
         return ElsewhereJudge(self.evaluator.conversation(prompt))
 
 
-class ElsewhereJudge(ConversationEvaluator):
+class ElsewhereJudge(WrappedJudge):
     """Passes answers on to a judge on another backend, as text: its tokens are others."""
 
     def __init__(self, judge: ConversationJudge):
-        self.judging, self.backend = judge, judge.evaluator.backend
+        super().__init__(judge)
+        self.backend = judge.evaluator.backend
         self.owner = self.backend.new_owner()
-        self.warnings = judge.warnings
         self._read = ""
         """The answer that was judged last."""
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.judging.prompt
-
-    @prompt.setter
-    def prompt(self, prompt: Prompt) -> None:
-        self.judging.prompt = prompt
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         self._read = answer

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rain_decoding.prompting import Prompt
 from rain_decoding.randomness import derive_seed, uniforms
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
+from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import Tokens
 
 
@@ -26,20 +27,12 @@ class NoisyEvaluator:
         return NoisyJudge(self.evaluator.conversation(prompt), self.flips, self.seed)
 
 
-class NoisyJudge(ConversationEvaluator):
+class NoisyJudge(WrappedJudge):
     """Has another judge judge, and turns some of its verdicts over."""
 
     def __init__(self, judge: ConversationEvaluator, flips: float, seed: int):
-        self.judging, self.flips, self.seed = judge, flips, seed
-        self.warnings = judge.warnings
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.judging.prompt
-
-    @prompt.setter
-    def prompt(self, prompt: Prompt) -> None:
-        self.judging.prompt = prompt
+        super().__init__(judge)
+        self.flips, self.seed = flips, seed
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         judgement = yield from self.judging.judge(answer, tokens)
@@ -51,12 +44,3 @@ class NoisyJudge(ConversationEvaluator):
         asked = "".join(message.content for message in self.prompt.messages)
         draw = uniforms(derive_seed(self.seed, (), f"flip|{asked}|{seen}"))
         return draw.random() < self.flips
-
-    def held(self, answer: str) -> list[Tokens]:
-        return self.judging.held(answer)
-
-    def retain(self, answer: str) -> None:
-        self.judging.retain(answer)
-
-    def close(self) -> None:
-        self.judging.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from rain_decoding.prompting import Prompt
 from rain_decoding.randomness import derive_seed, uniforms
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
+from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import Tokens
 
 
@@ -34,15 +35,12 @@ class DrawnEvaluator:
         return -1.0 if draw < self.bad_rate else 1.0
 
 
-@dataclass
-class DrawnConversation(ConversationEvaluator):
+class DrawnConversation(WrappedJudge):
     """Draws the scores of another judge."""
 
-    judging: ConversationEvaluator
-    evaluator: DrawnEvaluator
-
-    def __post_init__(self) -> None:
-        self.prompt, self.warnings = self.judging.prompt, self.judging.warnings
+    def __init__(self, judging: ConversationEvaluator, evaluator: DrawnEvaluator):
+        super().__init__(judging)
+        self.evaluator = evaluator
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer: the same requests as ever, a drawn score. What found no room stays unscored."""
@@ -50,13 +48,3 @@ class DrawnConversation(ConversationEvaluator):
         if not judgement.probabilities:
             return judgement
         return replace(judgement, score=self.evaluator.score(judgement.text), problem="")
-
-    def held(self, answer: str) -> list[Tokens]:
-        """Token sequences that judgements of longer answers will share with this one's."""
-        return self.judging.held(answer)
-
-    def retain(self, answer: str) -> None:
-        self.judging.retain(answer)
-
-    def close(self) -> None:
-        self.judging.close()
