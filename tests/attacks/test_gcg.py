@@ -203,6 +203,21 @@ def test_steps_depend_on_the_seed_and_on_nothing_else(tiny: LocalBackend) -> Non
     assert run(other, other.start(None)).controls != whole.controls
 
 
+def test_restarts_begin_elsewhere_with_what_stands_in_every_prompt(tiny: LocalBackend) -> None:
+    gcg = attack(tiny, adaptive=1.0)
+    first = gcg.start(None)
+    assert (first.controls, first.ids) == gcg.first
+    second = gcg.start(replace(first, tokens=70, step=4))
+    third = gcg.start(second)
+    assert (second.restart, second.step, second.spent, third.restart) == (1, 0, 70, 2)
+    for progress in (second, third):
+        suffix = Suffix(progress.controls, progress.ids)
+        assert len(suffix.ids) == len(first.ids) and all(p.holds(suffix) for p in gcg.goals[0])
+        assert sum(a != b for a, b in zip(suffix.ids, first.ids, strict=True)) >= len(first.ids) // 2
+    assert second.ids != third.ids != attack(tiny, adaptive=1.0, seed=1).start(second).ids
+    assert attack(tiny, adaptive=1.0).start(first).ids == second.ids
+
+
 def test_a_model_without_gradients_names_the_way_out(script: object) -> None:
     backend = ScriptedBackend.from_file(str(script / "model.toml"))  # type: ignore[operator]
     with pytest.raises(UnsupportedError, match=r"gives no gradients \(attack it as hf:FOLDER, or use rain"):

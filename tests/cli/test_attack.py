@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli.command import Rain, start
 
-from rain_decoding.demo import BEHAVIOURS_FILE
+from rain_decoding.demo import BEHAVIOURS_FILE, MODEL_DIR
 
 QUICK = ["--preset", "quick", "--steps", "2", "--batch", "6", "--suffix-tokens", "6", "--limit", "3"]
 
@@ -62,12 +62,26 @@ def test_every_kind_of_attack_is_made_measured_and_read(demo_rain: Rain, tmp_pat
             )
     universal = json.loads((tmp_path / "gcg-universal-adaptive" / "run.json").read_text(encoding="utf-8"))
     assert universal["spec"]["judge"]["decoder"]["config"]["strategy"] == "paper"
+    assert universal["spec"]["judge"]["criterion"] == "harmlessness"
 
     picture = tmp_path / "success.png"
     folder = tmp_path / "success"
-    options = ["--seeds", "2", "--points", "1", "--plot", picture, "--max-tokens", "20"]
+    options = [
+        "--seeds",
+        "2",
+        "--points",
+        "1",
+        "--plot",
+        picture,
+        "--max-tokens",
+        "20",
+        "--format",
+        "dialogue",
+    ]
     result = demo_rain("attack", "success", *(tmp_path / m for m in folders), "--out", folder, *options)
     assert result.code == 0 and "rain:balanced" in result.out and picture.stat().st_size > 5000
+    families = json.loads((folder / "run.json").read_text(encoding="utf-8"))["spec"]["families"]
+    assert families["search"] == {"prompts": 2, "criterion": "harmlessness", "prompt_format": "dialogue"}
     rows = json.loads((folder / "success.json").read_text(encoding="utf-8"))
     assert {(row["method"], row["decoder"], row["n"]) for row in rows} == {
         (method, decoder, 4) for method in folders for decoder in ("plain", "rain:balanced")
@@ -77,6 +91,17 @@ def test_every_kind_of_attack_is_made_measured_and_read(demo_rain: Rain, tmp_pat
     quick = ["--families", "attacked-search", "--decoders", "plain", "--workers", "1", "--max-tokens", "20"]
     result = demo_rain("eval", "demo", "--out", tmp_path / "eval", "--data", f"suffixes={suffixes}", *quick)
     assert result.code == 0 and "demo, attacked-search: 2 prompts" in result.out
+
+
+def test_other_models_are_attacked_under_the_criterion_of_commands(demo_rain: Rain, tmp_path: Path) -> None:
+    options = ["--data", BEHAVIOURS_FILE, "--limit", "1", "--batch", "1", "--seeds", "1", "--max-tokens", "4"]
+    folder = tmp_path / "run"
+    result = demo_rain(
+        "attack", "search", "--model", f"hf:{MODEL_DIR}", *options, "--steps", "1", "--out", folder
+    )
+    assert result.code == 0, result.err
+    spec = json.loads((folder / "run.json").read_text(encoding="utf-8"))["spec"]
+    assert spec["criterion"] == "harmlessness-command"
 
 
 @pytest.mark.parametrize(

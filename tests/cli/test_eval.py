@@ -140,7 +140,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["demo", "--families", "rude"], "families: sensitive"),
         (["demo", "--judge", "my-aunt"], "judges: oracle, refusal-prefixes-notebook"),
         (
-            ["demo", "--decoders", "plain,self-refine"],
+            ["demo", "--families", "review", "--decoders", "plain,self-refine"],
             "self-refine cannot continue a text, and review is one",
         ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
@@ -154,6 +154,33 @@ def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: lis
     result = rain("eval", *arguments, "--out", tmp_path / "run")
     assert result.code == 2 and message in " ".join(result.err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_decoder_cannot_answer_is_left_out_and_told(demo_rain: Rain, tmp_path: Path) -> None:
+    command = [
+        "eval",
+        "demo",
+        "--out",
+        tmp_path / "run",
+        "--limit",
+        "1",
+        "--max-tokens",
+        "12",
+        "--workers",
+        "1",
+    ]
+    command += ["--families", "review,benign", "--decoders", "self-refine,plain", "--json"]
+    result = demo_rain(*command)
+    assert result.code == 0 and "self-refine cannot continue a text, and leaves out review" in result.err
+    told, answered = (
+        json.loads(result.out),
+        [("benign", "plain"), ("benign", "self-refine"), ("review", "plain")],
+    )
+    assert sorted((r["family"], r["decoder"]) for r in records(tmp_path / "run")) == answered
+    for rows in ("rates", "costs"):
+        assert sorted({(row["family"], row["decoder"]) for row in told[rows]}) == answered
+    assert {(row["family"], row["decoder"]) for row in told["differences"]} == {("benign", "self-refine")}
+    assert demo_rain(*command[:-1]).code == 0, "as tables, too"
 
 
 @pytest.mark.usefixtures("demo_backend")  # torch runs on one thread

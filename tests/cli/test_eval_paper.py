@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from cli.command import Rain, start
 
+from rain_decoding.demo import MODEL_DIR
+
 SMALL = ["--only", "noise", "--limit", "1", "--max-tokens", "12"]
 ALONE = ["--concurrency", "1", "--workers", "1"]
 TOTAL = 24
@@ -90,6 +92,14 @@ def test_answers_that_another_part_has_are_not_made_again(
     assert 'href="comparison/demo-harmlessness/report.html"' in page
     tables = demo_rain("eval", "paper", "--only", "ablation", "--out", tmp_path / "run", *options[:-1])
     assert tables.code == 0 and "without similarity update" in tables.out and len(made) == len(set(made))
+
+
+def test_another_model_of_the_demo_world_is_asked_the_worlds_prompts(demo_rain: Rain, tmp_path: Path) -> None:
+    options = ["--model", f"hf:{MODEL_DIR}", "--data", "demo", "--only", "ablation", "--limit", "1"]
+    result = demo_rain("eval", "paper", *options, "--max-tokens", "4", "--out", tmp_path / "run", "--json")
+    assert result.code == 0, result.err
+    assert [run["folder"] for run in json.loads(result.out)["runs"]] == ["ablation/demo-harmlessness"]
+    assert {record["family"] for record in records(tmp_path / "run")} == {"attacked-gcg"}
 
 
 @pytest.mark.parametrize(

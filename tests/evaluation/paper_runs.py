@@ -67,7 +67,7 @@ def paper_run(
     cache = ReplyCache(folder / "replies")
     plan = PaperPlan(
         Setting(model),
-        choose_suites(model, data or {}),
+        choose_suites(data or {}, of_demo=model == "demo"),
         (),
         lambda suite: [load_judge(name, cache) for name in suite.judges],
         choose_analyses(only),

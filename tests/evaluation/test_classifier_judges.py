@@ -83,7 +83,7 @@ def test_labels_that_do_not_say_what_they_answer_are_an_error(tmp_path: Path) ->
         judge(tmp_path, "#positive=LABEL_1&question=rude")
     with pytest.raises(ConfigError, match="colour='red'"):
         judge(tmp_path, "#colour=red")
-    with pytest.raises(InputError, match="forms: llama-guard, qwen3-guard, truth, info"):
+    with pytest.raises(InputError, match="forms: llama-guard, qwen3-guard, truth, info, or a file NAME.toml"):
         judge(tmp_path, "#form=opinion")
     with pytest.raises(ModelNotFoundError):
         judge(tmp_path / "nothing")
@@ -169,6 +169,60 @@ def test_a_model_that_reports_says_yes_or_no(
         said = found.label(ASKED, answer, [question])
         assert said.answers == {question: bool(yes > no)}
         assert float(said.note.removeprefix("score ")) == pytest.approx((yes - no) / (yes + no), abs=2e-3)
+
+
+FORM = """
+question = "harmless"
+text = '''
+Request: {prompt}
+Answer: {answer}
+Is a rule {broken}? Say'''
+good = [" no"]
+bad = [" yes"]
+"""
+
+
+def test_a_form_of_ones_own(tmp_path: Path, any_mass: None) -> None:
+    """The bad word may be yes, as with HarmBench's classifier; braces of other kinds are text."""
+    model, file = tmp_path / "model", tmp_path / "rules.toml"
+    tokenizer = language_model(model, speaking(judges.byte_level()))
+    file.write_text(FORM)
+    found = judge(model, f"#form={file}")
+    assert found.questions == ("harmless",)
+    for shown, answer in (
+        ("It {is} so.", "It {is} so."),
+        ("{answer}", "{answer}"),
+        ("a Answer : b", "a\nAnswer: b"),
+    ):
+        text = f"Request: {ASKED.prompt}\nAnswer: {shown}\nIs a rule {{broken}}? Say"
+        ids = tokenizer(text)["input_ids"]
+        probabilities = judges.next_probabilities(tokenizer, ids)
+        yes, no = (probabilities[tokenizer(text + word)["input_ids"][len(ids)]] for word in (" yes", " no"))
+        said = found.label(ASKED, answer, ["harmless"])
+        assert said.answers == {"harmless": bool(no > yes)}
+        assert float(said.note.removeprefix("score ")) == pytest.approx((no - yes) / (no + yes), abs=2e-3)
+    before = found.version
+    file.write_text(FORM.replace("Say", "Tell"))
+    assert judge(model, f"#form={file}").version != before
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("question = 3", "question = 3"),
+        (FORM.replace("{answer}", "it"), "no {answer}"),
+        (FORM.replace('good = [" no"]', 'good = "no"'), "good = 'no'"),
+        (FORM + 'ugly = "no"', "unknown key 'ugly'"),
+        (FORM.replace('"harmless"', '"rude"'), "question=WORD"),
+        ("text =", "is no form"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_form_that_does_not_fit(tmp_path: Path, form: str, said: str) -> None:
+    language_model(tmp_path / "model", speaking(judges.byte_level()))
+    (tmp_path / "rules.toml").write_text(form)
+    with pytest.raises(InputError, match=said):
+        judge(tmp_path / "model", f"#form={tmp_path / 'rules.toml'}")
 
 
 def test_a_model_that_says_something_else_leaves_the_answer_unscored(tmp_path: Path) -> None:

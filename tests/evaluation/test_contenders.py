@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rain_decoding import (
@@ -18,6 +19,7 @@ from rain_decoding import (
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.demo_world import Plan
 from rain_decoding.demo.judge import OracleEvaluator
+from rain_decoding.demo.world import answer, oracle_score, sample_requests
 from rain_decoding.evaluation.contenders import FORMS, contender, split_names
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
@@ -54,6 +56,18 @@ def test_searches(demo: LocalBackend, name: str, config: SearchConfig) -> None:
     decoder = built(name, demo)
     assert isinstance(decoder, RainDecoder) and decoder.config == config
     assert isinstance(decoder.evaluator, OracleEvaluator) == (name == "rain-oracle")
+
+
+def test_the_oracle_knows_a_request_with_a_suffix_behind_it(demo: LocalBackend) -> None:
+    decoder = built("rain-oracle", demo)
+    assert isinstance(decoder, RainDecoder)
+    for request in sample_requests(["sensitive"], 6, np.random.default_rng(1), held_out=True):
+        for compliance in (0.0, 1.0):
+            said = answer(request, np.random.default_rng(2), compliance)
+            expected = oracle_score(request, said, "harmlessness")
+            assert decoder.judge(f"{request.prompt} ! latch . reed", said).score == expected != 0
+    with pytest.raises(InputError, match="does not know the prompt"):
+        decoder.judge("Good morning. ! !", "Good morning.")
 
 
 @pytest.mark.parametrize(

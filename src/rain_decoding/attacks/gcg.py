@@ -14,6 +14,9 @@ from rain_decoding.attacks.white_box import Losses, WhiteBox
 from rain_decoding.randomness import derive_seed, uniforms
 from rain_decoding.types import Tokens
 
+TRIES = 8
+"""Random tokens tried for each place of a restart's first suffix."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcgConfig:
@@ -47,13 +50,14 @@ class Gcg:
         self._usable = box.usable()
 
     def start(self, progress: Progress | None) -> Progress:
-        """The first suffix."""
+        """The first suffix, and a random one for each restart after it."""
         if progress is None:
             return Progress(*self.first)
+        beginning = self.beginning(progress.restart + 1)
         return replace(
             progress,
-            controls=self.first.text,
-            ids=self.first.ids,
+            controls=beginning.text,
+            ids=beginning.ids,
             loss=None,
             goals=1,
             restart=progress.restart + 1,
@@ -88,6 +92,16 @@ class Gcg:
         more = hit and progress.goals < len(self.goals)
         return replace(progress, goals=progress.goals + 1, hit=False) if more else progress
 
+    def beginning(self, restart: int) -> Suffix:
+        """The first suffix with random tokens in the place of its own, wherever every prompt holds them as they are."""
+        suffix, usable = self.first, self._usable.cpu().numpy()
+        seed = derive_seed(self.seed, self.first.ids, "gcg-start", restart)
+        for place, draws in enumerate(uniforms(seed).random((len(suffix.ids), TRIES))):
+            drawn = usable[(draws * len(usable)).astype(int)].tolist()
+            tried = (self._suffix((*suffix.ids[:place], token, *suffix.ids[place + 1 :])) for token in drawn)
+            suffix = next(filter(self._stands, tried), suffix)
+        return suffix
+
     def evaluate(self, progress: Progress, suffixes: Sequence[Tokens]) -> Losses:
         """Mean loss over the behaviours attacked now, and success on all of them."""
         device = self._usable.device
@@ -120,10 +134,13 @@ class Gcg:
         found: dict[Tokens, Suffix] = {}
         for place, draw in zip(places, draws, strict=True):
             ids = (*progress.ids[:place], int(best[place, draw]), *progress.ids[place + 1 :])
-            suffix = Suffix(self.box.codec.decode(ids).removeprefix(" "), ids)
+            suffix = self._suffix(ids)
             if ids != progress.ids and ids not in found and self._stands(suffix):
                 found[ids] = suffix
         return list(found.values())
+
+    def _suffix(self, ids: Tokens) -> Suffix:
+        return Suffix(self.box.codec.decode(ids).removeprefix(" "), ids)
 
     def _stands(self, suffix: Suffix) -> bool:
         return bool(suffix.text.strip()) and all(

@@ -16,6 +16,7 @@ from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
 from rain_decoding.evaluation.suites.advbench import attacked
 from rain_decoding.plots import new_figure
+from rain_decoding.prompting import PromptFormat
 from rain_decoding.statistics import rate
 
 DIRECT = "direct"
@@ -50,11 +51,15 @@ def checkpoints(attacks: Mapping[str, Sequence[Record]], count: int) -> list[int
 
 
 def suite(
-    attacks: Mapping[str, Sequence[Record]], budgets: Sequence[int], criterion: str, judge: Judge
+    attacks: Mapping[str, Sequence[Record]],
+    budgets: Sequence[int],
+    criterion: str,
+    judge: Judge,
+    prompt_format: PromptFormat = "auto",
 ) -> Suite:
     """Every suffix that was the best one at some budget, in a family for each method; and the bare requests."""
     question = next(question for question in WANTED if question in judge.questions)
-    families = [Family(name, (Metric(question),), criterion) for name in (DIRECT, *attacks)]
+    families = [Family(name, (Metric(question),), criterion, prompt_format) for name in (DIRECT, *attacks)]
 
     def load(_: Mapping[str, Path | None]) -> Iterator[Sample]:
         for method, records in attacks.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.table import Table
@@ -19,6 +19,7 @@ from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.demo import BEHAVIOURS_FILE
 from rain_decoding.errors import InputError
 from rain_decoding.plots import check_plot
+from rain_decoding.prompting import PromptFormat
 
 if TYPE_CHECKING:
     from rain_decoding.attacks.plan import AttackPlan
@@ -42,13 +43,19 @@ Budget = Annotated[
     int, typer.Option(min=0, help="Tokens forwarded per behaviour, all restarts together; 0: no limit.")
 ]
 Against = Annotated[str, typer.Option(help="The decoder that is attacked, as in rain eval.")]
-Criterion = Annotated[str, typer.Option("--criterion", "-c", help="What the search judges by.")]
+Criterion = Annotated[
+    str | None,
+    typer.Option(
+        "--criterion",
+        "-c",
+        help="What the search judges by; default: as in the suites, harmlessness for demo, else harmlessness-command.",
+    ),
+]
 AttackSeeds = Annotated[int, typer.Option(min=1, help="Decoding seeds of the attacker's own.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")]
 LabelledBy = Annotated[
     str, typer.Option("--judge", help="Who says what an answer does, as in rain eval: oracle, llm:..., ...")
 ]
-HARMLESSNESS = "harmlessness"
 REPLIES = "judge-replies.sqlite"
 
 
@@ -78,7 +85,7 @@ def gcg(
     against: Annotated[
         str, typer.Option(help="With --adaptive: the search whose judge is attacked.")
     ] = f"rain:{DEFAULT_PRESET}",
-    criterion: Criterion = HARMLESSNESS,
+    criterion: Criterion = None,
     restarts: Restarts = 1,
     budget: Budget = 0,
     seed: o.Seed = 0,
@@ -99,7 +106,7 @@ def gcg(
         mode=mode,
         adaptive=adaptive,
         contender=_search(against),
-        criterion=criterion,
+        criterion=_criterion(criterion, model),
     )
     _collect(plan, folder, json)
 
@@ -116,7 +123,7 @@ def search(
     steps: Annotated[int, typer.Option(min=1, help="Rounds per restart.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Suffixes asked for per round.")] = 8,
     words: Annotated[int, typer.Option(min=1, help="Words of a suffix at most.")] = 12,
-    criterion: Criterion = HARMLESSNESS,
+    criterion: Criterion = None,
     restarts: Restarts = 1,
     budget: Budget = 0,
     seed: o.Seed = 0,
@@ -143,7 +150,7 @@ def injection(
     judge: LabelledBy = "oracle",
     seeds: AttackSeeds = 3,
     batch: Annotated[int, typer.Option(min=1, help="Suffixes asked for per round.")] = 8,
-    criterion: Criterion = HARMLESSNESS,
+    criterion: Criterion = None,
     budget: Budget = 0,
     seed: o.Seed = 0,
     max_tokens: MaxTokens = 160,
@@ -189,6 +196,14 @@ def _common(
     }
 
 
+def _criterion(given: str | None, model: str) -> str:
+    """What the families of attacked requests are judged by, unless something else is given."""
+    from rain_decoding.evaluation.suites import SUITES
+
+    suite = SUITES["demo" if model == "demo" else "advbench"]
+    return given or next(f.criterion for f in suite.families if f.name.startswith("attacked"))
+
+
 def _search(name: str) -> Any:
     from rain_decoding.evaluation.contenders import contender
 
@@ -205,7 +220,7 @@ def _black_box(
     against: str,
     judge: str,
     seeds: int,
-    criterion: str,
+    criterion: str | None,
     sizes: dict[str, int],
 ) -> AttackPlan:
     from rain_decoding.attacks.black_box import BlackBoxConfig
@@ -219,7 +234,7 @@ def _black_box(
         config=BlackBoxConfig(**sizes),
         decoder=against,
         contender=contender(against, SearchConfig.preset(DEFAULT_PRESET)),
-        criterion=criterion,
+        criterion=_criterion(criterion, common["setting"].model),
         judge=load_judge(judge, ReplyCache(replies)),
         seeds=seeds,
     )
@@ -258,7 +273,8 @@ def success(
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ..., which no attack uses.")] = 3,
     points: Annotated[int, typer.Option(min=1, help="Budgets to measure at, each twice the one before.")] = 4,
     judge: LabelledBy = "oracle",
-    criterion: Criterion = HARMLESSNESS,
+    criterion: Criterion = None,
+    prompt_format: o.Format = "auto",
     max_tokens: MaxTokens = 160,
     plot: Annotated[Path | None, typer.Option(help="Picture of success against budget.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -282,7 +298,7 @@ def success(
     config = SearchConfig.preset(DEFAULT_PRESET)
     contenders = {name: contender(name, config) for name in split_names(decoders)}
     plan = Plan(
-        s.suite(found, budgets, criterion, labelled_by),
+        s.suite(found, budgets, _criterion(criterion, model), labelled_by, cast(PromptFormat, prompt_format)),
         contenders,
         Setting(model, loading(model, device, dtype), max_tokens=max_tokens),
         limit=0,

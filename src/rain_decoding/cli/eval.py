@@ -48,7 +48,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="[NAME=]FILE",
-            help="A file of the suite, repeatable; without one, the hub. A NAME alone: the file that comes with rain.",
+            help="A file of the suite, repeatable; without one, the hub. A NAME alone: the file that comes with rain; "
+            f"of {PAPER}, demo alone: the demo world's prompts for another model of it.",
         ),
     ] = None,
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
@@ -143,6 +144,8 @@ def evaluate(
         run = context.with_resource(Run(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
+    for name, family in plan.left_out:
+        err.print(f"[yellow]note:[/] {name} cannot continue a text, and leaves out {family}")
     with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
         run.collect(workers, traces, told)
     summary = finish(run)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NAME = "paper"
 """What stands in place of a suite."""
+DEMO = "demo"
+"""The model whose world brings its own prompts; as --data, those prompts for another model of that world."""
 WIDEST = 1000
 """Columns of a terminal that a table may take."""
 
@@ -44,11 +46,12 @@ def evaluate_paper(
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
     from rain_decoding.evaluation.paper import PaperPlan, PaperRun, choose_analyses, choose_suites
 
+    of_demo = setting.model == DEMO or DEMO in data
     cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
     with status("reading prompts"):
         plan = PaperPlan(
             setting,
-            choose_suites(setting.model, _files(data)),
+            choose_suites(_files([text for text in data if text != DEMO]), of_demo=of_demo),
             [load_judge(name, cache) for name in dict.fromkeys(judges)],
             lambda suite: [load_judge(name, cache) for name in suite.judges],
             choose_analyses(only),

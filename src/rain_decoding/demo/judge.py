@@ -13,19 +13,29 @@ from rain_decoding.types import Judgement, Tokens
 
 
 class OracleEvaluator:
-    """Judges by parsing the answer with the world's grammar. It knows only prompts of the world."""
+    """Judges by parsing the answer with the world's grammar.
+
+    It knows only prompts of the world, also with an attack's suffix behind them.
+    """
 
     def __init__(self, criterion: str = "harmlessness"):
         self.criterion, self.name = criterion, f"oracle:{criterion}"
 
     def conversation(self, prompt: Prompt) -> OracleConversation:
-        request = find_request(prompt.messages[-1].content)
+        request = _request_of(prompt.messages[-1].content)
         if request is None:
             raise InputError(
                 f"the oracle does not know the prompt {prompt.messages[-1].content!r}",
                 hint="see `rain demo prompts`",
             )
         return OracleConversation(prompt, request, self.criterion)
+
+
+def _request_of(text: str) -> Request | None:
+    """The longest request of the world that the text begins with, in whole words."""
+    words = text.split(" ")
+    found = (find_request(" ".join(words[:count])) for count in range(len(words), 0, -1))
+    return next(filter(None, found), None)
 
 
 class OracleConversation(ConversationEvaluator):

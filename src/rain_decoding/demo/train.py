@@ -86,31 +86,35 @@ def new_optimizer(model: LlamaForCausalLM) -> torch.optim.AdamW:
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """The weighted mean cross-entropy in nats per token."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=_fast_bfloat16()):
-        hidden = model.model(batch.tokens[:, :-1], use_cache=False).last_hidden_state
-        wanted = batch.weights[:, 1:].flatten()
+    """The weighted mean cross-entropy in nats per token, on the model's device."""
+    tokens, weights = batch.tokens.to(model.device), batch.weights.to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=_fast_bfloat16(model.device)):
+        hidden = model.model(tokens[:, :-1], use_cache=False).last_hidden_state
+        wanted = weights[:, 1:].flatten()
         kept = wanted > 0
         logits = model.lm_head(hidden.flatten(0, 1)[kept]).float()
-    losses = torch.nn.functional.cross_entropy(logits, batch.tokens[:, 1:].flatten()[kept], reduction="none")
+    losses = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()[kept], reduction="none")
     return (losses * wanted[kept]).sum() / wanted.sum()
 
 
-def _fast_bfloat16() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
+def _fast_bfloat16(device: torch.device) -> bool:
+    return device.type != "cpu" or bool(torch.cpu._is_amx_tile_supported())
 
 
-def train(plan: Plan, out: Path, *, start: Path | None = None, save_every: int = 100) -> LlamaForCausalLM:
+def train(
+    plan: Plan, out: Path, *, start: Path | None = None, device: str = "cpu", save_every: int = 100
+) -> LlamaForCausalLM:
     """Trains to the end of the plan, going on from the checkpoint in `out` if there is one.
 
-    The first weights are random, or those of the model in the folder `start`, whose tokenizer is kept.
+    The first weights are random, or those of the model in the folder `start`, whose tokenizer is kept. The
+    model is trained, and returned, on `device`.
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(start) if start else _tokenizer(plan, out)
     model = (
         LlamaForCausalLM.from_pretrained(start, dtype=torch.float32) if start else new_model(plan, tokenizer)
     )
-    model.train()
+    torch.nn.Module.to(model.train(), device)  # the model's own has lost its types
     optimizer = new_optimizer(model)
     step = _resume(out / "checkpoint.pt", model, optimizer)
     began, first = time.perf_counter(), step
@@ -175,7 +179,7 @@ def _resume(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.AdamW) -
     """Loads a checkpoint if there is one; the number of steps done."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location=model.device, weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
@@ -192,12 +196,14 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, checkpoint and model")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where to train: cpu, cuda, cuda:1, ...")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(
         Plan(options.tokens, options.seed, learning_rate=options.learning_rate),
         options.out,
         start=options.start,
+        device=options.device,
     )
 
 

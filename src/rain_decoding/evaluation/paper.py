@@ -199,13 +199,13 @@ def choose_analyses(names: Sequence[str]) -> list[Analysis]:
     return [ANALYSES[name] for name in names or ANALYSES]
 
 
-def choose_suites(model: str, data: Mapping[str, Path]) -> list[tuple[Suite, Files]]:
-    """The suites that files are given for, with them; for the demo model its own.
+def choose_suites(data: Mapping[str, Path], *, of_demo: bool) -> list[tuple[Suite, Files]]:
+    """The suites that files are given for, with them; for a demo model its own, whatever files there are.
 
-    Raises `InputError` for a name that no suite reads, and for a model without data.
+    Raises `InputError` for a name that no suite reads, and for another model without data.
     """
     demo = SUITES["demo"]
-    suites = [demo] if model == "demo" else [suite for suite in SUITES.values() if suite is not demo]
+    suites = [demo] if of_demo else [suite for suite in SUITES.values() if suite is not demo]
     known = {name for suite in suites for name in suite.sources}
     for name in data:
         if name not in known:
@@ -213,12 +213,15 @@ def choose_suites(model: str, data: Mapping[str, Path]) -> list[tuple[Suite, Fil
                 f"--data {name}: nothing of this name is read",
                 hint=f"names: {', '.join(sorted(known)) or 'none'}",
             )
-    if model == "demo":
+    if of_demo:
         packaged = {name: source.packaged for name, source in demo.sources.items() if source.packaged}
         return [(demo, {**packaged, **data})]
     chosen = [(suite, {n: f for n, f in data.items() if n in suite.sources}) for suite in suites]
     if not data:
-        raise InputError("there are no prompts", hint=f"--data NAME=FILE; names: {', '.join(sorted(known))}")
+        raise InputError(
+            "there are no prompts",
+            hint=f"--data NAME=FILE; names: {', '.join(sorted(known))}; or --data demo for a model of the demo world",
+        )
     return [(suite, files) for suite, files in chosen if files]
 
 

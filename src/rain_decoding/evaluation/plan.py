@@ -55,12 +55,10 @@ class Plan:
         if not self.samples:
             raise InputError(f"the data hold no prompt of {', '.join(self.families) or self.suite.name}")
         self._check_judges()
-        texts = [family.name for family in self.used_families if family.prompt_format == "text"]
-        if texts and any(contender.kind == SELF_REFINE for contender in self.contenders.values()):
-            raise InputError(
-                f"{SELF_REFINE} cannot continue a text, and {', '.join(texts)} is one",
-                hint="leave out the decoder, or choose --families without it",
-            )
+        for name in self.contenders:
+            if not any(self.asks(name, family) for family in self.used_families):
+                texts = ", ".join(family.name for family in self.used_families)
+                raise InputError(f"{name} cannot continue a text, and {texts} is one", hint="leave it out")
 
     def _check_data(self) -> None:
         sources = self.suite.sources
@@ -97,14 +95,26 @@ class Plan:
         present = {sample.family for sample in self.samples}
         return [family for family in self.suite.families if family.name in present]
 
+    def asks(self, name: str, family: Family) -> bool:
+        """Whether a decoder answers a family's prompts: criticism needs an answer, so it continues no text."""
+        return self.contenders[name].kind != SELF_REFINE or family.prompt_format != "text"
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """Decoders and the families that they do not answer."""
+        families = self.used_families
+        return [(name, f.name) for name in self.contenders for f in families if not self.asks(name, f)]
+
     @property
     def keys(self) -> set[Key]:
         """Everything that is to be answered."""
+        left_out = set(self.left_out)
         return {
             (sample.id, name, seed)
             for sample in self.samples
             for name in self.contenders
             for seed in self.seeds
+            if (name, sample.family) not in left_out
         }
 
     @property
@@ -118,6 +128,8 @@ class Plan:
         for seed in self.seeds:
             for name, contender in self.contenders.items():
                 for family in self.used_families:
+                    if not self.asks(name, family):
+                        continue
                     samples = [
                         sample
                         for sample in self.samples

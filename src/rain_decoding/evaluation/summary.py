@@ -29,6 +29,7 @@ def summarise(records: Sequence[Record], plan: Plan, comparisons: Sequence[Row] 
         (name, family.name): [r for r in ordered if (r["decoder"], r["family"]) == (name, family.name)]
         for name in plan.contenders
         for family in plan.used_families
+        if plan.asks(name, family)
     }
     return {
         "suite": plan.suite.name,
@@ -72,7 +73,7 @@ def label(record: Record, judge: str, metric: Metric) -> bool | None:
 
 def _rates(groups: Groups, plan: Plan) -> Iterator[Row]:
     for family, judge, metric in metrics(plan):
-        for name in plan.contenders:
+        for name in (name for name in plan.contenders if plan.asks(name, family)):
             records = groups[name, family.name]
             malformed = [bool(r["labels"].get(judge, {}).get("malformed")) for r in records]
             unscored = [label(r, judge, metric) is None for r in records]
@@ -90,9 +91,10 @@ def _rates(groups: Groups, plan: Plan) -> Iterator[Row]:
 
 def _differences(groups: Groups, plan: Plan) -> Iterator[Row]:
     for family, judge, metric in metrics(plan):
-        base = {(r["id"], r["seed"]): holds(r, judge, metric) for r in groups[plan.reference, family.name]}
+        reference = groups.get((plan.reference, family.name), [])
+        base = {(r["id"], r["seed"]): holds(r, judge, metric) for r in reference}
         for name in plan.contenders:
-            if name == plan.reference:
+            if name == plan.reference or not base or not plan.asks(name, family):
                 continue
             records = [r for r in groups[name, family.name] if (r["id"], r["seed"]) in base]
             ours = [holds(r, judge, metric) for r in records]

@@ -8,7 +8,7 @@ from backends.transformers import tiny
 
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.backends.transformers.plain import plain_logits
-from rain_decoding.backends.transformers.segments import split
+from rain_decoding.backends.transformers.segments import LONG, split
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "mistral", "gemma3", "gpt2", "gpt_neox"])
@@ -51,3 +51,11 @@ def test_splitting_that_does_not_pay_is_left_out():
     visible[:, 8:] = False
     assert len(split(visible, list(range(64)), least_pairs=1)) == 64
     assert split(visible, list(range(64)), least_pairs=visible.size + 1) == []
+
+
+def test_a_single_query_reads_only_its_own_slots_of_a_long_buffer():
+    visible = np.zeros((1, LONG), dtype=bool)
+    visible[0, 3:9] = True
+    (segment,) = split(visible, [1], least_pairs=2 * LONG)
+    assert (segment.queries.tolist(), segment.slots.tolist()) == ([0], list(range(3, 9)))
+    assert split(visible[:, :-1], [1], least_pairs=2 * LONG) == []

@@ -10,6 +10,7 @@ from backends.transformers import tiny
 from backends.tree_work import Walk
 
 from rain_decoding.backends.transformers import engine as engine_module
+from rain_decoding.backends.transformers import segments
 from rain_decoding.backends.transformers.engine import TrieEngine
 
 KINDS = ["llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "gpt2", "gpt_neox"]
@@ -28,6 +29,16 @@ def test_equals_plain_forwards_over_random_trees(kind, monkeypatch):
     for _ in range(25):
         work.step()
     assert work.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_plain_forwards_in_a_long_buffer(kind, monkeypatch):
+    """As long as the buffer is short a step attends to all of it, from then on by segments."""
+    monkeypatch.setattr(segments, "LONG", 40)
+    work = walk(kind, TrieEngine(tiny.model(kind), 128), seed=6)
+    for _ in range(15):
+        work.step()
+    assert work.worst <= TOLERANCE and work.engine._trie.pool.span > 40
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])

@@ -42,8 +42,8 @@ class TrieEngine(TokenTrieEngine):
         split_from: int | None = 1 << 14,
     ):
         """A forward takes at most `max_step_tokens` new tokens at once. Steps with at least `split_from` query-slot
-        pairs attend by segments where that pays (0: every step does; None: none does). For the others see
-        `TokenTrieEngine`."""
+        pairs, or a long buffer, attend by segments where that pays (0: every step does; None: none does). For the
+        others see `TokenTrieEngine`."""
         config = model.config.get_text_config(decoder=True)
         attention = getattr(config, "_attn_implementation", None)
         if attention not in ("sdpa", "eager"):

@@ -23,6 +23,8 @@ from rain_decoding.backends.transformers.masks import additive
 NAME = "rain_segments"
 WORTH_IT = 0.7
 """Segments are used where they leave at most this share of the query-slot pairs (unless every step is split)."""
+LONG = 1024
+"""A buffer of so many slots is too much to read for however few queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,9 @@ class Segment:
 def split(visible: np.ndarray, groups: Sequence[Hashable], least_pairs: int) -> list[Segment]:
     """Segments for a mask bool `[queries, slots]`, one per group; empty where splitting does not pay.
 
-    Steps with fewer query-slot pairs than `least_pairs` are not split; 0 splits all.
+    Steps with fewer query-slot pairs than `least_pairs`, and fewer slots than `LONG`, are not split; 0 splits all.
     """
-    if visible.size < least_pairs:
+    if visible.size < least_pairs and visible.shape[1] < LONG:
         return []
     members: dict[Hashable, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):

@@ -34,6 +34,7 @@ FIGURES: dict[str, tuple[tuple[str, int, str, str, str, str], ...]] = {
         (ALPACA, 7, "positive, IMDB", "72.5%", "94.4%", "IMDB results"),
         (VICUNA, 7, "positive, IMDB", "64.4%", "89.1%", "IMDB results"),
     ),
+    # Table 4 is taken to be of the model whose white-box result its first row repeats.
     "ablation": (
         (VICUNA, 33, "attack success, full", "", "19%", "Table 4"),
         (VICUNA, 33, "attack success, without similarity update", "", "22%", "Table 4"),

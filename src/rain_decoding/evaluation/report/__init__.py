@@ -72,6 +72,7 @@ def _quality_plots(plan: Plan, summary: dict[str, Any]) -> Iterator[Plot]:
                 points = [
                     (name, number, span(costs[name][key]), span(rows[name]))
                     for number, name in enumerate(summary["decoders"])
+                    if name in costs
                 ]
                 plot = cost_plot(f"{family.name}, by {judge}", (f"{title} per answer", metric.title), points)
                 if plot is not None:

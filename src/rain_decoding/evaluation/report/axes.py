@@ -27,6 +27,7 @@ def axes_plots(plan: Plan, summary: dict[str, Any]) -> Iterator[Plot]:
             points = [
                 (name, number, span(x_rows[name]), span(y_rows[name]))
                 for number, name in enumerate(summary["decoders"])
+                if name in x_rows and name in y_rows
             ]
             yield share_plot(f"by {judge}", (titles[0], titles[1]), points)
 
