@@ -66,6 +66,8 @@ class Trie:
         self.now = 0
         self._recent: dict[Tokens, Node] = {}
         self._victims: list[tuple[bool, int, int]] = []
+        self._leaves: list[tuple[int, int, int, Node]] = []
+        """A heap of what were leaves of the prefix cache, least recently used first; looked at again when popped."""
 
     # Finding and growing
 
@@ -119,6 +121,8 @@ class Trie:
         del parent.children[node.token]
         for holder in node.holders:
             self.held[holder] -= 1
+        if CACHE in node.holders and _is_cached_leaf(parent):
+            self._remember_leaf(parent)
         node.holders.clear()
         if node.slot >= 0:
             assert node.branch is not None
@@ -195,6 +199,8 @@ class Trie:
                 node = self.find(tokens)
                 node.used = self.now
                 self.hold(node, CACHE)
+                if _is_cached_leaf(node):
+                    self._remember_leaf(node)
         for child in [child for child in self.root.children.values() if holder in child.holders]:
             self._let_go_below(child, holder)
         del self.held[holder]
@@ -211,6 +217,7 @@ class Trie:
                 node.holders = {PIN}
         self._recent.clear()
         self._victims.clear()
+        self._leaves.clear()
 
     def clear_all(self) -> list[Tokens]:
         """Remove everything. Returns what was pinned, to be forwarded and pinned again."""
@@ -225,30 +232,33 @@ class Trie:
             self.prune(child)
         self._recent.clear()
         self._victims.clear()
+        self._leaves.clear()
         return pinned
 
     # Evicting
 
     def _shrink_cache(self, limit: int) -> None:
         """Drop least recently used leaves of the prefix cache until it holds at most `limit` nodes."""
-        if self.held[CACHE] <= limit:
-            return
-
-        def is_leaf(node: Node) -> bool:
-            return CACHE in node.holders and all(
-                CACHE not in child.holders for child in node.children.values()
-            )
-
-        leaves = [(node.used, node.slot) for node in self.nodes if node and is_leaf(node)]
-        heapify(leaves)
         while self.held[CACHE] > limit:
-            node = self.nodes[heappop(leaves)[1]]
-            assert node is not None and node.parent is not None
+            used, _, _, node = heappop(self._leaves)
+            if not _is_cached_leaf(node):
+                continue
+            if node.used > used:
+                self._remember_leaf(node)
+                continue
             parent = node.parent
+            assert parent is not None
             parent.used = max(parent.used, node.used)
             self._let_go(node, CACHE)
-            if is_leaf(parent):
-                heappush(leaves, (parent.used, parent.slot))
+            if _is_cached_leaf(parent):
+                self._remember_leaf(parent)
+
+    def _remember_leaf(self, node: Node) -> None:
+        heappush(self._leaves, (node.used, node.slot, id(node), node))
+        if len(self._leaves) > 2 * len(self.nodes):  # mostly what is gone, or stands there twice
+            leaves = filter(_is_cached_leaf, {entry[3] for entry in self._leaves})
+            self._leaves = [(leaf.used, leaf.slot, id(leaf), leaf) for leaf in leaves]
+            heapify(self._leaves)
 
     def evict(self, count: int) -> bool:
         """Remove `count` leaves: cached ones before owned ones, least recently used first.
@@ -306,6 +316,11 @@ class Trie:
         for row, node in zip(mask, nodes, strict=True):
             row[node.path] = True
         return mask
+
+
+def _is_cached_leaf(node: Node) -> bool:
+    """Whether the prefix cache holds the node, and nothing below it."""
+    return CACHE in node.holders and all(CACHE not in child.holders for child in node.children.values())
 
 
 def _rank(node: Node) -> tuple[bool, int, int]:
