@@ -23,6 +23,8 @@ def print_report(rows: dict[str, list[Row]]) -> None:
         out.print(_raters(rows["raters"]))
     if rows["judges"]:
         out.print(_judges(rows["judges"]))
+    if rows["pair_judges"]:
+        out.print(_pair_judges(rows["pair_judges"]))
     if any(row["rater"] == POOLED for row in (*rows["rates"], *rows["preferences"])):
         out.print(f"{POOLED}: a tie counts as not having the label, and no judge is compared with it.")
 
@@ -69,6 +71,16 @@ def _judges(rows: list[Row]) -> Table:
     for row in rows:
         question = f"{row['question']}, {row['family']}"
         cells = (_share(row), _number(row["kappa"]), " / ".join(str(row[name]) for name in counts))
+        _add(table, row["rater"], row["judge"], question, *cells)
+    return table
+
+
+def _pair_judges(rows: list[Row]) -> Table:
+    title = "How far judges that compared two answers agree with raters"
+    table = _table(title, "rater", "judge", "question", "same preference", "kappa", "unscored")
+    for row in rows:
+        question = f"{row['question']}, {row['family']}"
+        cells = (f"{_share(row)} of {row['n']}", _number(row["kappa"]), str(row["unscored"]))
         _add(table, row["rater"], row["judge"], question, *cells)
     return table
 

@@ -54,8 +54,40 @@ def write(folder: Path, records: list[dict[str, Any]], decoders: dict[str, str] 
     return folder
 
 
+def comparisons(records: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
+    """What a judge says of every answer beside plain's, by the first question of each family."""
+    chance = random.Random(seed)
+    plain = {r["id"]: r for r in records if r["decoder"] == "plain"}
+    return [
+        {
+            "judge": "llm:x#y",
+            "question": {"sensitive": "harmless", "benign": "helpful"}[r["family"]],
+            "id": r["id"],
+            "family": r["family"],
+            "subject": r["subject"],
+            "seed": r["seed"],
+            "decoder": r["decoder"],
+            "reference": "plain",
+            "better": "tie"
+            if r["answer"] == plain[r["id"]]["answer"]
+            else chance.choice([r["decoder"], "plain", "tie", None]),
+        }
+        for r in records
+        if r["decoder"] != "plain"
+    ]
+
+
+def write_compared(folder: Path, seed: int = 0) -> Path:
+    """A run whose answers a judge compared."""
+    records = answers(seed)
+    write(folder, records)
+    lines = (json.dumps(comparison) + "\n" for comparison in comparisons(records, seed))
+    (folder / "comparisons.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
 def study(folder: Path, seed: int = 0) -> Study:
-    return open_study(write(folder, answers(seed)))
+    return open_study(write_compared(folder, seed))
 
 
 def ratings(study: Study, seed: int, raters: int = 3) -> dict[tuple[str, str, str], str]:

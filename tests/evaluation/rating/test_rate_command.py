@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.command import Rain, runner
-from evaluation.rating.rated import answers, ratings, write
+from evaluation.rating.rated import ratings, write_compared
 
 from rain_decoding.evaluation.rating.agreement import rating_rows
 from rain_decoding.evaluation.rating.store import RatingStore
@@ -22,7 +22,7 @@ def rain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write(tmp_path / "run", answers())
+    return write_compared(tmp_path / "run")
 
 
 @pytest.fixture
@@ -61,6 +61,9 @@ def test_the_tables_show_every_figure(rain: Rain, rated: Path, monkeypatch: pyte
         assert line_with(row["rated"], row["raters"], f"{row['measure']} {value}", f"n {row['n']}")
     for row in rows["judges"]:
         assert line_with(row["rater"], row["judge"], f"{row['both']} / {row['rater_only']} / ")
+    assert rows["pair_judges"]
+    for row in rows["pair_judges"]:
+        assert line_with(row["rater"], row["judge"], row["family"], f" of {row['n']}")
 
 
 def test_the_report_takes_choices(rain: Rain, rated: Path) -> None:

@@ -118,6 +118,29 @@ def test_judges_are_compared_answer_by_answer(case: Any) -> None:
         assert row["kappa"] == pytest.approx(two_by_two(row), abs=1e-4)
 
 
+def test_judges_that_compared_are_compared_pair_by_pair(case: Any) -> None:
+    run, said, rows = case
+    tasks = {task.id: task for task in pair_tasks(run)}
+    records = {(r["id"], r["decoder"]): r for r in run.records}
+    assert {row["family"] for row in rows["pair_judges"]} == {"sensitive", "benign"}
+    for row in rows["pair_judges"]:
+        found: dict[str, tuple[str, str | None]] = {}
+        for c in run.comparisons:
+            ours, theirs = records[c["id"], c["decoder"]], records[c["id"], "plain"]
+            task = tasks.get(pair_id(ours, theirs))
+            if task is None or c["family"] != row["family"]:
+                continue
+            vote = voice(said, row["rater"], task.id, row["question"])
+            if vote in ("first", "second", "tie"):
+                better = {"first": task.answers[0], "second": task.answers[-1], "tie": "tie"}[vote]
+                judged = {c["decoder"]: ours["answer"], "plain": theirs["answer"], "tie": "tie", None: None}
+                found[task.id] = (better, judged[c["better"]])
+        same = [better == judged for better, judged in found.values()]
+        assert row["n"] == len(same) > 0 and row["value"] == pytest.approx(sum(same) / len(same), abs=1e-4)
+        assert row["unscored"] == sum(judged is None for _, judged in found.values())
+    assert any(row["unscored"] for row in rows["pair_judges"])
+
+
 def two_by_two(row: dict[str, Any]) -> float:
     """Cohen's kappa from the four counts."""
     a, b, c, d = (row[name] for name in ("both", "rater_only", "judge_only", "neither"))

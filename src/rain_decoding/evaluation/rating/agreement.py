@@ -37,6 +37,8 @@ def rating_rows(study: Study, ratings: Ratings) -> dict[str, list[Row]]:
     value is the share to which the judge gave the rater's label, which it did not where it left it unscored; kappa is
     over those it scored. The counts say who called the answer what is asked: `both`, `rater_only`, `judge_only`,
     `neither`.
+    `pair_judges`: the same for judges that compared two answers (`rain eval --pairwise`): the share of the `n` pairs
+    that the rater compared, each once, in which the judge prefers the same answer, or neither where the rater does not.
 
     With several raters there is one more, `majority`: what most of them say. A tie has not the wanted label, stays
     in the denominator of rates and is counted as `ties`; judges are not compared with it. Intervals are 95%,
@@ -50,6 +52,7 @@ def rating_rows(study: Study, ratings: Ratings) -> dict[str, list[Row]]:
         "preferences": [row for name, own in voices.items() for row in _preferences(study, name, own)],
         "raters": list(_raters(study, answers, said)),
         "judges": [row for name, own in voices.items() for row in _judges(study, answers, name, own)],
+        "pair_judges": [row for name, own in voices.items() for row in _pair_judges(study, name, own)],
     }
 
 
@@ -197,6 +200,38 @@ def _against(labels: Sequence[tuple[Record, bool, bool | None]]) -> Row:
         "judge_only": counts[False, True],
         "neither": counts[False, False],
         "unscored": len(labels) - len(scored),
+    }
+
+
+def _pair_judges(study: Study, rater: str, said: Said) -> Iterator[Row]:
+    compared = {
+        (c["judge"], c["question"], c["id"], c["seed"], c["decoder"]): c["better"]
+        for c in study.comparisons
+        if c["reference"] == study.reference
+    }
+    for judge, question in dict.fromkeys(key[:2] for key in compared):
+        for family in [family for family, own in study.metrics.items() if own[0].question == question]:
+            found: dict[str, tuple[str, int, int | None]] = {}
+            for ours, theirs in pairs(study):
+                value = said.get((task := pair_id(ours, theirs), question), SKIP)
+                key = (judge, question, ours["id"], ours["seed"], ours["decoder"])
+                if ours["family"] == family and value != SKIP and key in compared:
+                    signs = {ours["decoder"]: 1, theirs["decoder"]: -1, TIE: 0, None: None}
+                    found[task] = (ours["subject"], _sign(ours, theirs, value), signs[compared[key]])
+            if found:
+                facts = {"rater": rater, "judge": judge, "question": question, "family": family}
+                yield {**facts, **_same_preference(list(found.values()))}
+
+
+def _same_preference(found: Sequence[tuple[str, int, int | None]]) -> Row:
+    """Subject, the rater's preference and the judge's of each pair: 1, -1, 0 for neither, None for unscored."""
+    share = rate([ours == theirs for _, ours, theirs in found], [subject for subject, *_ in found])
+    assert share is not None
+    scored = [(ours, theirs) for _, ours, theirs in found if theirs is not None]
+    return {
+        **share.rounded(),
+        "kappa": _rounded(kappa([ours for ours, _ in scored], [theirs for _, theirs in scored])),
+        "unscored": len(found) - len(scored),
     }
 
 

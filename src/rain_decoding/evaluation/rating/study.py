@@ -10,20 +10,26 @@ from typing import Any
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import PLAIN
 from rain_decoding.evaluation.records import Record, RecordFile
-from rain_decoding.evaluation.runner import KEYS, RECORDS, read_run
+from rain_decoding.evaluation.runner import COMPARISONS, KEYS, RECORDS, read_run
 from rain_decoding.evaluation.suites import Metric, load_suite
 
 SHOWN = {"prompt", "subject", "format"}
 """What a record must have beside `KEYS` to be shown and reported."""
+COMPARED = {"judge", "question", "id", "seed", "decoder", "reference", "better"}
+"""What every comparison has."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Records in the order of the run, each family's metrics, and the decoder that others are compared with."""
+    """Records in the order of the run, each family's metrics, and the decoder that others are compared with.
+
+    `comparisons` are what judges said of two answers, as `rain eval --pairwise` leaves it.
+    """
 
     records: Sequence[Record]
     metrics: Mapping[str, tuple[Metric, ...]]
     reference: str
+    comparisons: Sequence[Record] = ()
 
     @property
     def decoders(self) -> list[str]:
@@ -69,7 +75,7 @@ def open_study(
     present = dict.fromkeys(r["decoder"] for r in kept)
     ordered = [name for name in kinds if name in present]
     reference = next((name for name in ordered if kinds[name] in PLAIN), next(iter(present)))
-    return Study(kept, metrics, reference)
+    return Study(kept, metrics, reference, RecordFile(folder / COMPARISONS, COMPARED).read())
 
 
 def _metrics(spec: dict[str, Any]) -> dict[str, tuple[Metric, ...]]:
