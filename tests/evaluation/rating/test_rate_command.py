@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.command import Rain, runner
-from evaluation.rating.rated import ratings, write_compared
+from evaluation.rating.rated import answers, ratings, write_compared
 
 from rain_decoding.evaluation.rating.agreement import rating_rows
 from rain_decoding.evaluation.rating.store import RatingStore
