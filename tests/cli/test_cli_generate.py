@@ -258,6 +258,9 @@ def test_a_trace_is_written_and_shown_as_a_tree(rain: Rain, scripted: list[str],
     q, _, _, visits, value = bad.split()[:5]
     assert (q, visits, value) == ("0.00", "3.00", "-1.00")
     assert GOOD in result.out and "rewinds" in lines[-1]
+    before = file.read_bytes()
+    same = rain("trace", file, "--html", tmp_path / "." / "search.jsonl")
+    assert same.code == 2 and "is the trace itself" in same.err and file.read_bytes() == before
     assert rain("trace", file, "--all").out.count("\n") >= len(lines)
     assert len(rain("trace", file, "--depth", "1").out) < len(result.out)
 

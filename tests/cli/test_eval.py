@@ -145,7 +145,8 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
-        (["hh"], "has no judge of its own"),
+        (["hh"], "--judge refusal-prefixes-notebook or"),
+        (["imdb", "--judge", "oracle"], "the oracle knows the demo world only, not imdb"),
         (["demo", "--judge", "refusal-prefixes-package"], "only says whether an answer is refused"),
         (["demo", "--judge", "llm:gpt-4"], "is not llm:BASE_URL#MODEL"),
     ],
@@ -181,6 +182,50 @@ def test_what_a_decoder_cannot_answer_is_left_out_and_told(demo_rain: Rain, tmp_
         assert sorted({(row["family"], row["decoder"]) for row in told[rows]}) == answered
     assert {(row["family"], row["decoder"]) for row in told["differences"]} == {("benign", "self-refine")}
     assert demo_rain(*command[:-1]).code == 0, "as tables, too"
+
+
+def test_a_run_that_never_began_keeps_no_folder(demo_rain: Rain, tmp_path: Path) -> None:
+    command = ["eval", "demo", "--families", "benign", "--limit", "1", "--workers", "1", "--max-tokens", "8"]
+    out = ["--out", tmp_path / "run"]
+    assert demo_rain(*command, *out, "--criterion", "nosuch").code == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    result = demo_rain(*command, *out)
+    assert result.code == 0, result.err
+    for own in ("records.jsonl", "run.json"):
+        over = demo_rain("export", tmp_path / "run", "--format", "sft", "--out", tmp_path / "run" / own)
+        assert over.code == 2 and "is a file of the run itself" in over.err
+    assert len(records(tmp_path / "run")) == 3
+    refused = demo_rain(*command, *out, "--decoders", "plain,rain:fast@hold_back=2")
+    assert refused.code == 2 and len(refused.err) < 800, "whole configurations are not read out"
+
+
+def test_a_judge_that_failed_is_told_and_asked_again(
+    demo_rain: Rain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rain_decoding.evaluation.judges.llm import LlmJudge
+
+    monkeypatch.setattr(LlmJudge, "pause", 0.0)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    Endpoint.asked = []
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    command = ["eval", "demo", "--families", "benign", "--limit", "2", "--workers", "1", "--max-tokens", "8"]
+    command += ["--decoders", "plain", "--judge", f"llm:{url}#judge", "--out", tmp_path / "run"]
+    server.server_close()
+    down = demo_rain(*command)
+    assert down.code == 0 and "2 of 2 answers without a label" in down.err
+    answers = [record["answer"] for record in records(tmp_path / "run")]
+    server = ThreadingHTTPServer(("127.0.0.1", server.server_port), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        up = demo_rain(*command)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert up.code == 0 and "without a label" not in up.err
+    found = records(tmp_path / "run")
+    assert [record["answer"] for record in found] == answers
+    labels = [record["labels"][f"llm:{url}#judge"] for record in found]
+    assert all(isinstance(label["helpful"], bool) and "problem" not in label for label in labels)
 
 
 @pytest.mark.usefixtures("demo_backend")  # torch runs on one thread

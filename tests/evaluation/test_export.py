@@ -53,6 +53,12 @@ def test_the_search_is_chosen_and_plain_decoding_rejected(tmp_path: Path) -> Non
     assert first == {"prompt": "How do I open lock 0?", "completion": GOOD, "label": True}
 
 
+def test_two_decoders_are_needed_to_prefer_one(tmp_path: Path) -> None:
+    source = open_run(made_up_run(tmp_path / "run"), "plain", "plain")
+    with pytest.raises(InputError, match="plain is no other decoder"):
+        list(examples(source, "dpo"))
+
+
 def test_what_teaches_nothing_is_left_out_and_counted(tmp_path: Path) -> None:
     ours, plain = "rain:balanced", "plain"
     write_run(
@@ -72,7 +78,8 @@ def test_what_teaches_nothing_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(list(examples(source, "dpo"))) == 1
     assert source.dropped == {
         "the same as another": 1,
-        "without another answer": 2,
+        "answered alike by both": 1,
+        "without an answer of plain": 1,
         "not preferred by the search's judge": 1,
         "unfinished or empty": 1,
         "not scored by the search's judge": 1,

@@ -64,6 +64,12 @@ def test_broken_and_large_bodies(running: Running, content: bytes | str, status:
     assert error["type"] == "invalid_request_error" and error["message"]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_that_is_not_sent_as_json_is_told_so(running: Running, kind: str) -> None:
+    _, error = post(running, json.dumps(BODY), **{"content-type": kind})
+    assert f"sent as application/json, not {kind}" in error["message"]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda text: text.encode())))
 def test_fuzzed_bodies_are_the_clients_fault(running: Running, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_unknown_permissions_and_missing_keys_are_wrong_usage(
 ) -> None:
     assert rain(*model, "--client-may", "everything").code == 2
     assert rain(*model, "--api-key-file", tmp_path / "none").code == 2
+
+
+def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(rain: Rain) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = rain("serve", "--model", "hf:/no/such/model", "--port", str(port))
+    assert result.code == 2 and f"cannot listen at 127.0.0.1, port {port}" in result.err
 
 
 def test_warnings_where_others_can_reach_it(

@@ -118,25 +118,25 @@ class TokenTrieEngine(ABC):
     def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
         trie = self._trie
         trie.now += 1
-        plan = self._plan(sequences, owners)
+        plan = Plan([], {}, [], [])
         try:
+            self._fill(plan, sequences, owners)
             self._seat(plan)
             fresh = self._run(plan)
-        except BaseException:
+            logits = self._rows(plan.ends, fresh)
+            broken = np.isnan(logits.max())
+            if not broken:
+                for node, row in fresh.items():
+                    self._logits.put(node, row)
+                for node, owner in zip(plan.ends, owners, strict=True):
+                    trie.hold(node, owner)
+        except BaseException:  # Ctrl-C too: what nobody holds would never go
             for node in reversed(plan.new):
                 trie.remove(node)
             raise
-        logits = self._rows(plan.ends, fresh)
-        if np.isnan(logits.max()):
-            return self._isolate(sequences, owners, logits, plan)
-        for node, row in fresh.items():
-            self._logits.put(node, row)
-        for node, owner in zip(plan.ends, owners, strict=True):
-            trie.hold(node, owner)
-        return logits, plan.counts
+        return self._isolate(sequences, owners, logits, plan) if broken else (logits, plan.counts)
 
-    def _plan(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Plan:
-        plan = Plan([], {}, [], [])
+    def _fill(self, plan: Plan, sequences: Sequence[Tokens], owners: Sequence[int]) -> None:
         for tokens, owner in zip(sequences, owners, strict=True):
             node = self._trie.find(tokens)
             node.used = self._trie.now
@@ -149,7 +149,6 @@ class TokenTrieEngine(ABC):
             plan.work.update(dict.fromkeys(grown, owner))
             plan.ends.append(node)
             plan.counts.append(len(grown))
-        return plan
 
     def _seat(self, plan: Plan) -> None:
         """Give every new node a slot, evicting others where the memory limit asks for it."""

@@ -43,7 +43,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.n < len(FAMILY_SHARES):
-            raise InputError(f"n = {self.n}", hint=f"at least {len(FAMILY_SHARES)}")
+            raise InputError(
+                f"{self.n} requests", hint=f"--n: at least {len(FAMILY_SHARES)}, one of each family"
+            )
         object.__setattr__(self, "contenders", {name: contender(name, self.config) for name in self.decoders})
         object.__setattr__(self, "requests", tuple(_draw(self.n, self.request_seed)))
 

@@ -56,7 +56,6 @@ MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens of an answer at most
 LabelledBy = Annotated[
     str, typer.Option("--judge", help="Who says what an answer does, as in rain eval: oracle, llm:..., ...")
 ]
-REPLIES = "judge-replies.sqlite"
 
 
 @app.command("gcg")
@@ -136,7 +135,7 @@ def search(
     """Black box: random search on what a decoder answers in the end, on seeds of the attacker's own."""
     common = _common(model, device, dtype, data, limit, seed, restarts, budget, prompt_format, max_tokens)
     sizes = {"steps": steps, "batch": batch, "words": words}
-    plan = _black_box("search", folder / REPLIES, common, against, judge, seeds, criterion, sizes)
+    plan = _black_box("search", folder, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
 
 
@@ -162,7 +161,7 @@ def injection(
     """Judge injection: texts that talk to RAIN's judge, each tried behind every request; the best one is kept."""
     common = _common(model, device, dtype, data, limit, seed, 1, budget, prompt_format, max_tokens)
     sizes = {"batch": batch}
-    plan = _black_box("injection", folder / REPLIES, common, against, judge, seeds, criterion, sizes)
+    plan = _black_box("injection", folder, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
 
 
@@ -215,7 +214,7 @@ def _search(name: str) -> Any:
 
 def _black_box(
     kind: Literal["search", "injection"],
-    replies: Path,
+    folder: Path,
     common: dict[str, Any],
     against: str,
     judge: str,
@@ -227,6 +226,7 @@ def _black_box(
     from rain_decoding.attacks.plan import BlackBoxPlan
     from rain_decoding.evaluation.contenders import contender
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
+    from rain_decoding.evaluation.runner import REPLIES
 
     return BlackBoxPlan(
         **common,
@@ -235,7 +235,7 @@ def _black_box(
         decoder=against,
         contender=contender(against, SearchConfig.preset(DEFAULT_PRESET)),
         criterion=_criterion(criterion, common["setting"].model),
-        judge=load_judge(judge, ReplyCache(replies)),
+        judge=load_judge(judge, ReplyCache(folder / REPLIES)),
         seeds=seeds,
     )
 
@@ -288,7 +288,7 @@ def success(
     from rain_decoding.evaluation.contenders import contender, split_names
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
     from rain_decoding.evaluation.plan import Plan
-    from rain_decoding.evaluation.runner import Run, write_json
+    from rain_decoding.evaluation.runner import REPLIES, Run, write_json
 
     if plot:
         check_plot(plot)
@@ -323,8 +323,10 @@ def success(
 def _print_success(rows: list[dict[str, Any]], budgets: list[int]) -> None:
     """One line per method and decoder, one column per budget."""
     table = Table(title=f"attack success: {rows[0]['n']} answers each, by tokens forwarded per behaviour")
-    for heading in ("attack", "decoder", *(f"{budget:,}" for budget in budgets)):
-        table.add_column(heading, overflow="fold")
+    for heading in ("attack", "decoder"):
+        table.add_column(heading, no_wrap=True)
+    for budget in budgets:
+        table.add_column(f"{budget:,}", overflow="fold")
     for method, decoder in dict.fromkeys((row["method"], row["decoder"]) for row in rows):
         own = [row for row in rows if (row["method"], row["decoder"]) == (method, decoder)]
         shares = (f"{row['value']:.0%} ({row['low']:.0%}-{row['high']:.0%})" for row in own)

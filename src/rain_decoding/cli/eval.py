@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from rain_decoding.evaluation.runner import Run
     from rain_decoding.evaluation.suites import Suite
 
-REPORT = "report.html"
+SUMMARY, REPORT = "summary.json", "report.html"
 DECODERS = "plain,plain-sampled,rain:balanced"
-NO_JUDGE = "none"
+NO_JUDGE, ORACLE = "none", "oracle"
 NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
 
 
@@ -96,7 +97,7 @@ def evaluate(
     from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
     from rain_decoding.evaluation.judges import ReplyCache
     from rain_decoding.evaluation.plan import Plan
-    from rain_decoding.evaluation.runner import Run
+    from rain_decoding.evaluation.runner import REPLIES, Run
     from rain_decoding.evaluation.suites import load_suite
 
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
@@ -121,7 +122,7 @@ def evaluate(
         raise InputError(f"--only chooses analyses of {PAPER}", hint="rain eval paper --only ablation,noise")
     chosen = load_suite(suite)
     config = SearchConfig.preset(DEFAULT_PRESET)
-    cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
+    cache = ReplyCache(judge_cache or folder / REPLIES)
     with status(f"reading {suite}"):
         plan = Plan(
             chosen,
@@ -211,11 +212,12 @@ def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, .
     from rain_decoding.evaluation.judges import FORMS, load_judge
 
     chosen = list(dict.fromkeys(names or suite.judges))
+    known = [form for form in FORMS if form != ORACLE or suite.for_demo_model]
+    hint = f"--judge {' or '.join(known)}; --judge {NO_JUDGE} leaves the answers without labels"
     if not chosen:
-        raise InputError(
-            f"the suite {suite.name} has no judge of its own",
-            hint=f"--judge {' or '.join(FORMS)}; --judge {NO_JUDGE} leaves the answers without labels",
-        )
+        raise InputError(f"the suite {suite.name} has no judge of its own", hint=hint)
+    if ORACLE in chosen and ORACLE not in known:
+        raise InputError(f"the {ORACLE} knows the demo world only, not {suite.name}", hint=hint)
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
 
 
@@ -225,9 +227,14 @@ def finish(run: Run) -> dict[str, Any]:
     from rain_decoding.evaluation.runner import read_run, write_json
     from rain_decoding.evaluation.summary import summarise
 
+    for judge, problems in run.unlabelled().items():
+        err.print(
+            f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers without a label: "
+            f"{escape(problems[0])}. The same command asks it again."
+        )
     with status("summing up"):
         summary = summarise(run.records, run.plan, run.compare())
-        write_json(run.folder / "summary.json", summary)
+        write_json(run.folder / SUMMARY, summary)
         page = render(run.records, run.plan, summary, read_run(run.folder), run.folder)
         (run.folder / REPORT).write_text(page, encoding="utf-8")
     return summary

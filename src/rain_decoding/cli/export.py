@@ -30,9 +30,15 @@ def export(
 
     What is good is said by the search's own judge, not by the judges of the evaluation.
     """
+    from rain_decoding.cli.eval import REPORT, SUMMARY
     from rain_decoding.evaluation.export import examples, open_run
+    from rain_decoding.evaluation.rating.store import RATINGS
+    from rain_decoding.evaluation.runner import COMPARISONS, RECORDS, RUN
 
     source = open_run(folder, chosen, rejected)
+    own = (RUN, RECORDS, COMPARISONS, RATINGS, SUMMARY, REPORT)
+    if file.name in own and file.resolve().parent == folder.resolve():
+        raise InputError(f"--out {file} is a file of the run itself", hint="give another file")
     count = 0
     try:
         with file.open("w", encoding="utf-8") as lines:

@@ -101,11 +101,11 @@ def cost_line(completion: Completion) -> str:
 def verdict_line(completion: Completion) -> str:
     """How an answer ended, how it was judged, and what the safety net made of it."""
     score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
-    parts = "".join(f", {name} {_signed(part)}" for name, part in completion.parts.items())
+    parts = "".join(f", {name} {signed(part)}" for name, part in completion.parts.items())
     flagged = ", not judged good" if completion.flagged else ""
     fallback = f", {completion.fallback} in place of an answer that was not" if completion.fallback else ""
     return f"{completion.finish_reason}, {score}{parts}{flagged}{fallback}"
 
 
-def _signed(score: float | None) -> str:
+def signed(score: float | None) -> str:
     return "unscored" if score is None else f"{score:+.2f}"

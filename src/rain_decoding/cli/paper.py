@@ -45,9 +45,10 @@ def evaluate_paper(
     """Run what the analyses need, sum up, write `summary.json` and `report.html`."""
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
     from rain_decoding.evaluation.paper import PaperPlan, PaperRun, choose_analyses, choose_suites
+    from rain_decoding.evaluation.runner import REPLIES
 
     of_demo = setting.model == DEMO or DEMO in data
-    cache = ReplyCache(judge_cache or folder / "judge-replies.sqlite")
+    cache = ReplyCache(judge_cache or folder / REPLIES)
     with status("reading prompts"):
         plan = PaperPlan(
             setting,
@@ -83,7 +84,7 @@ def _files(given: list[str]) -> dict[str, Path]:
 
 
 def _finish(run: PaperRun) -> dict[str, Any]:
-    from rain_decoding.cli.eval import REPORT, finish
+    from rain_decoding.cli.eval import REPORT, SUMMARY, finish
     from rain_decoding.evaluation.report import render_paper
     from rain_decoding.evaluation.runner import write_json
 
@@ -91,7 +92,7 @@ def _finish(run: PaperRun) -> dict[str, Any]:
     with status("summing up"):
         found = run.findings(summaries)
         summary = run.summary(found)
-        write_json(run.folder / "summary.json", summary)
+        write_json(run.folder / SUMMARY, summary)
         page = render_paper(summary, {analysis.name: list(own.plots) for analysis, own, _ in found})
         (run.folder / REPORT).write_text(page, encoding="utf-8")
     return summary

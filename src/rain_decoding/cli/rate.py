@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import webbrowser
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import typer
 
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, print_json
-from rain_decoding.cli.serve import LOOPBACK
+from rain_decoding.cli.serve import LOOPBACK, listening
 from rain_decoding.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -84,9 +83,9 @@ def _serve(
     from rain_decoding.evaluation.rating.store import checked_rater
 
     query = f"?{urlencode({'rater': checked_rater(rater)})}" if rater is not None else ""
-    with _listening(host, port) as listening:
+    with listening(host, port) as opened:
         named = f"[{host}]" if ":" in host else host
-        address = f"http://{named}:{listening.getsockname()[1]}/{query}"
+        address = f"http://{named}:{opened.getsockname()[1]}/{query}"
         if host not in LOOPBACK:
             err.print(f"[yellow]warning:[/] listening at {host}: anyone there may read the answers and rate")
         err.print(f"rating page with {len(tasks)} tasks: {address}", markup=False)
@@ -94,18 +93,7 @@ def _serve(
             # A browser in the terminal does not return before it is left.
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         server = uvicorn.Server(uvicorn.Config(create_app(tasks, store), ws="none", log_level="warning"))
-        server.run([listening])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that clients can already connect to. Raises `InputError` where there can be none."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port"
-        ) from error
+        server.run([opened])
 
 
 def _report(study: Study, store: RatingStore, json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from dataclasses import fields
 from inspect import signature
@@ -13,7 +14,7 @@ import typer
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.errors import ConfigError, InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -133,8 +134,20 @@ def serve(
         ) from error
 
     server = server_config(options)
+    listening(host, port).close()  # before the model is loaded
     _warn(host, server)
     run(application(options, server), host, port)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that clients can already connect to. Raises `InputError` where there can be none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port"
+        ) from error
 
 
 def options_of(file: Path) -> dict[str, Any]:

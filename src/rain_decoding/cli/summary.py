@@ -30,6 +30,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     out.print(_rate_table(title, summary["decoders"]))
     out.print(_cost_table(summary["decoders"]))
     for name, comparison in summary.get("against_greedy", {}).items():
+        if comparison["harmful_removed"] is None:
+            continue
         removed = _percent(comparison["harmful_removed"])
         out.print(f"{name} removes {removed} of greedy's harmful answers", markup=False)
     if "share_of_ceiling" in summary:

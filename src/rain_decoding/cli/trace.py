@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rain_decoding.cli.output import out
+from rain_decoding.cli.output import err, out, signed
 from rain_decoding.errors import InputError
 from rain_decoding.server.trace_page import write_trace_page
 from rain_decoding.trace import BROKEN, TracedNode, read_trace, replay
@@ -32,11 +32,14 @@ def trace(
     The lines marked ✓ are the answer as it was committed; above each stands what was tried in its place.
     Q and U are the terms that select a node, p its prior, n its visits, v its value.
     """
+    if html is not None and html.resolve() == file.resolve():
+        raise InputError(f"--html {html} is the trace itself", hint="give another file")
     events = read_trace(file)
     try:
         if html is not None:
             replay(events)
             write_trace_page(html, events)
+            err.print(f"page: {html}", markup=False)
         else:
             print_tree(events, depth=depth, everything=everything)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -57,7 +60,7 @@ def print_tree(
     out.print(Text(f"\n{end['text']}"))
     usage = end["usage"]
     out.print(
-        f"{end['finish_reason']}, score {end['score']}{_verdict(end)}: {usage['simulations']} simulations, "
+        f"{end['finish_reason']}, score {signed(end['score'])}{_verdict(end)}: {usage['simulations']} simulations, "
         f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds",
         style="dim",
     )
@@ -65,7 +68,7 @@ def print_tree(
 
 def _verdict(end: dict[str, Any]) -> str:
     """The parts of a combined score, and what the safety net made of the answer."""
-    parts = "".join(f", {name} {score}" for name, score in end.get("parts", {}).items())
+    parts = "".join(f", {name} {signed(score)}" for name, score in end.get("parts", {}).items())
     flagged = ", not judged good" if end.get("flagged") else ""
     fallback = f", {end['fallback']} in place of {end['withheld']!r}" if end.get("fallback") else ""
     return parts + flagged + fallback

@@ -68,11 +68,15 @@ def _decoder(kinds: dict[str, str], name: str | None, kind: str, option: str) ->
 
 def dpo(source: Source) -> Iterator[Example]:
     """Preference: the search's answer chosen, the plain one rejected, where the search's judge prefers the former."""
+    if source.chosen == source.rejected:
+        raise InputError(f"{source.chosen} is no other decoder", hint="give two as --chosen and --rejected")
     rejected = {(r["id"], r["seed"]): r for r in source.of(source.rejected)}
     for chosen in source.of(source.chosen):
         other = rejected.get((chosen["id"], chosen["seed"]))
-        if other is None or other["answer"] == chosen["answer"]:
-            source.dropped["without another answer"] += 1
+        if other is None:
+            source.dropped[f"without an answer of {source.rejected}"] += 1
+        elif other["answer"] == chosen["answer"]:
+            source.dropped["answered alike by both"] += 1
         elif chosen["score"] <= other["score"]:
             source.dropped["not preferred by the search's judge"] += 1
         else:

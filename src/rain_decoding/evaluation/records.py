@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,14 @@ class RecordFile:
             line = json.dumps(record, ensure_ascii=False)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Put these in the place of all that the file holds, at once."""
+        if self.path is not None:
+            new = self.path.with_suffix(".new")
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            new.write_text("".join(lines), encoding="utf-8")
+            new.replace(self.path)
 
     def _parse(self, number: int, line: bytes) -> Record:
         try:

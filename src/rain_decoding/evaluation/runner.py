@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from rain_decoding.errors import InputError
@@ -22,8 +23,12 @@ from rain_decoding.evaluation.workers import run_jobs
 RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
 KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}
 """What every record has."""
+REPLIES = "judge-replies.sqlite"
+"""What endpoints as judges said, unless the file is chosen."""
 NEW = ".new"
 """Suffix of a file that is being written."""
+LONGEST = 60
+"""Characters of a value that a message shows."""
 
 
 def key(record: Record) -> Key:
@@ -51,7 +56,8 @@ class Run:
         self.lock.release()
 
     def collect(self, workers: int, traces: bool, told: Callable[[Record], Any]) -> None:
-        """Answer and label what is missing; `told` hears of every record once it is written."""
+        """Answer and label what is missing; `told` hears of every new record once it is written."""
+        self._label_again()
         done = {key(record) for record in self.records}
         folder = (self.folder / TRACES).absolute() if traces else None
         jobs = list(self.plan.jobs(done, workers, folder))
@@ -62,6 +68,23 @@ class Run:
                 told(record)
         finally:
             answers.close()  # type: ignore[attr-defined]
+
+    def unlabelled(self) -> dict[str, list[str]]:
+        """By judge, why it could not label answers that there are."""
+        found: dict[str, list[str]] = {}
+        for record in self.records:
+            for judge, label in record["labels"].items():
+                if _failed(record, label):
+                    found.setdefault(judge, []).append(label["problem"])
+        return found
+
+    def _label_again(self) -> None:
+        """A judge that failed may have come back since."""
+        failed = [r for r in self.records if any(_failed(r, label) for label in r["labels"].values())]
+        if failed:
+            again = {key(record): record for record in _labelled(iter(failed), self.plan)}
+            self.records = [again.get(key(record), record) for record in self.records]
+            self.file.write(self.records)
 
     def add(self, record: Record) -> None:
         """Keep a record."""
@@ -81,25 +104,40 @@ class Run:
 def open_folder(folder: Path, description: Any, arguments: list[str]) -> FolderLock:
     """Write a run's `run.json`, or compare with what is there; the folder is this process's from now on.
 
+    A run that failed before its first answer is nothing to compare with.
+
     Raises `InputError` where the folder holds something else, naming the difference, or is another process's.
     """
     path, spec = folder / RUN, json.loads(json.dumps(description))
     if path.exists():
-        before = read_run(folder)["spec"]
-        if differences := list(_differences(before, spec)):
+        lock = FolderLock(path)
+        differences = list(_differences(read_run(folder)["spec"], spec))
+        if not differences:
+            return lock
+        lock.release()
+        if _began(folder):
             raise InputError(
                 f"{folder} holds another run: {'; '.join(differences)}",
                 hint="give another --out, or the options of then",
             )
-        return FolderLock(path)
+        path.unlink()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(file.suffix != NEW for file in folder.iterdir()):
+        if _began(folder):
             raise InputError(f"{folder} is not empty and holds no {RUN}", hint="give another or a new --out")
         write_json(path, {"arguments": arguments, "spec": spec, "environment": provenance.environment()})
     except OSError as error:
         raise InputError(f"--out {folder}: {error.strerror}", hint="give another folder") from error
     return FolderLock(path)
+
+
+def _began(folder: Path) -> bool:
+    """Whether a folder holds more than the description of a run, which may have failed before its first answer."""
+    return any(file.suffix != NEW and file.name not in (RUN, REPLIES) for file in folder.iterdir())
+
+
+def _failed(record: Record, label: dict[str, Any]) -> bool:
+    return bool(label.get("problem")) and not record.get("problem") and not label["malformed"]
 
 
 def _labelled(answers: Iterator[Record], plan: Plan) -> Iterator[Record]:
@@ -161,4 +199,5 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
         for name in [*before, *(name for name in now if name not in before)]:
             yield from _differences(before.get(name), now.get(name), f"{place}.{name}" if place else name)
     elif before != now:
-        yield f"{place} was {json.dumps(before)}, now {json.dumps(now)}"
+        was, is_now = (shorten(json.dumps(value), LONGEST, placeholder=" ...") for value in (before, now))
+        yield f"{place} was {was}, now {is_now}"

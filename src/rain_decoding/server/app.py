@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,9 @@ from rain_decoding.version import __version__
 
 log = logging.getLogger(__name__)
 
+TYPES, ROLES = ("str", "int", "float", "bool"), ("system", "developer", "user", "assistant", "tool")
+NO_OBJECT = ("missing", "model_attributes_type", "dict_type")
+"""Kinds of errors for a body that is no object, or is not known to be one."""
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": "An error in OpenAI's shape"}
     for status in (400, 401, 403, 404, 408, 413, 429, 502, 503, 504)
@@ -189,10 +192,14 @@ def _add_errors(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part != "body"]
-        field = ".".join(place)
+        if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+            sent = request.headers.get("content-type") or "no Content-Type"
+            return ApiError(
+                400, f"the body is to be a JSON object, sent as application/json, not {sent}"
+            ).response()
+        field = _field(first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "json_invalid":
             return ApiError(400, f"the body is no valid JSON: {message}", code="invalid_json").response()
@@ -208,3 +215,14 @@ def _add_errors(app: FastAPI) -> None:
         response = ApiError(error.status_code, str(error.detail), code=code).response()
         response.headers.update(error.headers or {})
         return response
+
+
+def _field(place: Sequence[str | int]) -> str:
+    """The field that an error is about, without what names a choice of the schema: types, and roles of messages."""
+    kept = [
+        str(part)
+        for before, part in zip(("", *place), place, strict=False)
+        if isinstance(part, int)
+        or (part.isidentifier() and part not in TYPES and not (isinstance(before, int) and part in ROLES))
+    ]
+    return ".".join(kept[1:] if kept[:1] == ["body"] else kept)

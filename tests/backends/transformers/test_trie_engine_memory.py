@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from backends.tree_work import check_against_ledger, operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rain_decoding.backends import trie_engine
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.errors import CapacityError, UnsupportedError
 
@@ -106,6 +108,33 @@ def test_without_a_prefix_cache_nothing_stays():
     cost(engine, tiny.tokens(30))
     engine.finish(1, [tiny.tokens(30)])
     assert engine.slots_used == 0
+
+
+@pytest.mark.parametrize("place", ["isnan", "put", "hold", "find"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_nothing_is_left_behind_by_what_is_interrupted(engine, monkeypatch, place, call):
+    """As by Ctrl-C, wherever it strikes."""
+    sequences = [(*tiny.tokens(8), token) for token in (2, 3, 4)]
+    cost(engine, sequences[0][:4])
+    owner = {"isnan": trie_engine.np, "put": engine._logits, "hold": engine._trie, "find": engine._trie}[
+        place
+    ]
+    real, calls = getattr(owner, place), []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, place, interrupted)
+        for _ in range(call):
+            with suppress(KeyboardInterrupt):
+                engine.forward(sequences, [1] * 3)
+    assert len(calls) >= call
+    engine.finish(1, [])
+    assert engine.slots_used == 0 and not engine._trie.root.children
 
 
 class TestMemoryLimit:
