@@ -3,8 +3,9 @@
     python tests/load/serve_load.py --clients 32 --seconds 120
 
 One client first, for comparison; then many, half of them streaming, a fifth leaving midway, some sending nonsense;
-`--repeat` times in turn, since a shared machine is not the same for long. Prints a JSON report; exits 1 where an
-answer was wrong or a request failed.
+`--repeat` times in turn, since a shared machine is not the same for long. The one asks other requests than the many,
+and there are to be so many that none is answered from the prefix cache. Prints a JSON report; exits 1 where an answer
+was wrong or a request failed.
 """
 
 from __future__ import annotations
@@ -183,18 +184,19 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--alone-seconds", type=float, default=30)
-    parser.add_argument("--prompts", type=int, default=5, help="of each family")
+    parser.add_argument("--prompts", type=int, default=80, help="of each family")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--max-concurrent", type=int, default=32)
     parser.add_argument("--repeat", type=int, default=1)
     arguments = parser.parse_args()
-    expected = alone(arguments.prompts, arguments.seeds)
+    expected = list(alone(arguments.prompts, arguments.seeds).items())
+    of_one, of_many = dict(expected[::3]), dict([*expected[1::3], *expected[2::3]])
     with serving_process("--model", "demo", "--max-concurrent", str(arguments.max_concurrent)) as running:
         rounds, failed = [], False
         for _ in range(arguments.repeat):
-            one = asyncio.run(run(running, expected, 1, arguments.alone_seconds, mixed=False))
+            one = asyncio.run(run(running, of_one, 1, arguments.alone_seconds, mixed=False))
             before = resident(running)
-            many = asyncio.run(run(running, expected, arguments.clients, arguments.seconds, mixed=True))
+            many = asyncio.run(run(running, of_many, arguments.clients, arguments.seconds, mixed=True))
             settle(running)
             failed |= bool(one.wrong or many.wrong or many.statuses["500"])
             rounds.append(

@@ -86,4 +86,4 @@ class RecordFile:
         return content.startswith(b'{"')
 
     def _no_record(self, line: int) -> InputError:
-        return InputError(f"{self.path}: line {line} is no record", hint="give another file")
+        return InputError(f"{self.path}: line {line} is no record", hint="mend or remove the line")

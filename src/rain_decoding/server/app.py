@@ -195,10 +195,9 @@ def _add_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
-            sent = request.headers.get("content-type") or "no Content-Type"
-            return ApiError(
-                400, f"the body is to be a JSON object, sent as application/json, not {sent}"
-            ).response()
+            sent = request.headers.get("content-type", "")
+            hint = "" if sent.startswith("application/json") else f", sent as application/json, not {sent!r}"
+            return ApiError(400, f"the body is to be a JSON object{hint}").response()
         field = _field(first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "json_invalid":
