@@ -5,7 +5,8 @@
 One client first, for comparison; then many, half of them streaming, a fifth leaving midway, some sending nonsense;
 `--repeat` times in turn, since a shared machine is not the same for long. The one asks other requests than the many,
 and there are to be so many that none is answered from the prefix cache. Prints a JSON report; exits 1 where an answer
-was wrong or a request failed.
+was wrong or a request failed. An answer may differ where it hangs on a draw that float noise decides: then the library
+gives several answers, too, once its logits are moved by `NOISE`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from rain_decoding.demo.world import example_prompts
 
 LEAVING, NONSENSE = 0.2, 0.05
 """Shares of the requests whose client leaves after the first text, or that are broken."""
+NOISE, TRIES = 1e-5, 8
+"""By how much a logit is moved at most to find draws without a margin, and how often that is tried."""
 
 Case = tuple[str, int]
 """Prompt and seed."""
@@ -46,6 +49,7 @@ class Tally:
 
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: list[dict[str, Any]] = field(default_factory=list)
+    noisy: list[dict[str, Any]] = field(default_factory=list)
     first_release: list[float] = field(default_factory=list)
     released_tokens: float = 0
     """Tokens of answers as the server counts them, those of clients that left included."""
@@ -153,6 +157,36 @@ def alone(prompts: int, seeds: int) -> dict[Case, str]:
     }
 
 
+def torn(cases: set[Case]) -> set[Case]:
+    """Those of the cases whose answer float noise decides."""
+    backend = load_backend("demo")
+    decoder, engine = RainDecoder(backend), backend.engine
+    exact = engine.forward
+
+    def answers(case: Case) -> Iterator[str]:
+        for attempt in range(TRIES):
+            rng = np.random.default_rng(attempt)
+
+            def moved(*asked: Any, rng: np.random.Generator = rng) -> tuple[np.ndarray, list[int]]:
+                logits, counts = exact(*asked)
+                return logits + rng.uniform(-NOISE, NOISE, logits.shape).astype(logits.dtype), counts
+
+            engine.forward = moved
+            backend.clear()
+            yield decoder.generate(case[0], seed=case[1], temperature=1.0).text
+
+    return {case for case in cases if len(set(answers(case))) > 1}
+
+
+def set_apart(tallies: Iterable[Tally]) -> None:
+    """Count answers that float noise decides apart from wrong ones."""
+    tallies = list(tallies)
+    noisy = torn({(w["prompt"], w["seed"]) for tally in tallies for w in tally.wrong})
+    for tally in tallies:
+        tally.noisy = [w for w in tally.wrong if (w["prompt"], w["seed"]) in noisy]
+        tally.wrong = [w for w in tally.wrong if (w["prompt"], w["seed"]) not in noisy]
+
+
 def described(tally: Tally) -> dict[str, Any]:
     answered = tally.statuses["200"]
     p50, p95 = np.percentile(tally.first_release, [50, 95]).round(3) if tally.first_release else (None, None)
@@ -164,6 +198,7 @@ def described(tally: Tally) -> dict[str, Any]:
         "longest_queue": tally.longest_queue,
         "wrong": tally.wrong[:5],
         "wrong_answers": len(tally.wrong),
+        "decided_by_float_noise": len(tally.noisy),
     }
 
 
@@ -198,6 +233,7 @@ def main() -> int:
             before = resident(running)
             many = asyncio.run(run(running, of_many, arguments.clients, arguments.seconds, mixed=True))
             settle(running)
+            set_apart((one, many))
             failed |= bool(one.wrong or many.wrong or many.statuses["500"])
             rounds.append(
                 {
