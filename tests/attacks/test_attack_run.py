@@ -135,8 +135,8 @@ def test_a_run_that_was_broken_off_goes_on_to_the_same_attacks(
 
 
 def test_another_attack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with AttackRun(plan(tmp_path), tmp_path / "run", []):
-        pass
+    with AttackRun(plan(tmp_path), tmp_path / "run", []) as run:
+        run.collect(lambda record: None)
     with pytest.raises(InputError, match="seed was 0, now 1; restarts was 2, now 3"):
         AttackRun(plan(tmp_path, seed=1, restarts=3), tmp_path / "run", [])
 

@@ -268,5 +268,5 @@ def test_rain_with_a_classifier_as_the_judge(tmp_path: Path) -> None:
     both = judging.judged_by(f'min("hf-classifier:{name}", "hf-classifier:{name}#negative=unsafe")')
     judgement = both.judge("hello", "a b c")
     one, other = judgement.parts.values()
-    assert one == pytest.approx(other), "safe is what is not unsafe"
+    assert one == pytest.approx(other, abs=1e-6), "safe is what is not unsafe"
     assert judging.generate("hello", criterion=f"hf-classifier:{name}#negative=safe", max_tokens=4).text

@@ -180,7 +180,7 @@ REFUSED = {
     "role": ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
     "no id": ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
     "no text": ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
-    "stop": ({"stop": [1]}, "stop.0"),
+    "stop": ({"stop": [1]}, "stop"),
     "an empty stop": ({"stop": ""}, "stop"),
     "order": ({"messages": [{"role": "assistant", "content": "x"}]}, None),
     "bias": ({"logit_bias": {"99999999": 1}}, "logit_bias"),
