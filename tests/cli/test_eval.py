@@ -145,6 +145,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
+        (["hh", "--data", "/tmp"], "/tmp is a folder"),
         (["hh"], "--judge refusal-prefixes-notebook or"),
         (["imdb", "--judge", "oracle"], "the oracle knows the demo world only, not imdb"),
         (["demo", "--judge", "refusal-prefixes-package"], "only says whether an answer is refused"),

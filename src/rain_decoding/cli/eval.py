@@ -197,9 +197,8 @@ def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
             separator, rest = "=", str(packaged)
         name, path = (name, Path(rest)) if separator and name in suite.sources else (main, Path(text))
         if not path.is_file():
-            raise InputError(
-                f"--data {text}: there is no file {path}", hint=f"names: {', '.join(suite.sources)}"
-            )
+            found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+            raise InputError(f"--data {text}: {found}", hint=f"names: {', '.join(suite.sources)}")
         if name in files:
             raise InputError(f"--data names {name} twice", hint=f"names: {', '.join(suite.sources)}")
         files[name] = path

@@ -82,7 +82,8 @@ def criteria(model: o.Model = "", json: o.Json = False) -> None:
         return
     table = Table("criterion", "what it asks", "examples", "placement")
     for name, row in rows.items():
-        table.add_row(name, row.summary, str(len(row.examples)), row.placement)
+        placement = f"{row.placement}, suffix as good" if row.suffix_as_good else row.placement
+        table.add_row(name, row.summary, str(len(row.examples)), placement)
     out.print(table)
 
 
