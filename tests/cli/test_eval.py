@@ -185,7 +185,7 @@ def test_what_a_decoder_cannot_answer_is_left_out_and_told(demo_rain: Rain, tmp_
     assert demo_rain(*command[:-1]).code == 0, "as tables, too"
 
 
-def test_a_run_that_never_began_keeps_no_folder(demo_rain: Rain, tmp_path: Path) -> None:
+def test_a_run_that_never_began_does_not_block_its_folder(demo_rain: Rain, tmp_path: Path) -> None:
     command = ["eval", "demo", "--families", "benign", "--limit", "1", "--workers", "1", "--max-tokens", "8"]
     out = ["--out", tmp_path / "run"]
     assert demo_rain(*command, *out, "--criterion", "nosuch").code == 2

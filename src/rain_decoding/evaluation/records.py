@@ -11,6 +11,8 @@ from typing import Any
 from rain_decoding.errors import InputError
 
 Record = dict[str, Any]
+NEW = ".new"
+"""Suffix of a file that is being written."""
 
 
 class FolderLock:
@@ -67,7 +69,7 @@ class RecordFile:
     def write(self, records: Iterable[Record]) -> None:
         """Put these in the place of all that the file holds, at once."""
         if self.path is not None:
-            new = self.path.with_suffix(".new")
+            new = self.path.with_suffix(NEW)
             lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             new.write_text("".join(lines), encoding="utf-8")
             new.replace(self.path)

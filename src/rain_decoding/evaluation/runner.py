@@ -16,17 +16,17 @@ from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import Key, Plan
-from rain_decoding.evaluation.records import FolderLock, Record, RecordFile
+from rain_decoding.evaluation.records import NEW, FolderLock, Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Sample
 from rain_decoding.evaluation.workers import run_jobs
 
 RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
 KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}
 """What every record has."""
+COMPARED = {"judge", "question", "id", "seed", "decoder", "reference", "better"}
+"""What every comparison has."""
 REPLIES = "judge-replies.sqlite"
 """What endpoints as judges said, unless the file is chosen."""
-NEW = ".new"
-"""Suffix of a file that is being written."""
 LONGEST = 60
 """Characters of a value that a message shows."""
 
@@ -96,8 +96,7 @@ class Run:
         if not self.plan.pairwise:
             return []
         comparisons = compare(self.records, self.plan)
-        lines = (json.dumps(comparison, ensure_ascii=False) + "\n" for comparison in comparisons)
-        (self.folder / COMPARISONS).write_text("".join(lines), encoding="utf-8")
+        RecordFile(self.folder / COMPARISONS, COMPARED).write(comparisons)
         return comparisons
 
 

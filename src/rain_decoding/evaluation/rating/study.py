@@ -10,13 +10,11 @@ from typing import Any
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import PLAIN
 from rain_decoding.evaluation.records import Record, RecordFile
-from rain_decoding.evaluation.runner import COMPARISONS, KEYS, RECORDS, read_run
+from rain_decoding.evaluation.runner import COMPARED, COMPARISONS, KEYS, RECORDS, read_run
 from rain_decoding.evaluation.suites import Metric, load_suite
 
 SHOWN = {"prompt", "subject", "format"}
 """What a record must have beside `KEYS` to be shown and reported."""
-COMPARED = {"judge", "question", "id", "seed", "decoder", "reference", "better"}
-"""What every comparison has."""
 
 
 @dataclass(frozen=True)
