@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from self_evaluation import judges
 
+from rain_decoding.backends.dialogue import default_dialogue_header
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
-from rain_decoding.prompting import build_prompt, default_dialogue_header, parse_messages
+from rain_decoding.prompting import build_prompt, parse_messages
 from rain_decoding.types import Message
 
 
-def backend(tokenizer: Any, *, context: int = 10_000, header: str | None = "") -> Any:
+def backend(tokenizer: Any, *, context: int = 10_000, header: str = "") -> Any:
     """As much of a backend as prompts need."""
     return SimpleNamespace(
         codec=HFCodec(tokenizer), context_length=context, name="tiny", dialogue_header=header
@@ -54,7 +55,9 @@ def test_a_conversation_with_a_system_prompt_becomes_a_dialogue() -> None:
 
 def test_without_a_header_of_its_own_a_backend_gets_the_default_one() -> None:
     header = default_dialogue_header()
-    prompt = build_prompt("Hello?", backend(judges.tokenizer("byte-level"), header=None))
+    prompt = build_prompt(
+        "Hello?", judges.backend(judges.tokenizer("byte-level"), context=10_000, dialogue_header=None)
+    )
     assert prompt.text == f"{header.strip()}\n\nHuman: Hello?\n\nAssistant:"
     assert header.count("Human:") == header.count("Assistant:") > 2
     assert prompt.messages == (Message("user", "Hello?"),)

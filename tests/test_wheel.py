@@ -45,6 +45,6 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: zipfile.Path) -> None:
     sections.read_string((metadata / "entry_points.txt").read_text())
     assert {name: dict(sections[name]) for name in sections.sections()} == {
         "console_scripts": {"rain": "rain_decoding.cli:main"},
-        "inspect_ai": {"rain": "rain_decoding.doors.inspect"},
+        "inspect_ai": {"rain": "rain_decoding.integrations.inspect"},
     }
     assert (metadata / "licenses" / "LICENSE").exists()

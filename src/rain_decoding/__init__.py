@@ -1,10 +1,15 @@
 """Rewindable auto-regressive inference: a frozen language model aligns itself while it decodes."""
 
 from rain_decoding.backends import load_backend
-from rain_decoding.baselines import BestOfDecoder, RegenerateDecoder, RejectionDecoder, SelfRefineDecoder
 from rain_decoding.config import PRESETS, SearchConfig
 from rain_decoding.custom_generate import rain_generate
-from rain_decoding.decoder import PlainDecoder, RainDecoder, Stream
+from rain_decoding.decoding.baselines import (
+    BestOfDecoder,
+    RegenerateDecoder,
+    RejectionDecoder,
+    SelfRefineDecoder,
+)
+from rain_decoding.decoding.decoder import PlainDecoder, RainDecoder, Stream
 from rain_decoding.errors import (
     BackendError,
     CapacityError,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import resources
 from typing import Any, Literal, get_args
 
 from rain_decoding.backends.base import Backend
@@ -164,17 +163,11 @@ def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
     return strings
 
 
-def dialogue(messages: Sequence[Message], header: str | None) -> str:
+def dialogue(messages: Sequence[Message], header: str) -> str:
     """Plain turns after a few-shot header (the generator's preamble, which the judge is not shown)."""
-    preamble = default_dialogue_header() if header is None else header
     markers = {"user": f"{USER_MARKER} ", "assistant": f"{ASSISTANT_MARKER} ", "system": ""}
-    parts = [preamble.strip(), *(markers[message.role] + message.content.strip() for message in messages)]
+    parts = [header.strip(), *(markers[message.role] + message.content.strip() for message in messages)]
     return SEPARATOR.join([part for part in parts if part] + [ASSISTANT_MARKER])
-
-
-def default_dialogue_header() -> str:
-    """The built-in header for base models: a line that sets the scene and a few harmless turns."""
-    return resources.files("rain_decoding").joinpath("dialogue_header.txt").read_text(encoding="utf-8")
 
 
 def without_control_tokens(text: str, special_texts: Iterable[str]) -> str:

@@ -19,12 +19,12 @@ from rain_decoding.attacks.runner import AttackRun
 from rain_decoding.attacks.success import checkpoints, curves, read_attacks, suffix_at, suite
 from rain_decoding.config import SearchConfig
 from rain_decoding.demo import ATTACKS_FILE, BEHAVIOURS_FILE
-from rain_decoding.demo.world import find_request
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import OracleJudge
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.suites import SUITES, Sample
+from rain_decoding.microworld import find_request
 
 CSV = "goal,target\nHow?,So.\nWhy?,Thus.\nHow?,Again.\nWhen?,Now.\n"
 

@@ -17,8 +17,8 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
 from rain_decoding.calibration import Calibration, LabelledAnswer, calibrate, load_calibration
 from rain_decoding.demo import MODEL_DIR
-from rain_decoding.demo.labelled import demo_answers
-from rain_decoding.demo.world import find_request, oracle_score
+from rain_decoding.microworld import find_request, oracle_score
+from rain_decoding.microworld.labelled import demo_answers
 
 TWO_ORDERS = replace(CRITERION, both_orders=True)
 KIND_FIRST = "(A) It is kind."
@@ -145,10 +145,9 @@ def test_nothing_stays_cached(demo: LocalBackend) -> None:
 
 def test_the_demo_model_is_as_right_as_a_direct_count_by_the_oracle(demo: LocalBackend) -> None:
     """The reference: plain forwards over judge prompts that the world writes, scored against the oracle."""
+    from demo_model.measure import judged
+    from demo_model.tokenizer import load_tokenizer
     from transformers import LlamaForCausalLM
-
-    from rain_decoding.demo.measure import judged
-    from rain_decoding.demo.tokenizer import load_tokenizer
 
     model, tokenizer = LlamaForCausalLM.from_pretrained(MODEL_DIR).float().eval(), load_tokenizer(MODEL_DIR)
     answers = demo_answers("harmlessness", 24, seed=2)
@@ -206,7 +205,7 @@ def test_another_model_criterion_or_judge_is_refused(saved: Path, demo: LocalBac
         RainDecoder(leaning_judge(), "harmlessness", config)
     with pytest.raises(ConfigError, match="'kind' as it was then"):
         RainDecoder(leaning_judge(), replace(TWO_ORDERS, lead="Hm ("), config)
-    from rain_decoding.demo.judge import OracleEvaluator
+    from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
     with pytest.raises(ConfigError, match="not of the judge oracle:harmlessness"):
         RainDecoder(leaning_judge(), OracleEvaluator(), config)

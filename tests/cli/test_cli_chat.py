@@ -9,7 +9,7 @@ import pytest
 from cli.command import Rain
 from decoder_worlds import GOOD
 
-from rain_decoding.trace import read_trace
+from rain_decoding.decoding.trace import read_trace
 
 
 @pytest.fixture

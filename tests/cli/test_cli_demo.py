@@ -15,7 +15,7 @@ from rain_decoding.backends.local import LocalBackend
 
 
 def test_prompts_are_of_the_world_and_held_out(rain: Rain) -> None:
-    from rain_decoding.demo.world import FAMILIES, find_request
+    from rain_decoding.microworld import FAMILIES, find_request
 
     listed = json.loads(rain("demo", "prompts", "--json", "--n", "3").out)
     assert list(listed) == list(FAMILIES)

@@ -93,7 +93,7 @@ def test_rain_is_drawn_as_asked(rain: Rain, scripted: list[str]) -> None:
 
 
 def test_a_prompt_outside_the_world_gets_an_answer_and_three_to_try(rain: Rain) -> None:
-    from rain_decoding.demo.world import find_request
+    from rain_decoding.microworld import find_request
 
     result = rain("generate", "What is the capital of France?", *QUICK)
     assert result.code == 0 and result.out.strip()
@@ -289,7 +289,7 @@ def test_ctrl_c_keeps_what_is_committed(
     rain: Rain, scripted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rain_decoding.backends.scripted import ScriptedEngine
-    from rain_decoding.trace import read_trace
+    from rain_decoding.decoding.trace import read_trace
 
     calls, forward = 0, ScriptedEngine.forward
 

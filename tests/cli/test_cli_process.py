@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli.command import start
 
-from rain_decoding.trace import read_trace
+from rain_decoding.decoding.trace import read_trace
 
 ENDLESS = """
 [[next]]

@@ -15,8 +15,8 @@ from cli.command import Rain, start
 from self_evaluation.test_classifier_judge import save
 
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.demo.world import find_request, label
-from rain_decoding.trace import read_trace
+from rain_decoding.decoding.trace import read_trace
+from rain_decoding.microworld import find_request, label
 
 SMALL = ["--limit", "5", "--families", "question", "--decoders", "plain,rain:balanced"]
 ALONE = ["--concurrency", "1", "--workers", "1"]
@@ -278,7 +278,7 @@ def test_a_copy_of_the_demo_model_is_asked_as_the_demo_model_is(
     rain: Rain, demo: LocalBackend, tmp_path: Path
 ) -> None:
     from rain_decoding.backends.local import CRITERIA_FOLDER
-    from rain_decoding.demo.export import write_hf
+    from rain_decoding.microworld.export import write_hf
 
     copy = tmp_path / "copy"
     write_hf(copy)

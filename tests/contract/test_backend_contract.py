@@ -35,7 +35,7 @@ def _tiny_llama(folder: Path) -> str:
 
 
 def _llama_cpp(folder: Path) -> str:
-    from rain_decoding.demo.export import write_gguf
+    from rain_decoding.microworld.export import write_gguf
 
     write_gguf(folder / "demo.gguf")
     return f"gguf:{folder / 'demo.gguf'}"

@@ -13,7 +13,7 @@ import transformers
 from rain_decoding import RainDecoder, SearchConfig, load_criterion, rain_generate
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR, SHOWCASE
-from rain_decoding.demo.export import write_hf
+from rain_decoding.microworld.export import write_hf
 from rain_decoding.prompting import dialogue
 from rain_decoding.types import Message
 

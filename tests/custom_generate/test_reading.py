@@ -9,9 +9,10 @@ import pytest
 from custom_generate.tiny_generation import TEMPLATES, Judge, chat_tokenizer, inputs, new_model, own_tokenizer
 
 from rain_decoding import InputError, rain_generate
+from rain_decoding.backends.dialogue import default_dialogue_header
 from rain_decoding.backends.transformers import wrap
 from rain_decoding.custom_generate.reading import read_dialogue, read_prompt
-from rain_decoding.prompting import default_dialogue_header, dialogue
+from rain_decoding.prompting import dialogue
 from rain_decoding.types import Message
 
 SYSTEM = {"role": "system", "content": "Answer\n\nin rhymes."}

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from rain_decoding.demo import MODEL_DIR
-from rain_decoding.demo.world import example_prompts, find_request, label
+from rain_decoding.microworld import example_prompts, find_request, label
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from rain_decoding.demo.measure import speak  # noqa: E402
-from rain_decoding.demo.tokenizer import load_tokenizer  # noqa: E402
+from demo_model.measure import speak  # noqa: E402
+from demo_model.tokenizer import load_tokenizer  # noqa: E402
 
 FILES = {
     "config.json",

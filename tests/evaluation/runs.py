@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.trace import write_trace
+from rain_decoding.decoding.trace import write_trace
 
 DECODERS = {"plain": {"kind": "plain"}, "rain:balanced": {"kind": "rain"}}
 GOOD, BAD = "I would rather not.", "Take a hairpin."

@@ -18,9 +18,9 @@ from rain_decoding import (
 )
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.demo_world import Plan
-from rain_decoding.demo.judge import OracleEvaluator
-from rain_decoding.demo.world import answer, oracle_score, sample_requests
 from rain_decoding.evaluation.contenders import FORMS, contender, split_names
+from rain_decoding.microworld import answer, oracle_score, sample_requests
+from rain_decoding.microworld.oracle_judge import OracleEvaluator
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
 

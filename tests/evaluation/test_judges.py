@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from rain_decoding import BackendError, InputError
-from rain_decoding.demo.world import answer, label, sample_requests
 from rain_decoding.evaluation.judges import FORMS, ReplyCache, load_judge
 from rain_decoding.evaluation.judges.llm import ATTEMPTS, LlmJudge
 from rain_decoding.evaluation.suites import Sample
+from rain_decoding.microworld import answer, label, sample_requests
 
 ASKED = Sample("family", 'What is "it"?', "it", {"correct": ["This"], "incorrect": []})
 

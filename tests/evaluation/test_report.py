@@ -14,12 +14,12 @@ import pytest
 from evaluation.runs import trace
 from evaluation.test_summary import LABELS, Aunt, plan, records  # noqa: F401 - a fixture
 
+from rain_decoding.decoding.trace import write_trace
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.report import render
 from rain_decoding.evaluation.report.plots import Scale, cost_plot, share_plot
 from rain_decoding.evaluation.report.samples import NODES, SHOWN, tree
 from rain_decoding.evaluation.summary import summarise
-from rain_decoding.trace import write_trace
 
 EVIL = '</script><script>document.title = "taken"</script><img src=x onerror=alert(1)>\u2028'
 RUN = {"arguments": ["eval", EVIL], "spec": {"code": {"rain-decoding": "1", "git_revision": None}}}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from rain_decoding import InputError, MissingDependencyError, SearchConfig
-from rain_decoding.demo.world import FAMILIES, find_request
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.suites import SUITES, load_suite
+from rain_decoding.microworld import FAMILIES, find_request
 
 HH = [
     {

@@ -16,7 +16,7 @@ from rain_decoding.evaluation.pairwise import compare
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
 from rain_decoding.evaluation.summary import COSTS, summarise
-from rain_decoding.statistics import paired_difference, rate
+from rain_decoding.measurement.statistics import paired_difference, rate
 
 DECODERS = ("plain-sampled", "plain", "rain:fast")
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from server.running import Running, serving_process
 
 from rain_decoding import RainDecoder, load_backend
-from rain_decoding.demo.world import example_prompts
+from rain_decoding.microworld import example_prompts
 
 LEAVING, NONSENSE = 0.2, 0.05
 """Shares of the requests whose client leaves after the first text, or that are broken."""

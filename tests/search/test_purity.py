@@ -16,8 +16,8 @@ SOURCES = sorted(FOLDER.glob("*.py"))
 HEAVY = {"torch", "transformers", "tokenizers", "sklearn", "scipy", "httpx2", "typer", "rich"}
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval"}
 ALLOWED_IMPORTS = {
-    "__future__", "collections", "dataclasses", "math", "typing", "numpy",
-    "rain_decoding.config", "rain_decoding.errors", "rain_decoding.randomness", "rain_decoding.types",
+    "__future__", "collections", "hashlib", "dataclasses", "math", "typing", "numpy",
+    "rain_decoding.config", "rain_decoding.errors", "rain_decoding.search.randomness", "rain_decoding.types",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from rain_decoding.server.page import playground_router
+from rain_decoding.web.page import page_router
 
 PAGE = '<html><style>p {}</style><script src="/playground/a.js"></script><script>run()</script></html>'
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def fetch(folder: Path, path: str) -> httpx2.Response:
     app = FastAPI()
-    app.include_router(playground_router(folder))
+    app.include_router(page_router(folder, "/playground"))
 
     @app.exception_handler(Exception)
     async def error(*_: object) -> httpx2.Response:
@@ -65,4 +65,4 @@ def test_nothing_else_is_served(folder: Path, path: str) -> None:
 
 
 def test_without_the_page_there_are_no_routes(tmp_path: Path) -> None:
-    assert playground_router(tmp_path).routes == []
+    assert page_router(tmp_path, "/playground").routes == []

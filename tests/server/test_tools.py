@@ -17,9 +17,9 @@ from server.test_many_at_once import post
 from rain_decoding import RainDecoder, SearchConfig, UnsupportedError
 from rain_decoding.backends.openai.backend import EndpointBackend
 from rain_decoding.config import PRESETS
+from rain_decoding.decoding.tool_calls import as_read
+from rain_decoding.decoding.trace import replay
 from rain_decoding.scheduler import Scheduler
-from rain_decoding.trace import replay
-from rain_decoding.whole import as_read
 
 SEARCH = SearchConfig.preset("balanced", top_k=5, sentence_tokens=(2, 32))
 TOOLS: list[Any] = [

@@ -10,7 +10,7 @@ import numpy as np
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.attacks.progress import Found, Progress
 from rain_decoding.attacks.victim import Victim
-from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.search.randomness import derive_seed, uniforms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

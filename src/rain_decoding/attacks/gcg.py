@@ -11,7 +11,7 @@ import torch
 from rain_decoding.attacks.passages import Passage, Suffix
 from rain_decoding.attacks.progress import Found, Progress
 from rain_decoding.attacks.white_box import Losses, WhiteBox
-from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.search.randomness import derive_seed, uniforms
 from rain_decoding.types import Tokens
 
 TRIES = 8

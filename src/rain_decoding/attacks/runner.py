@@ -11,8 +11,8 @@ from typing import Any
 
 from rain_decoding.attacks.plan import AttackPlan, Unit
 from rain_decoding.attacks.progress import Progress
-from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.runner import open_folder, write_json
+from rain_decoding.measurement.records import Record, RecordFile
 
 RECORDS, STATE, RELEASED = "attacks.jsonl", "state.json", "attacks.json"
 KEYS = {"goal", "controls", "method"}

@@ -12,12 +12,12 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
 from rain_decoding.evaluation.suites.advbench import attacked
-from rain_decoding.plots import new_figure
+from rain_decoding.measurement.plots import new_figure
+from rain_decoding.measurement.records import Record, RecordFile
+from rain_decoding.measurement.statistics import rate
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.statistics import rate
 
 DIRECT = "direct"
 """The family of requests without a suffix."""

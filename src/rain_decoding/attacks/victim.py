@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rain_decoding.attacks.behaviours import Behaviour
-from rain_decoding.decoder import Decoder
+from rain_decoding.decoding.decoder import Decoder
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Sample
 

@@ -30,14 +30,16 @@ def _demo(_: str, **options: Any) -> Backend:
 
 def _gguf(file: str, **options: Any) -> Backend:
     from rain_decoding.backends.gguf import load
+    from rain_decoding.demo import KNOWN
 
-    return load(file, **options)
+    return load(file, known_models=KNOWN, **options)
 
 
 def _openai(name: str, **options: Any) -> Backend:
     from rain_decoding.backends.openai import load
+    from rain_decoding.demo import KNOWN
 
-    return load(name, **options)
+    return load(name, known_models=KNOWN, **options)
 
 
 BACKENDS: dict[str, Callable[..., Backend]] = {

@@ -110,8 +110,8 @@ class Backend(Protocol):
     counters: Counters
     criteria_dirs: tuple[Path, ...]
     """Folders searched before the built-in criteria: a model may bring its own short forms."""
-    dialogue_header: str | None
-    """Few-shot header for plain dialogue prompts; None: the built-in one."""
+    dialogue_header: str
+    """Few-shot header for plain dialogue prompts; empty: none."""
 
     def new_owner(self) -> int: ...
 

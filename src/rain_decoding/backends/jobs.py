@@ -10,7 +10,7 @@ import numpy as np
 from rain_decoding.backends import sampling
 from rain_decoding.backends.base import Codec, Steering
 from rain_decoding.backends.endings import holds_marker, why_ended
-from rain_decoding.randomness import uniforms
+from rain_decoding.search.randomness import uniforms
 from rain_decoding.types import (
     BackendRequest,
     Candidate,

@@ -19,6 +19,7 @@ from rain_decoding.backends.base import (
     Steering,
     check_request,
 )
+from rain_decoding.backends.dialogue import header_or_default
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
@@ -49,7 +50,7 @@ class LocalBackend:
         self.capabilities = Capabilities(engine.hidden_states, engine.shares_prefixes)
         self.counters = Counters()
         self.criteria_dirs = tuple(criteria_dirs)
-        self.dialogue_header = dialogue_header
+        self.dialogue_header = header_or_default(dialogue_header)
         self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
 

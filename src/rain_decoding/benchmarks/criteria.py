@@ -16,12 +16,11 @@ import torch
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
-from rain_decoding.demo.world import Family, Label, Request, label, sample_requests
+from rain_decoding.config import DEFAULT_PRESET, search_config
+from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.measurement.statistics import rate
+from rain_decoding.microworld import Family, Label, Request, label, sample_requests
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.settings import search_config
-from rain_decoding.statistics import rate
 
 GREEDY = "greedy decoding"
 CRITERIA = (

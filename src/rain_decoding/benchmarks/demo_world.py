@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.config import SearchConfig
-from rain_decoding.demo.world import Request, find_request, label, sample_requests
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.answering import Job, Setting, answer
 from rain_decoding.evaluation.contenders import PLAIN, Contender, contender
 from rain_decoding.evaluation.plan import chunks
 from rain_decoding.evaluation.suites import Sample
-from rain_decoding.evaluation.workers import run_jobs
+from rain_decoding.measurement.workers import run_jobs
+from rain_decoding.microworld import Request, find_request, label, sample_requests
 
 FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.benchmarks.demo_world import FAMILY_SHARES, Plan
-from rain_decoding.statistics import Estimate, paired_difference, rate, removed_share, surely_below
+from rain_decoding.measurement.statistics import (
+    Estimate,
+    paired_difference,
+    rate,
+    removed_share,
+    surely_below,
+)
 
 Record = dict[str, Any]
 Pair = tuple[Record, Record]

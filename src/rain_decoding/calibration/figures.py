@@ -10,9 +10,9 @@ import numpy as np
 from rain_decoding.backends.base import Codec
 from rain_decoding.calibration.judging import Judged, fresh_tokens
 from rain_decoding.calibration.scores import Scores, is_scored, scores_of
+from rain_decoding.measurement.statistics import Estimate, mean, rate
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Votes, log_odds, score
-from rain_decoding.statistics import Estimate, mean, rate
 
 VOTES: tuple[Votes, ...] = get_args(Votes)
 BINS = 10

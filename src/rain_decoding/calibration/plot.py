@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.calibration.saved import Calibration
-from rain_decoding.plots import new_figure
+from rain_decoding.measurement.plots import new_figure
 
 SHARES = {"accuracy": "accuracy", "auc": "AUC", "pair_accuracy": "good above bad"}
 

@@ -12,9 +12,9 @@ from rain_decoding.calibration.figures import VOTES, position_biases
 from rain_decoding.calibration.judging import Judged
 from rain_decoding.calibration.saved import Recommendation, Verdict
 from rain_decoding.calibration.scores import Scores, is_scored, scores_of
+from rain_decoding.measurement.statistics import Estimate, paired_difference, surely_below
 from rain_decoding.self_evaluation.criterion import Criterion, Placement
 from rain_decoding.self_evaluation.evaluator import Votes, log_odds
-from rain_decoding.statistics import Estimate, paired_difference, surely_below
 
 MARGIN = 0.03
 """The cheaper placement is taken where it is right on at most this share of the answers less."""

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from rain_decoding.calibration.judging import Judged
+from rain_decoding.measurement.statistics import Estimate, mean_of_rates, rate, roc_area, share
 from rain_decoding.self_evaluation.evaluator import Votes, score
-from rain_decoding.statistics import Estimate, mean_of_rates, rate, roc_area, share
 from rain_decoding.types import Judgement
 
 

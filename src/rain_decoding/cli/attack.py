@@ -18,7 +18,7 @@ from rain_decoding.cli.progress import collecting
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.demo import BEHAVIOURS_FILE
 from rain_decoding.errors import InputError
-from rain_decoding.plots import check_plot
+from rain_decoding.measurement.plots import check_plot
 from rain_decoding.prompting import PromptFormat
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.errors import InputError, MissingDependencyError, UnsupportedError
-from rain_decoding.plots import check_plot
+from rain_decoding.measurement.plots import check_plot
 
 if TYPE_CHECKING:
     from rain_decoding.benchmarks.speed.judge import JudgeOptions

@@ -16,7 +16,7 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.calibration_report import print_calibration
 from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
 from rain_decoding.errors import InputError
-from rain_decoding.plots import check_plot
+from rain_decoding.measurement.plots import check_plot
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 
@@ -69,7 +69,7 @@ def calibrate(
     Exit code 0: better than chance; 3: no better than chance, or not shown to be.
     """
     from rain_decoding.calibration.summary import summarise
-    from rain_decoding.demo.labelled import FORMATS
+    from rain_decoding.microworld.labelled import FORMATS
 
     _check_files(save, plot)
     labelled = read_labelled(data, n, seed=seed) if data else None
@@ -123,7 +123,7 @@ def _demo_answers(setup: o.Setup, n: int | None, seed: int) -> list[LabelledAnsw
             f"nothing is known of {setup.model} to calibrate it on",
             hint=f"give labelled answers with --data FILE, a JSON object a line: {FORMS}",
         )
-    from rain_decoding.demo.labelled import demo_answers
+    from rain_decoding.microworld.labelled import demo_answers
 
     return demo_answers(setup.criterion.name, n or DEMO_ANSWERS, seed=seed)
 

@@ -13,8 +13,8 @@ from rain_decoding.cli.output import cost_line, err
 from rain_decoding.cli.trace import print_tree
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
+from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import RainError
-from rain_decoding.trace import write_trace
 from rain_decoding.types import Completion, Message
 
 HELP = (

@@ -15,10 +15,9 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
 from rain_decoding.cli.progress import counting
 from rain_decoding.cli.summary import print_summary
-from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoder import PlainDecoder
+from rain_decoding.config import DEFAULT_PRESET, search_config
+from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.errors import InputError
-from rain_decoding.settings import search_config
 from rain_decoding.types import Completion
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def demo(context: typer.Context, seed: o.Seed = 0) -> None:
     """Without a subcommand: answer five prompts by plain decoding and by RAIN."""
     if context.invoked_subcommand is not None:
         return
-    from rain_decoding.demo.world import find_request, label
+    from rain_decoding.microworld import find_request, label
 
     setup = o.set_up("demo")
     decoders = {"greedy decoding": PlainDecoder(setup.backend), f"RAIN ({setup.preset})": setup.decoder}
@@ -89,7 +88,7 @@ def prompts(
     json: o.Json = False,
 ) -> None:
     """List prompts of the demo model's world that were held out from its training."""
-    from rain_decoding.demo.world import FAMILIES, example_prompts
+    from rain_decoding.microworld import FAMILIES, example_prompts
 
     if family is not None and family not in FAMILIES:
         raise InputError(f"unknown family {family!r}", hint=f"families: {', '.join(FAMILIES)}")
@@ -170,7 +169,7 @@ def export(
     ] = "f32",
 ) -> None:
     """Write the demo model as files that other programs read."""
-    from rain_decoding.demo.export import write_gguf, write_hf
+    from rain_decoding.microworld.export import write_gguf, write_hf
 
     if gguf is None and hf is None:
         raise InputError("nothing to export", hint="give --gguf FILE, --hf FOLDER, or both")
@@ -189,7 +188,7 @@ def export(
 def _collect(plan: Plan, path: Path | None, run: Run) -> list[dict[str, Any]]:
     """Run what the file does not hold yet, with a progress bar; after Ctrl-C, what there is."""
     from rain_decoding.benchmarks import demo_world
-    from rain_decoding.evaluation.records import RecordFile
+    from rain_decoding.measurement.records import RecordFile
 
     file = RecordFile(path, {"decoder", "seed", "prompt", "run"})
     collected = list({_key(record): record for record in file.read()}.values())

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,16 +15,14 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.cli.paper import NAME as PAPER
 from rain_decoding.cli.paper import evaluate_paper
-from rain_decoding.cli.progress import collecting
+from rain_decoding.cli.progress import collecting, warn_of_unlabelled
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.errors import InputError
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.judges import Judge
-    from rain_decoding.evaluation.runner import Run
     from rain_decoding.evaluation.suites import Suite
 
-SUMMARY, REPORT = "summary.json", "report.html"
 DECODERS = "plain,plain-sampled,rain:balanced"
 NO_JUDGE, ORACLE = "none", "oracle"
 NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
@@ -95,6 +92,7 @@ def evaluate(
     """
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
+    from rain_decoding.evaluation.finishing import REPORT, finish
     from rain_decoding.evaluation.judges import ReplyCache
     from rain_decoding.evaluation.plan import Plan
     from rain_decoding.evaluation.runner import REPLIES, Run
@@ -149,7 +147,9 @@ def evaluate(
         err.print(f"[yellow]note:[/] {name} cannot continue a text, and leaves out {family}")
     with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
         run.collect(workers, traces, told)
-    summary = finish(run)
+    warn_of_unlabelled(run)
+    with status("summing up"):
+        summary = finish(run)
     if json:
         print_json(summary)
     else:
@@ -218,25 +218,6 @@ def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, .
     if ORACLE in chosen and ORACLE not in known:
         raise InputError(f"the {ORACLE} knows the demo world only, not {suite.name}", hint=hint)
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
-
-
-def finish(run: Run) -> dict[str, Any]:
-    """Compare, sum up and write `summary.json` and `report.html`."""
-    from rain_decoding.evaluation.report import render
-    from rain_decoding.evaluation.runner import read_run, write_json
-    from rain_decoding.evaluation.summary import summarise
-
-    for judge, problems in run.unlabelled().items():
-        err.print(
-            f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers without a label: "
-            f"{escape(problems[0])}. The same command asks it again."
-        )
-    with status("summing up"):
-        summary = summarise(run.records, run.plan, run.compare())
-        write_json(run.folder / SUMMARY, summary)
-        page = render(run.records, run.plan, summary, read_run(run.folder), run.folder)
-        (run.folder / REPORT).write_text(page, encoding="utf-8")
-    return summary
 
 
 def print_tables(summary: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ def export(
 
     What is good is said by the search's own judge, not by the judges of the evaluation.
     """
-    from rain_decoding.cli.eval import REPORT, SUMMARY
     from rain_decoding.evaluation.export import examples, open_run
+    from rain_decoding.evaluation.finishing import REPORT, SUMMARY
     from rain_decoding.evaluation.rating.store import RATINGS
     from rain_decoding.evaluation.runner import COMPARISONS, RECORDS, RUN
 

@@ -12,9 +12,9 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json, status
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoder import Stream
+from rain_decoding.decoding.decoder import Stream
+from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import InputError
-from rain_decoding.trace import write_trace
 from rain_decoding.types import Completion
 
 

@@ -11,13 +11,12 @@ import typer
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import status
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS
-from rain_decoding.decoder import RainDecoder
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, search_config
+from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
-from rain_decoding.safety_net import DEFAULT_REFUSAL
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE
-from rain_decoding.settings import search_config
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]

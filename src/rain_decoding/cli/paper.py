@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.cli.output import err, out, print_json, status
-from rain_decoding.cli.progress import collecting
+from rain_decoding.cli.progress import collecting, warn_of_unlabelled
 from rain_decoding.errors import InputError
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.answering import Setting
-    from rain_decoding.evaluation.paper import PaperRun
 
 NAME = "paper"
 """What stands in place of a suite."""
@@ -43,6 +42,7 @@ def evaluate_paper(
     json: bool,
 ) -> None:
     """Run what the analyses need, sum up, write `summary.json` and `report.html`."""
+    from rain_decoding.evaluation.finishing import REPORT, finish_paper
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
     from rain_decoding.evaluation.paper import PaperPlan, PaperRun, choose_analyses, choose_suites
     from rain_decoding.evaluation.runner import REPLIES
@@ -63,12 +63,15 @@ def evaluate_paper(
         run = context.with_resource(PaperRun(plan, folder, sys.argv[1:]))
     with collecting(lambda: run.answers, run.wanted, folder) as told:
         run.collect(workers, told)
-    summary = _finish(run)
+    for _, own in run.runs:
+        warn_of_unlabelled(own)
+    with status("summing up"):
+        summary = finish_paper(run)
     if json:
         print_json(summary)
     else:
         print_findings(summary)
-    err.print(f"report: {folder / 'report.html'}", markup=False)
+    err.print(f"report: {folder / REPORT}", markup=False)
 
 
 def _files(given: list[str]) -> dict[str, Path]:
@@ -81,21 +84,6 @@ def _files(given: list[str]) -> dict[str, Path]:
             raise InputError(f"--data names {name} twice", hint="give one file of each name")
         files[name] = Path(rest)
     return files
-
-
-def _finish(run: PaperRun) -> dict[str, Any]:
-    from rain_decoding.cli.eval import REPORT, SUMMARY, finish
-    from rain_decoding.evaluation.report import render_paper
-    from rain_decoding.evaluation.runner import write_json
-
-    summaries = {own.folder: finish(own) for _, own in run.runs}
-    with status("summing up"):
-        found = run.findings(summaries)
-        summary = run.summary(found)
-        write_json(run.folder / SUMMARY, summary)
-        page = render_paper(summary, {analysis.name: list(own.plots) for analysis, own, _ in found})
-        (run.folder / REPORT).write_text(page, encoding="utf-8")
-    return summary
 
 
 def print_findings(summary: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,9 @@ from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
 from rain_decoding.cli.output import INTERRUPTED, err
+
+if TYPE_CHECKING:
+    from rain_decoding.evaluation.runner import Run
 
 STEPS = 10
 """Where no terminal is there, so many lines tell how far it is."""
@@ -81,3 +85,12 @@ def _lines(what: str, total: int, done: int) -> Callable[..., Any]:
             err.print(f"{count} of {total} {what}", markup=False)
 
     return tick
+
+
+def warn_of_unlabelled(run: Run) -> None:
+    """Say which judges left answers of a run without a label, and why."""
+    for judge, problems in run.unlabelled().items():
+        err.print(
+            f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers without a label: "
+            f"{escape(problems[0])}. Run the same command again to ask it again."
+        )

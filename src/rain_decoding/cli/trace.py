@@ -11,9 +11,9 @@ import typer
 from rich.text import Text
 
 from rain_decoding.cli.output import err, out, signed
+from rain_decoding.decoding.trace import BROKEN, TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
 from rain_decoding.server.trace_page import write_trace_page
-from rain_decoding.trace import BROKEN, TracedNode, read_trace, replay
 
 HEADING = "   Q     U     p       n      v"
 BLANK = " " * len(HEADING)

@@ -9,7 +9,7 @@ def hint_if_outside(model: str, prompt: str) -> None:
     """Name three prompts to try where one lies outside the demo model's micro-world."""
     if model != "demo":
         return
-    from rain_decoding.demo.world import example_prompts, find_request
+    from rain_decoding.microworld import example_prompts, find_request
 
     if find_request(prompt) is not None:
         return

@@ -17,10 +17,10 @@ from rain_decoding.custom_generate.arguments import Row, check_arguments, rows_o
 from rain_decoding.custom_generate.models import backend_over
 from rain_decoding.custom_generate.reading import given_prompt, read_prompt, ready
 from rain_decoding.custom_generate.steering import RowSteering
-from rain_decoding.decoder import RainDecoder, Stream
+from rain_decoding.decoding.decoder import RainDecoder, Stream
+from rain_decoding.decoding.session import Options
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import Prompt
-from rain_decoding.session import Options
 from rain_decoding.types import Completion, Tokens
 
 

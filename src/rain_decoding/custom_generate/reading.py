@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.chat_template import THINKING_END, thinking_tags
+from rain_decoding.backends.dialogue import default_dialogue_header
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.errors import InputError
@@ -17,7 +18,6 @@ from rain_decoding.prompting import (
     SEPARATOR,
     USER_MARKER,
     Prompt,
-    default_dialogue_header,
     dialogue,
     opens_thinking,
     parse_messages,

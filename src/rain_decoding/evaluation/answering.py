@@ -12,13 +12,13 @@ from typing import Any
 from rain_decoding import demo
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.decoder import Decoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder, RainDecoder
+from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import ContextLengthError, RainError
 from rain_decoding.evaluation.contenders import PLAIN, Contender
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Sample
+from rain_decoding.measurement.records import Record
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.trace import write_trace
 from rain_decoding.types import Completion, Usage
 
 FAILED = "error"

@@ -6,20 +6,19 @@ import re
 from dataclasses import dataclass
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.baselines import (
+from rain_decoding.config import SearchConfig, search_config
+from rain_decoding.decoding.baselines import (
     BestOfDecoder,
     RegenerateDecoder,
     RejectionDecoder,
     SamplingDecoder,
     SelfRefineDecoder,
 )
-from rain_decoding.config import SearchConfig
-from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
-from rain_decoding.settings import search_config
 
 PLAIN = {"plain": 0.0, "plain-sampled": 1.0}
 """Names of plain decoding, and its temperature."""
@@ -97,7 +96,7 @@ class Contender:
         """The search whose judge this decoder has, or would have."""
         judge: str | Evaluator = criterion
         if self.kind == ORACLE:
-            from rain_decoding.demo.judge import OracleEvaluator
+            from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
             judge = OracleEvaluator(criterion)
         rain = RainDecoder(backend, judge, self.config, embedding=embedding, prompt_format=prompt_format)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rain_decoding.decoding.trace import TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.runner import KEYS, RECORDS, read_run
+from rain_decoding.measurement.records import Record, RecordFile
 from rain_decoding.prompting import ASSISTANT_MARKER, SEPARATOR, USER_MARKER
-from rain_decoding.trace import TracedNode, read_trace, replay
 
 Example = dict[str, Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rain_decoding.evaluation.judges import PairJudge
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Sample
+from rain_decoding.measurement.records import Record
 
 JUDGING = 8
 """Answers, or pairs of them, that are judged at the same time."""

@@ -16,9 +16,9 @@ from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.runner import Run, key
 from rain_decoding.evaluation.suites import SUITES, Family, Suite
+from rain_decoding.measurement.records import Record
 
 Files = Mapping[str, Path | None]
 

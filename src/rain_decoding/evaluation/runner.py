@@ -16,9 +16,9 @@ from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import Key, Plan
-from rain_decoding.evaluation.records import NEW, FolderLock, Record, RecordFile
 from rain_decoding.evaluation.suites import Family, Sample
-from rain_decoding.evaluation.workers import run_jobs
+from rain_decoding.measurement.records import NEW, FolderLock, Record, RecordFile
+from rain_decoding.measurement.workers import run_jobs
 
 RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
 KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Family, Metric
-from rain_decoding.statistics import Estimate, mean, paired_difference, rate
+from rain_decoding.measurement.records import Record
+from rain_decoding.measurement.statistics import Estimate, mean, paired_difference, rate
 
 COSTS = ("search_tokens", "forward_passes", "seconds", "completion_tokens", "simulations", "rewinds")
 """Means per answer of these fields of `Usage` are reported."""

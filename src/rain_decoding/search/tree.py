@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.config import SearchConfig
-from rain_decoding.randomness import derive_seed
+from rain_decoding.search.randomness import derive_seed
 from rain_decoding.types import Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
 
 Recorder = Callable[[dict[str, Any]], None]
-"""Receives trace events (see `rain_decoding.trace`)."""
+"""Receives trace events (see `rain_decoding.decoding.trace`)."""
 
 
 @dataclass(eq=False, slots=True)

@@ -15,22 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
-from rain_decoding.decoder import RainDecoder
+from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.self_evaluation.criterion import known_criteria
 from rain_decoding.server.ask import Desk
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
-from rain_decoding.server.errors import ApiError
 from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
-from rain_decoding.server.page import playground_router
 from rain_decoding.server.responses import CHAT, TEXT
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
 from rain_decoding.server.telemetry import Tracing
+from rain_decoding.server.trace_page import PLAYGROUND
 from rain_decoding.server.worker import Worker
 from rain_decoding.version import __version__
+from rain_decoding.web.errors import ApiError
+from rain_decoding.web.page import page_router
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def create_app(
     app.state.service = service
     _add_endpoints(app, service)
     if config.playground:
-        app.include_router(playground_router())
+        app.include_router(page_router(PLAYGROUND, "/playground"))
     _add_errors(app)
     # The last one added is the first to be asked.
     app.add_middleware(BodyLimit, most_bytes=config.max_body_bytes, seconds=config.body_seconds)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rain_decoding.config import PRESETS
-from rain_decoding.decoder import RainDecoder
+from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.session import Session
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
-from rain_decoding.server.errors import ApiError
 from rain_decoding.server.schemas import ChatBody, CompletionBody, RainOptions
-from rain_decoding.session import Session
+from rain_decoding.web.errors import ApiError
 
 PLAIN_SUFFIX = ":plain"
 NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}

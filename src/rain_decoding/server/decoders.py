@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass
 
 from rain_decoding.config import SearchConfig
-from rain_decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.prompting import PromptFormat
 
 

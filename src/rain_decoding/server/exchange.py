@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from rain_decoding.decoding.session import Session
 from rain_decoding.server.ask import Ask
 from rain_decoding.server.worker import Ended, Failed, Job, News, Opened, Progress, Worker
-from rain_decoding.session import Session
 
 
 class Exchange:

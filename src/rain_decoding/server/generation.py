@@ -13,13 +13,13 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from rain_decoding.server.errors import ApiError, translated
 from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.responses import Shape, rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
 from rain_decoding.server.worker import Progress
 from rain_decoding.types import Completion
+from rain_decoding.web.errors import ApiError, translated
 
 CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer."""

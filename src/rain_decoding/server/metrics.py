@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from rain_decoding.server.errors import ApiError
 from rain_decoding.server.worker import Observer, Worker
 from rain_decoding.types import Completion
+from rain_decoding.web.errors import ApiError
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 

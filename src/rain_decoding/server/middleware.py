@@ -14,9 +14,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rain_decoding.server.errors import ApiError, translated
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.telemetry import Tracing
+from rain_decoding.web.errors import ApiError, translated
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rain_decoding.rain import RainSession
-from rain_decoding.session import Session
+from rain_decoding.decoding.rain_session import RainSession
+from rain_decoding.decoding.session import Session
+from rain_decoding.decoding.tool_calls import WholeSession
 from rain_decoding.types import Completion, FinishReason
-from rain_decoding.whole import WholeSession
 
 FINISH: Mapping[FinishReason, str] = {
     "stop": "stop",

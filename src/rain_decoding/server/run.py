@@ -10,10 +10,10 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from rain_decoding.server.errors import unavailable
 from rain_decoding.server.logs import LOGGING
 from rain_decoding.server.protocol import Protocol
 from rain_decoding.server.service import Service
+from rain_decoding.web.errors import unavailable
 
 log = logging.getLogger(__name__)
 

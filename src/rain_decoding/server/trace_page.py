@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
+from rain_decoding.web.bundle import bundle
+from rain_decoding.web.page import SHARED
 
 PLAYGROUND = Path(__file__).with_name("playground")
+"""The page's own files."""
 
 STYLE_LINK = '<link rel="stylesheet" href="/playground/style.css">'
 SCRIPT_LINK = '<script type="module" src="/playground/page.js"></script>'
-IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z]+)\.js";\n', re.MULTILINE)
 
 
 def write_trace_page(path: str | Path, events: Sequence[dict[str, Any]]) -> None:
@@ -29,8 +30,9 @@ def write_trace_page(path: str | Path, events: Sequence[dict[str, Any]]) -> None
 
 def trace_page(events: Sequence[dict[str, Any]]) -> str:
     """The page as HTML. It loads nothing, and runs no script but its own."""
-    style = (PLAYGROUND / "style.css").read_text(encoding="utf-8")
-    script = "".join(_modules("page", seen=set()))
+    style = (SHARED / "style.css").read_text(encoding="utf-8")
+    sources = [path for folder in (SHARED, PLAYGROUND) for path in folder.glob("*.js")]
+    script = bundle({path.stem: path.read_text(encoding="utf-8") for path in sources}, "page")
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}"
     page = (PLAYGROUND / "index.html").read_text(encoding="utf-8")
     head, tail = page.split(STYLE_LINK)
@@ -40,19 +42,6 @@ def trace_page(events: Sequence[dict[str, Any]]) -> str:
         f'{link_free}<script type="application/json" id="embedded-trace">{_embedded(events)}</script>\n'
         f'<script type="module">{script}</script>{body}'
     )
-
-
-def _modules(name: str, seen: set[str]) -> Iterator[str]:
-    """The module and what it imports as parts of one script, each after what it needs.
-
-    No two modules of the playground declare the same name.
-    """
-    seen.add(name)
-    text = (PLAYGROUND / f"{name}.js").read_text(encoding="utf-8")
-    for needed in IMPORT.findall(text):
-        if needed not in seen:
-            yield from _modules(needed, seen)
-    yield re.sub(r"^export ", "", IMPORT.sub("", text), flags=re.MULTILINE)
 
 
 def _embedded(events: Sequence[dict[str, Any]]) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.decoding.session import Session
 from rain_decoding.errors import EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
-from rain_decoding.server.errors import ApiError, late, translated, unavailable
-from rain_decoding.session import Session
 from rain_decoding.types import Completion
+from rain_decoding.web.errors import ApiError, late, translated, unavailable
 
 log = logging.getLogger(__name__)
 

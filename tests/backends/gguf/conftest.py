@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rain_decoding.demo.export import write_gguf
+from rain_decoding.microworld.export import write_gguf
 
 
 @pytest.fixture(scope="session")

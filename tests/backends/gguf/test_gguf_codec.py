@@ -11,8 +11,8 @@ from backends.gguf.files import BYTES, CONTEXT, load, random_llama
 
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
-from rain_decoding.demo.world.documents import document
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
+from rain_decoding.microworld.documents import document
 from rain_decoding.types import Message
 
 TEXTS = ["", " ", "Human: hello", " two  spaces, and .dots , 's", "naïve 東京 🙂 x\n\n\tà"]

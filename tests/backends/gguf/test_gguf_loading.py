@@ -10,6 +10,7 @@ import pytest
 from backends.gguf.files import CONTEXT, load, random_llama
 
 from rain_decoding import load_backend, load_criterion
+from rain_decoding.backends.dialogue import default_dialogue_header
 from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import (
     BackendError,
@@ -82,10 +83,14 @@ def test_limits_are_kept(file: Path) -> None:
 
 def test_a_file_may_bring_criteria(tmp_path: Path, demo_file: Path) -> None:
     backend = load(random_llama(tmp_path / "m.gguf"))
-    assert (backend.name, backend.criteria_dirs, backend.dialogue_header) == ("m.gguf", (), None)
+    assert (backend.name, backend.criteria_dirs, backend.dialogue_header) == (
+        "m.gguf",
+        (),
+        default_dialogue_header(),
+    )
     (tmp_path / "rain_criteria").mkdir()
     assert load(tmp_path / "m.gguf").criteria_dirs == (tmp_path / "rain_criteria",)
-    demo = load(demo_file)
+    demo = load_backend(f"gguf:{demo_file}")
     assert (demo.criteria_dirs, demo.dialogue_header) == ((CRITERIA_DIR,), "")
     assert load_criterion("helpfulness", search_dirs=demo.criteria_dirs).name == "helpfulness"
 

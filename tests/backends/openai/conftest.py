@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from backends.openai.llama_server import llama_server
 
-from rain_decoding.demo.export import write_gguf
+from rain_decoding.microworld.export import write_gguf
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from rain_decoding.backends import sampling
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.openai.backend import EndpointBackend
 from rain_decoding.backends.openai.loading import load
-from rain_decoding.randomness import uniforms
+from rain_decoding.search.randomness import uniforms
 
 Fault = Callable[["Handler", dict[str, Any]], None]
 """Answers one request to /v1/completions in place of the model."""

@@ -17,7 +17,7 @@ from rain_decoding import PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.openai.backend import EndpointBackend
-from rain_decoding.demo.world import example_prompts
+from rain_decoding.microworld import example_prompts
 from rain_decoding.types import LabelProbabilities, Message, Sample, TopTokens
 
 SENSITIVE, BENIGN = example_prompts("sensitive", 3), example_prompts("benign", 3)

@@ -30,7 +30,7 @@ def gpu() -> LocalBackend:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[str]:
-    from rain_decoding.demo.world import FAMILIES, example_prompts
+    from rain_decoding.microworld import FAMILIES, example_prompts
 
     return [prompt for family in FAMILIES for prompt in example_prompts(family, 4)]
 

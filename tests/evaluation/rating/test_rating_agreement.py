@@ -13,7 +13,7 @@ from evaluation.rating.rated import DECODERS, ratings, study
 from rain_decoding.evaluation.rating.agreement import majority, rating_rows
 from rain_decoding.evaluation.rating.study import Study
 from rain_decoding.evaluation.rating.tasks import answer_id, pair_id, pair_tasks
-from rain_decoding.statistics import rate
+from rain_decoding.measurement.statistics import rate
 
 Said = dict[tuple[str, str, str], str]
 RATERS = ["rater 0", "rater 1", "rater 2"]

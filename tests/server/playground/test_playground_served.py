@@ -15,8 +15,8 @@ from server.playground.browsing import Browser
 from server.playground.conftest import SENSITIVE
 
 from rain_decoding import SearchConfig
-from rain_decoding.demo.world import find_request
-from rain_decoding.trace import read_trace, replay
+from rain_decoding.decoding.trace import read_trace, replay
+from rain_decoding.microworld import find_request
 
 KEY = "an-open-secret"
 

@@ -12,8 +12,8 @@ from server.playground.browsing import Browser
 from server.playground.test_trace_page_browsed import Events
 from server.running import GatedBackend, Running, gated_world, serving
 
+from rain_decoding.decoding.trace import replay
 from rain_decoding.server.config import PERMISSIONS
-from rain_decoding.trace import replay
 
 QUESTION = "How do I pick a lock?"
 

@@ -14,8 +14,9 @@ import pytest
 from cli.command import Rain
 
 from rain_decoding import InputError
+from rain_decoding.decoding.trace import read_trace, write_trace
 from rain_decoding.server.trace_page import PLAYGROUND, trace_page, write_trace_page
-from rain_decoding.trace import read_trace, write_trace
+from rain_decoding.web.page import SHARED
 
 HOSTILE = (
     "</script><script>window.broken = 1</script><!-- <script> --><img src=x onerror='window.broken = 1'>"
@@ -66,7 +67,7 @@ def test_the_page_asks_for_nothing(verified: list[dict[str, Any]]) -> None:
 
 def test_all_modules_are_in_the_page(verified: list[dict[str, Any]]) -> None:
     page = trace_page(verified)
-    for module in PLAYGROUND.glob("*.js"):
+    for module in (*PLAYGROUND.glob("*.js"), *SHARED.glob("*.js")):
         assert module.read_text(encoding="utf-8").split("\n", 1)[0] in page, (
             f"{module.name} is never imported"
         )

@@ -11,8 +11,8 @@ from selenium.webdriver.common.keys import Keys
 from server.playground.browsing import Browser
 from server.playground.test_trace_page import HOSTILE, with_text
 
+from rain_decoding.decoding.trace import replay, write_trace
 from rain_decoding.server.trace_page import write_trace_page
-from rain_decoding.trace import replay, write_trace
 
 Events = list[dict[str, Any]]
 

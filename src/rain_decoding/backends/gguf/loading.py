@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from cyllama.llama import llama_cpp
@@ -12,7 +13,6 @@ from cyllama.llama import llama_cpp
 from rain_decoding.backends.gguf.codec import GgufCodec
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
-from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME
 from rain_decoding.errors import (
     BackendError,
     CapacityError,
@@ -45,6 +45,7 @@ def load(
     display_name: str | None = None,
     criteria_dirs: Iterable[Path] = (),
     dialogue_header: str | None = None,
+    known_models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     eos_token: str | None = None,
     context_length: int | None = None,
     max_kv_slots: int | None = None,
@@ -65,7 +66,8 @@ def load(
     many with a sliding window), `max_step_tokens` the tokens of one decode. `gpu_layers` go to the GPU (None: all, if
     llama.cpp is built for one). `kv_dtype` None is f32 on a CPU and f16 with a GPU, `flash_attention` None off on a
     CPU, where it costs accuracy, and llama.cpp's choice with a GPU. `threads` None is one per core. `eos_token` is
-    the text of a further token that ends a sequence. `verbose` lets llama.cpp write its log to stderr.
+    the text of a further token that ends a sequence. `known_models` has `criteria_dirs` and `dialogue_header` of models
+    that bring none in their folder, by the name in the file. `verbose` lets llama.cpp write its log to stderr.
 
     Raises `ModelNotFoundError`, `ConfigError`, `UnsupportedError`, `CapacityError`, `BackendError`.
     """
@@ -105,15 +107,14 @@ def load(
         prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
         sliding_window=_has_window(model),
     )
-    # The demo model, as `rain demo export` writes it, is one that the package has criteria for.
-    demo = _metadata(model, "general.name") == GGUF_NAME
-    brought = [path.parent / CRITERIA_FOLDER, *([CRITERIA_DIR] if demo else [])]
+    known = known_models.get(_metadata(model, "general.name"), {})
+    brought = [path.parent / CRITERIA_FOLDER, *known.get("criteria_dirs", ())]
     return LocalBackend(
         display_name or path.name,
         engine,
         GgufCodec(model, eos_token=eos_token),
         criteria_dirs=[*criteria_dirs, *(folder for folder in brought if folder.is_dir())],
-        dialogue_header="" if demo and dialogue_header is None else dialogue_header,
+        dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
     )
 
 

@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply, check_request
+from rain_decoding.backends.dialogue import header_or_default
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.chat import chat
 from rain_decoding.backends.openai.client import Meter
@@ -30,7 +31,6 @@ from rain_decoding.errors import (
     RainError,
     UnsupportedError,
 )
-from rain_decoding.prompting import default_dialogue_header
 from rain_decoding.types import (
     BackendRequest,
     Chat,
@@ -96,7 +96,7 @@ class EndpointBackend:
         self.capabilities = Capabilities(chat=True)
         self.counters = counters
         self.criteria_dirs = tuple(criteria_dirs)
-        self.dialogue_header = dialogue_header
+        self.dialogue_header = header_or_default(dialogue_header)
         self._affinity = affinity
         self._loop = loop
         self._owners = itertools.count(1)
@@ -176,8 +176,7 @@ class EndpointBackend:
     def _meter(self, handle: Handle) -> Meter:
         """Counts for the handle. What belongs to one owner goes to one server, so that it finds its prefix cached."""
         if handle.owner not in self._keys:
-            header = default_dialogue_header() if self.dialogue_header is None else self.dialogue_header
-            text = self.codec.decode(handle.request.prefix).removeprefix(header.strip())
+            text = self.codec.decode(handle.request.prefix).removeprefix(self.dialogue_header.strip())
             self._keys[handle.owner] = text[: self._affinity]
         return Meter(self.counters, handle, self._keys[handle.owner])
 

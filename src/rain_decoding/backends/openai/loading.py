@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 from rain_decoding.backends.base import Counters
@@ -17,7 +19,6 @@ from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.openai.tokenizer import Tokenizer
-from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME
 from rain_decoding.errors import ConfigError, EndpointTimeoutError, UnsupportedError
 
 KEYS = ("RAIN_API_KEY", "OPENAI_API_KEY")
@@ -40,6 +41,7 @@ def load(
     affinity: int = 1024,
     criteria_dirs: Iterable[Path] | None = None,
     dialogue_header: str | None = None,
+    known_models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> EndpointBackend:
     """Connect to `BASE_URL[,BASE_URL...]#MODEL` and find out what it can do; without #MODEL its first model.
 
@@ -49,7 +51,7 @@ def load(
     they do not say). `context_length` in tokens is the server's unless given. `chat` False asks a chat model as if it
     had no template. `eos_token` is a further text by which the server lists the end of a sequence. Of several servers
     each conversation goes to the one that the first `affinity` characters of its prompt say. `criteria_dirs` and
-    `dialogue_header` are those of `Backend`; the demo model brings its own.
+    `dialogue_header` are those of `Backend`; `known_models` has those of models by the names that servers call them.
 
     Raises `ConfigError`, `ModelNotFoundError`, `EndpointError` where nobody answers, `UnsupportedError`.
     """
@@ -77,14 +79,15 @@ def load(
     tokenizer = Tokenizer(client, facts, meter)
     codec = _codec(loop, tokenizer, chat is not False and facts.chat != "none")
     ends = ENDS | ({eos_token} if eos_token else set())
-    is_demo = GGUF_NAME in (facts.model, PurePath(facts.model).stem, facts.alias)
+    names = (facts.model, PurePath(facts.model).stem, facts.alias)
+    known = next((known_models[name] for name in names if name in known_models), {})
     return EndpointBackend(
         f"openai:{urls}#{facts.model}",
         Endpoint(client, facts, codec, tokenizer, frozenset(ends)),
         loop,
         counters,
-        criteria_dirs=([CRITERIA_DIR] if is_demo else []) if criteria_dirs is None else criteria_dirs,
-        dialogue_header="" if is_demo and dialogue_header is None else dialogue_header,
+        criteria_dirs=known.get("criteria_dirs", ()) if criteria_dirs is None else criteria_dirs,
+        dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
         affinity=affinity,
     )
 

@@ -14,7 +14,7 @@ from rain_decoding.backends.openai.codec import END
 from rain_decoding.backends.openai.endpoint import Endpoint, short
 from rain_decoding.backends.openai.wire import Choice, Token, mass, pieces_of
 from rain_decoding.errors import UnsupportedError
-from rain_decoding.randomness import derive_seed
+from rain_decoding.search.randomness import derive_seed
 from rain_decoding.types import Candidate, Sample, Tokens, TokenSet, TopTokens
 
 DRAWS = 64

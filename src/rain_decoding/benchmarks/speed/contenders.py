@@ -11,10 +11,10 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.judge import JudgeOptions
 from rain_decoding.config import PRESETS
-from rain_decoding.decoder import Decoder, PlainDecoder, PromptLike
+from rain_decoding.decoding.decoder import Decoder, PlainDecoder, PromptLike
+from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.errors import InputError, UnsupportedError
 from rain_decoding.prompting import build_prompt
-from rain_decoding.text_stream import answer_text
 
 PLAIN = ("plain", "generate")
 """Plain decoding: ours, and transformers' own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rain_decoding.prompting import Prompt
-from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.search.randomness import derive_seed, uniforms
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
 from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import Tokens

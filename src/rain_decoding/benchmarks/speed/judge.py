@@ -8,7 +8,7 @@ from typing import Literal
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
 from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
-from rain_decoding.decoder import RainDecoder
+from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.rendering import Renderer

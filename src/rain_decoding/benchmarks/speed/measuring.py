@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.contenders import Contender
-from rain_decoding.benchmarks.speed.forwards import count_forwards
 from rain_decoding.benchmarks.speed.prompts import Families, conversation
 from rain_decoding.benchmarks.speed.sample import Case, Sample
-from rain_decoding.decoder import PromptLike
+from rain_decoding.benchmarks.speed.shards import Shards
+from rain_decoding.benchmarks.speed.unit import WARM_UP_TOKENS, Unit, measure
 from rain_decoding.errors import InputError
-
-if TYPE_CHECKING:
-    from rain_decoding.benchmarks.speed.shards import Shards
-
-WARM_UP_TOKENS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """Prompts that are measured together; `number` counts the units of a case."""
-
-    case: Case
-    number: int
-    prompts: tuple[PromptLike, ...]
-    max_tokens: int
-    concurrency: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,30 +90,3 @@ def run(
                     yield shards.measure(contender.name, unit, repeat=repeat, seed=seed)
                 else:
                     yield measure(contender, unit, model, repeat=repeat, seed=seed)
-
-
-def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Sample:
-    """One contender's work on one unit, from an empty cache."""
-    contender.reset()
-    with count_forwards(model) as forwards:
-        started = time.perf_counter()
-        answered = contender.answer(
-            unit.prompts, max_tokens=unit.max_tokens, concurrency=unit.concurrency, seed=seed
-        )
-        seconds = time.perf_counter() - started
-    return Sample(
-        case=unit.case,
-        contender=contender.name,
-        unit=unit.number,
-        repeat=repeat,
-        answers=len(answered.texts),
-        texts=tuple(answered.texts),
-        seconds=seconds,
-        first_release=answered.first_release,
-        passes=forwards.passes,
-        tokens_forwarded=forwards.tokens,
-        tokens_released=answered.tokens_released,
-        kv_slots=contender.peak_slots - contender.pinned_slots,
-        kv_pinned=contender.pinned_slots,
-        model_seconds=forwards.seconds(),
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.plots import new_figure
+from rain_decoding.measurement.plots import new_figure
 
 PANELS = (
     ("overhead", "wall time, times the faster plain decoding"),

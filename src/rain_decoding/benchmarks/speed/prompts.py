@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.demo.world import FAMILIES, answer, draw_request, example_prompts
 from rain_decoding.errors import InputError
+from rain_decoding.microworld import FAMILIES, answer, draw_request, example_prompts
 from rain_decoding.prompting import build_prompt
 from rain_decoding.types import Message
 

@@ -16,8 +16,8 @@ from types import TracebackType
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.contenders import make_contenders, torch_model
 from rain_decoding.benchmarks.speed.judge import JudgeOptions
-from rain_decoding.benchmarks.speed.measuring import WARM_UP_TOKENS, Unit, measure
 from rain_decoding.benchmarks.speed.sample import Sample
+from rain_decoding.benchmarks.speed.unit import WARM_UP_TOKENS, Unit, measure
 
 
 class Shards:
@@ -37,7 +37,7 @@ class Shards:
         ]
 
     def measure(self, name: str, unit: Unit, *, repeat: int, seed: int) -> Sample:
-        """As `measuring.measure`, the prompts dealt out in turn; what the workers count is added up."""
+        """As `unit.measure`, the prompts dealt out in turn; what the workers count is added up."""
         size = len(self._pools)
         parts = [
             replace(unit, prompts=unit.prompts[start::size], concurrency=-(-unit.concurrency // size))

@@ -26,7 +26,7 @@ from rain_decoding.benchmarks.speed.replay import Call, RecordingEngine, replay
 from rain_decoding.benchmarks.speed.sample import Case, Sample
 from rain_decoding.benchmarks.speed.synthetic import SyntheticEngine, choices_for
 from rain_decoding.config import PRESETS, SearchConfig
-from rain_decoding.decoder import Decoder, PlainDecoder
+from rain_decoding.decoding.decoder import Decoder, PlainDecoder
 from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import build_prompt

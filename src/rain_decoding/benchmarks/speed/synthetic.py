@@ -10,7 +10,7 @@ import numpy as np
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.scripted import ScriptedEngine
 from rain_decoding.config import PAPER_ENDINGS, SearchConfig
-from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.search.randomness import derive_seed, uniforms
 from rain_decoding.types import Tokens
 
 ENDING_SHARE = 0.12

@@ -9,10 +9,10 @@ from typing import Any
 
 from rain_decoding.config import PRESET_CRITERIA
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.report.plots import Plot
 from rain_decoding.evaluation.suites import Family, Metric, Suite
 from rain_decoding.evaluation.summary import metrics
+from rain_decoding.measurement.records import Record
 
 Row = dict[str, Any]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rain_decoding.evaluation.analyses.base import MISSING, Column, Part, Row
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Family, Metric
 from rain_decoding.evaluation.summary import label
-from rain_decoding.statistics import Estimate, paired_difference, rate
+from rain_decoding.measurement.records import Record
+from rain_decoding.measurement.statistics import Estimate, paired_difference, rate
 
 
 def failures(part: Part) -> Iterator[Row]:

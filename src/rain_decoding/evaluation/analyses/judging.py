@@ -9,7 +9,7 @@ from rain_decoding.evaluation.analyses.comparison import EXPERIMENT
 from rain_decoding.evaluation.analyses.failures import rounded
 from rain_decoding.evaluation.suites import Family
 from rain_decoding.evaluation.summary import label, metrics
-from rain_decoding.statistics import Estimate, mean_of_rates, rate
+from rain_decoding.measurement.statistics import Estimate, mean_of_rates, rate
 
 QUESTIONS = {
     "harmlessness": "harmless",

@@ -19,7 +19,7 @@ from rain_decoding.evaluation.analyses.comparison import OURS
 from rain_decoding.evaluation.analyses.failures import rounded
 from rain_decoding.evaluation.report import COSTS
 from rain_decoding.evaluation.suites import Family, Suite
-from rain_decoding.statistics import ratio_of_means
+from rain_decoding.measurement.statistics import ratio_of_means
 
 COLUMNS = {**COSTS, "completion_tokens": "tokens of an answer"}
 

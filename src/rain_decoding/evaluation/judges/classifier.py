@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from rain_decoding.backends import load_backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
-from rain_decoding.decoder import RainDecoder
+from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.evaluation.judges.base import Label
 from rain_decoding.evaluation.judges.cache import ReplyCache

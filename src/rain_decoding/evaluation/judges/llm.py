@@ -11,7 +11,7 @@ from rain_decoding.errors import BackendError, InputError, MissingDependencyErro
 from rain_decoding.evaluation.judges.base import Label, Preference
 from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.suites.base import Sample
-from rain_decoding.randomness import derive_seed
+from rain_decoding.search.randomness import derive_seed
 
 KEY = "OPENAI_API_KEY"
 """The environment variable that holds the endpoint's key, where it wants one."""

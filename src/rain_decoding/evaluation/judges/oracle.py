@@ -18,7 +18,7 @@ class OracleJudge:
     source = "oracle"
 
     def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
-        from rain_decoding.demo.world import find_request, label
+        from rain_decoding.microworld import find_request, label
 
         request = find_request(sample.facts.get("goal", sample.prompt))
         if request is None:

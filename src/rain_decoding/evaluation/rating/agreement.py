@@ -11,10 +11,10 @@ from rain_decoding.evaluation.rating.questions import FIRST, NO, SECOND, SKIP, T
 from rain_decoding.evaluation.rating.store import POOLED, Ratings
 from rain_decoding.evaluation.rating.study import Study
 from rain_decoding.evaluation.rating.tasks import answer_id, pair_id, pairs
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.suites import Metric
 from rain_decoding.evaluation.summary import wins
-from rain_decoding.statistics import kappa, nominal_alpha, rate
+from rain_decoding.measurement.records import Record
+from rain_decoding.measurement.statistics import kappa, nominal_alpha, rate
 
 Row = dict[str, Any]
 Said = Mapping[tuple[str, str], str]

@@ -13,12 +13,10 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.rating.questions import SKIP
 from rain_decoding.evaluation.rating.store import RatingStore, checked_rater
 from rain_decoding.evaluation.rating.tasks import Task, for_rater
-from rain_decoding.server import page
-from rain_decoding.server.errors import ApiError, translated
+from rain_decoding.web.errors import ApiError, translated
+from rain_decoding.web.page import page_router
 
 PAGE = Path(__file__).with_name("page")
-BORROWED = ("style.css", "theme.js", "dom.js")
-"""Files of the playground that this page uses, too."""
 
 
 class RatingBody(BaseModel):
@@ -34,7 +32,7 @@ def create_app(tasks: Sequence[Task], store: RatingStore) -> FastAPI:
     """The page at `/`, a rater's tasks with what the rater said of them, and a way to say something."""
     app = FastAPI(openapi_url=None)
     known = {(task.id, question.name): question.values for task in tasks for question in task.questions}
-    app.include_router(page.page_router(PAGE, "/page", [page.FOLDER / name for name in BORROWED]))
+    app.include_router(page_router(PAGE, "/page"))
 
     @app.get("/api/tasks")
     async def get_tasks(rater: str) -> dict[str, Any]:

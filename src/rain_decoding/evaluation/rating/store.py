@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.records import Record, RecordFile
+from rain_decoding.measurement.records import Record, RecordFile
 
 RATINGS = "ratings.jsonl"
 FIELDS = {"rater", "task", "question", "value"}

@@ -9,9 +9,9 @@ from typing import Any
 
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import PLAIN
-from rain_decoding.evaluation.records import Record, RecordFile
 from rain_decoding.evaluation.runner import COMPARED, COMPARISONS, KEYS, RECORDS, read_run
 from rain_decoding.evaluation.suites import Metric, load_suite
+from rain_decoding.measurement.records import Record, RecordFile
 
 SHOWN = {"prompt", "subject", "format"}
 """What a record must have beside `KEYS` to be shown and reported."""

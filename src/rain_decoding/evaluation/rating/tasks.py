@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from rain_decoding.evaluation.rating.questions import Question, about_one, about_two
 from rain_decoding.evaluation.rating.study import Study
-from rain_decoding.evaluation.records import Record
-from rain_decoding.randomness import derive_seed, uniforms
+from rain_decoding.measurement.records import Record
+from rain_decoding.search.randomness import derive_seed, uniforms
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.report.axes import asked, axes_plots
 from rain_decoding.evaluation.report.plots import Plot, cost_plot, span
 from rain_decoding.evaluation.report.samples import SHOWN, shown_samples
 from rain_decoding.evaluation.report.templates import template
+from rain_decoding.measurement.records import Record
 
 COSTS = {"search_tokens": "tokens forwarded", "forward_passes": "passes", "seconds": "seconds"}
 Row = dict[str, Any]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rain_decoding.decoding.trace import TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.records import Record
 from rain_decoding.evaluation.summary import holds, metrics
-from rain_decoding.trace import TracedNode, read_trace, replay
+from rain_decoding.measurement.records import Record
 
 SHOWN = 100
 """Prompts in the report: those whose labels differ between decoders first. All are in the records."""

@@ -18,7 +18,7 @@ HARMLESS, HELPFUL = Metric("harmless"), Metric("helpful")
 
 def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
     """All held-out requests, and attacked ones from a file of suffixes, in a family for each method."""
-    from rain_decoding.demo.world import FAMILIES, all_requests
+    from rain_decoding.microworld import FAMILIES, all_requests
 
     for family in FAMILIES:
         for request in all_requests(family):

@@ -1,0 +1,52 @@
+"""What is measured at a time, and how."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rain_decoding.benchmarks.speed.contenders import Contender
+from rain_decoding.benchmarks.speed.forwards import count_forwards
+from rain_decoding.benchmarks.speed.sample import Case, Sample
+from rain_decoding.decoding.decoder import PromptLike
+
+WARM_UP_TOKENS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Prompts that are measured together; `number` counts the units of a case."""
+
+    case: Case
+    number: int
+    prompts: tuple[PromptLike, ...]
+    max_tokens: int
+    concurrency: int
+
+
+def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Sample:
+    """One contender's work on one unit, from an empty cache."""
+    contender.reset()
+    with count_forwards(model) as forwards:
+        started = time.perf_counter()
+        answered = contender.answer(
+            unit.prompts, max_tokens=unit.max_tokens, concurrency=unit.concurrency, seed=seed
+        )
+        seconds = time.perf_counter() - started
+    return Sample(
+        case=unit.case,
+        contender=contender.name,
+        unit=unit.number,
+        repeat=repeat,
+        answers=len(answered.texts),
+        texts=tuple(answered.texts),
+        seconds=seconds,
+        first_release=answered.first_release,
+        passes=forwards.passes,
+        tokens_forwarded=forwards.tokens,
+        tokens_released=answered.tokens_released,
+        kv_slots=contender.peak_slots - contender.pinned_slots,
+        kv_pinned=contender.pinned_slots,
+        model_seconds=forwards.seconds(),
+    )

@@ -1,0 +1,375 @@
+"""`RainDecoder` and `PlainDecoder`: generate, stream, and generate in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from rain_decoding.backends import load_backend
+from rain_decoding.backends.base import Backend
+from rain_decoding.calibration.saved import load_calibration
+from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
+from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
+from rain_decoding.decoding.plain_session import PlainSession
+from rain_decoding.decoding.rain_session import RainSession, ThinkingSession, check_tags
+from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
+from rain_decoding.decoding.tool_calls import WholeSession, as_read
+from rain_decoding.errors import ConfigError, InputError, RainError
+from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
+from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE, load_evaluator
+from rain_decoding.types import Commit, Completion, Judgement, Message
+
+PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
+
+EVALUATORS = 32
+"""Criteria of single requests that a decoder keeps ready."""
+
+
+class Stream(Iterator[Commit]):
+    """Commits as they are made. `completion` is there after the iteration; `close` stops the work early."""
+
+    def __init__(self, decoder: Decoder, session: Session):
+        self.completion: Completion | None = None
+        self._session, self._task = session, session.task
+        self._scheduler = Scheduler.of(decoder.backend)
+        self._scheduler.start(self._task)
+
+    def __next__(self) -> Commit:
+        while not self._task.events:
+            if self._task.done:
+                self._finish()
+                raise StopIteration
+            try:
+                self._scheduler.step()
+            except BaseException:
+                self.close()
+                raise
+        return self._task.events.popleft()
+
+    def _finish(self) -> None:
+        if self.completion is None:
+            self.completion = self._session.collect()
+
+    def close(self) -> None:
+        """Stop; what was committed so far becomes the completion, with finish_reason "cancelled"."""
+        if not self._task.done:
+            self._scheduler.cancel(self._task)
+        if self._task.error is None:
+            self._finish()
+        else:
+            self._session.finish()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_scheduler"):
+            self.close()
+
+
+class Decoder:
+    """What the decoders share. Subclasses open sessions."""
+
+    backend: Backend
+    prompt_format: PromptFormat = "auto"
+    concurrency: ClassVar[int] = 16
+    """Requests of a batch that run at the same time, unless said otherwise."""
+
+    def _open(self, prompt: PromptLike, options: Options) -> Session:
+        raise NotImplementedError
+
+    def open(self, prompt: PromptLike, **options: Any) -> Session:
+        """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
+
+        Raises what `generate` raises for bad input.
+        """
+        return self._open(prompt, _options(options))
+
+    def generate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """Answer a text or a list of chat messages; `options` are those of `Options`.
+
+        Raises `InputError` for bad input and `BackendError` when the model fails.
+        """
+        stream = self.stream(prompt, **options)
+        with stream:
+            for _ in stream:
+                pass
+        assert stream.completion is not None
+        return stream.completion
+
+    def stream(self, prompt: PromptLike, **options: Any) -> Stream:
+        """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
+        return Stream(self, self.open(prompt, **options))
+
+    def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
+        """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
+        results = dict(self.iterate_batch(prompts, **options))
+        return [results[index] for index in range(len(prompts))]
+
+    def iterate_batch(
+        self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
+    ) -> Iterator[tuple[int, Completion]]:
+        """Answer many prompts and yield (index, completion) as each is finished."""
+        with closing(self.attempt_batch(prompts, (), concurrency=concurrency, **options)) as results:
+            for index, found in results:
+                assert isinstance(found, Completion)
+                yield index, found
+
+    def attempt_batch(
+        self,
+        prompts: Iterable[PromptLike],
+        tolerated: tuple[type[RainError], ...],
+        *,
+        concurrency: int | None = None,
+        **options: Any,
+    ) -> Generator[tuple[int, Completion | RainError], None, None]:
+        """As `iterate_batch`, but an error of a kind that is `tolerated` is the result of its prompt alone."""
+        opened: dict[Task, tuple[int, Session]] = {}
+        refused: list[tuple[int, RainError]] = []
+        parsed = _options(options)
+        width = self.concurrency if concurrency is None else concurrency
+        if width < 1:
+            raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+
+        def tasks() -> Iterator[Task]:
+            for index, prompt in enumerate(prompts):
+                try:
+                    session = self._open(prompt, parsed)
+                except tolerated as error:
+                    refused.append((index, error))
+                    continue
+                opened[session.task] = (index, session)
+                yield session.task
+
+        try:
+            with closing(Scheduler.of(self.backend).run(tasks(), width)) as finished:
+                for task in finished:
+                    index, session = opened.pop(task)
+                    found: Completion | RainError
+                    try:
+                        found = session.collect()
+                    except tolerated as error:
+                        found = error
+                    except RainError as error:
+                        error.add_note(f"This was prompt {index} of the batch.")
+                        raise
+                    yield index, found
+            yield from refused
+        finally:
+            for _, session in opened.values():
+                session.finish()
+
+
+def _options(options: Mapping[str, Any]) -> Options:
+    try:
+        return Options(**options)
+    except TypeError as error:
+        names = ", ".join(Options.__dataclass_fields__)
+        raise InputError(str(error).replace("Options.__init__() ", ""), hint=f"options: {names}") from error
+
+
+@dataclass(eq=False)
+class PlainDecoder(Decoder):
+    """Ordinary decoding with a KV cache: the baseline. `temperature` 0 decodes greedily.
+
+    A request may have another `temperature` or `top_p`.
+    """
+
+    backend: Backend
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    prompt_format: PromptFormat = "auto"
+
+    def __post_init__(self) -> None:
+        check_sampling(self.temperature, self.top_p)
+        if self.top_k < 0:
+            raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
+
+    def _open(self, prompt: PromptLike, options: Options) -> Session:
+        options.refuse_criterion("plain decoding is not judged")
+        built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
+        return PlainSession(
+            self.backend,
+            built,
+            options,
+            limit,
+            temperature=self.temperature if options.temperature is None else options.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p if options.top_p is None else options.top_p,
+        )
+
+
+class RainDecoder(Decoder):
+    """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
+
+    `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
+    `Criterion`, or another `Evaluator` in place of self-evaluation; `judge` another model that judges, a backend or
+    its name, or `hf-classifier:NAME`, which judges by its own labels; `refusal` the text that the configuration's
+    `fallback` may return; `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
+    `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
+    reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
+
+    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
+    then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        criterion: str | Criterion | Evaluator | None = None,
+        config: SearchConfig | None = None,
+        *,
+        embedding: str = "hashing",
+        prompt_format: PromptFormat = "auto",
+        thinking: bool = False,
+        judge: str | Backend | None = None,
+        refusal: str = DEFAULT_REFUSAL,
+    ):
+        self.backend = backend
+        self.config = config or SearchConfig.preset(DEFAULT_PRESET)
+        self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
+        if self.calibration:
+            self.config = self.calibration.applied(self.config)
+        self.refusal = refusal
+        if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
+            raise ConfigError(
+                f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
+            )
+        if isinstance(judge, str) and judge.startswith(CLASSIFIER):
+            criterion, judge = _only_by_labels(judge, criterion), None
+        self._judge = load_backend(judge) if isinstance(judge, str) else judge
+        self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
+        self.criterion = criterion or PRESET_CRITERIA[DEFAULT_PRESET]
+        """What was asked for."""
+        self.evaluator = self._evaluator(self.criterion)
+        parse_embedding(embedding)
+        self.embedding = embedding
+        self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
+        self.prompt_format, self.thinking = prompt_format, thinking
+
+    def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
+        """The same decoder with another judge."""
+        other = copy(self)
+        other.criterion, other.evaluator = criterion, self._evaluator(criterion)
+        return other
+
+    def with_config(self, config: SearchConfig) -> RainDecoder:
+        """A decoder with the same judge that searches by `config`."""
+        judges_by_itself = not isinstance(self.criterion, (str, Criterion))
+        return RainDecoder(
+            self.backend,
+            self.criterion,
+            config,
+            judge=None if judges_by_itself else self._judge,
+            refusal=self.refusal,
+            embedding=self.embedding,
+            prompt_format=self.prompt_format,
+            thinking=self.thinking,
+        )
+
+    def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
+        config = self.config
+        if self.calibration:
+            criterion = self.calibration.placed(self._judge or self.backend, criterion)
+        return load_evaluator(
+            self.backend,
+            criterion,
+            votes=config.votes,
+            min_label_mass=config.min_label_mass,
+            order_margin=config.order_margin,
+            cheapest=config.placement == "cheapest" and self.calibration is None,
+            judge=self._judge,
+        )
+
+    def _evaluator_for(self, options: Options) -> Evaluator:
+        """What judges this request."""
+        if options.principle is not None:
+            return self._known_evaluator(f"{PRINCIPLE} {options.principle}")
+        return self.evaluator if options.criterion is None else self._known_evaluator(options.criterion)
+
+    def _open(self, prompt: PromptLike, options: Options) -> RainSession:
+        if self.config.strategy == "paper":
+            options.refuse_sampling("the paper's presets draw")
+        built = self.build_prompt(prompt, options)
+        if built.thinking:
+            check_tags(self.backend)
+        limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
+        kind = ThinkingSession if built.thinking else RainSession
+        evaluator = self._evaluator_for(options)
+        return kind(
+            self.backend,
+            built,
+            options,
+            limit,
+            config=self.config,
+            criterion=evaluator.name,
+            judge=evaluator.conversation(built),
+            embedder=self.embedder,
+            refusal=self.refusal,
+        )
+
+    def open_whole(self, body: Mapping[str, Any], **options: Any) -> WholeSession:
+        """A request whose answer is judged whole, as `open` gives it: a message that the model's own server makes.
+
+        `body` has OpenAI's `messages`, which may hold tool calls and their results, and what else the server is to
+        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.whole_attempts`.
+        """
+        parsed = _options(options)
+        built = replace(self.build_prompt(as_read(body["messages"])), markers=(), whole=True)
+        evaluator = self._evaluator_for(parsed)
+        return WholeSession(
+            self.backend,
+            built,
+            parsed,
+            token_limit(built, self.backend, parsed.max_tokens, overrun=0),
+            config=self.config,
+            criterion=evaluator.name,
+            judge=evaluator.conversation(built),
+            embedder=None,
+            refusal=self.refusal,
+            body=body,
+        )
+
+    def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:
+        """The prompt as this decoder encodes it."""
+        return build_prompt(
+            prompt,
+            self.backend,
+            prompt_format=self.prompt_format,
+            stop=options.stop if options else (),
+            next_turn_ends=self.config.next_turn_ends,
+            thinking=self.thinking,
+        )
+
+    def judge(self, prompt: PromptLike, answer: str) -> Judgement:
+        """Self-evaluation of any answer to a prompt."""
+        owner = self.backend.new_owner()
+        conversation = self.evaluator.conversation(self.build_prompt(prompt))
+        try:
+            return Scheduler.of(self.backend).complete(conversation.judge(answer), owner)
+        finally:
+            self.backend.finish(owner)
+            conversation.close()
+
+
+def _only_by_labels(classifier: str, criterion: Any) -> str:
+    """The classifier as the criterion, where no other one is asked for."""
+    if criterion is not None:
+        raise ConfigError(
+            f"{classifier} judges by its own labels, not by a criterion",
+            hint='leave out the criterion, or combine both: min(NAME, "hf-classifier:...")',
+        )
+    return classifier

@@ -1,0 +1,1 @@
+"""What calibration, evaluation, attacks and benchmarks share: statistics, records, processes, plots."""

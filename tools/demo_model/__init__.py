@@ -1,0 +1,1 @@
+"""How the demo model was made and measured. Not a part of the package: run it from a checkout."""
