@@ -29,6 +29,7 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
+    ["ranges"],
     ["types", "errors", "version"],
 ]
 """From the top down."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rain_decoding.errors import ConfigError
+from rain_decoding.ranges import Within, check_ranges
 
 PAPER_ENDINGS = ",.?:;\n"
 """Where the paper's rollouts end."""
@@ -31,20 +32,20 @@ class SearchConfig:
     sentence meanwhile; search only behind a bad judgement."""
 
     # Selection, equation (1)
-    exploration: float = 2.0
-    """Weight of the prior term (c), >= 0; 0 switches exploration off."""
-    root_uniform_share: float = 0.25
-    """Share of the uniform distribution mixed into the priors of a root's children, in [0, 1]."""
+    exploration: Annotated[float, Within(0, 1e6)] = 2.0
+    """Weight of the prior term (c); 0 switches exploration off."""
+    root_uniform_share: Annotated[float, Within(0, 1)] = 0.25
+    """Share of the uniform distribution mixed into the priors of a root's children."""
 
     # Expansion
-    candidates: int = 10
-    """Children proposed at an expansion (q), >= 1."""
+    candidates: Annotated[int, Within(1, 1000)] = 10
+    """Children proposed at an expansion (q)."""
     token_set_lengths: tuple[int, ...] = (1, 2, 4, 10)
     """Tokens per set at depth 0, 1, ... from the prompt; the last entry holds for all deeper ones."""
-    top_k: int = 15
+    top_k: Annotated[int, Within(0, 1_000_000_000)] = 15
     """Sampled sets draw from the this many most probable tokens; 0 draws from all."""
-    candidate_temperature: float = 1.0
-    """Temperature at which candidates are drawn and their probabilities taken, > 0."""
+    candidate_temperature: Annotated[float, Within(1e-3, 100)] = 1.0
+    """Temperature at which candidates are drawn and their probabilities taken."""
     redraw: bool = False
     """Draw up to 2q - 1 times until q - 1 distinct sets are found (paper-adv), instead of q - 1 times."""
     eager_expansion: bool = False
@@ -52,37 +53,37 @@ class SearchConfig:
 
     # Widening ("dynamic node addition")
     widening: bool = True
-    max_children: int = 20
-    """No child is added to a node with this many, >= 1."""
-    widening_variance: float = 0.03
-    """A child is added where the norm of the embeddings' variance is below this times the set length, >= 0."""
-    widening_value: float = 0.0
-    """A child is added only where every child's value is below this, in [-1, 1]."""
+    max_children: Annotated[int, Within(1, 10_000)] = 20
+    """No child is added to a node with this many."""
+    widening_variance: Annotated[float, Within(0, 1e6)] = 0.03
+    """A child is added where the norm of the embeddings' variance is below this times the set length."""
+    widening_value: Annotated[float, Within(-1, 1)] = 0.0
+    """A child is added only where every child's value is below this."""
 
     # Rollout
     rollout_endings: str = UNICODE_ENDINGS
     """Characters a rollout ends at; empty: it runs to the end of sequence or the limit."""
-    rollout_temperature: float = 1.0
-    """Temperature of rollouts, > 0."""
+    rollout_temperature: Annotated[float, Within(1e-3, 100)] = 1.0
+    """Temperature of rollouts."""
     next_turn_ends: bool = True
     """Whether the next turn's marker finishes a text (paper-truth: not)."""
 
     # Similarity update, equation (2)
     similarity: bool = True
-    similarity_discount: float = 0.2
-    """Share of a visit credited to a similar sibling (gamma), in [0, 1]."""
-    similarity_threshold: float = 0.95
-    """Cosine from which a sibling counts as similar, in [0, 1] (a negative one would take visits away)."""
+    similarity_discount: Annotated[float, Within(0, 1)] = 0.2
+    """Share of a visit credited to a similar sibling (gamma)."""
+    similarity_threshold: Annotated[float, Within(0, 1)] = 0.95
+    """Cosine from which a sibling counts as similar (a negative one would take visits away)."""
 
     # Stopping
-    max_simulations: int = 50
-    """Simulations per commit, counting evaluations the root carries (T), >= 1."""
-    extra_simulations: int = 15
-    """At least this many new simulations are allowed under a root that carries many, >= 1."""
-    min_evaluations: int = 6
-    """The best child must have more evaluations than this (T_m), >= 0."""
-    value_threshold: float = 0.8
-    """The best child's value must be above this (V), in [-1, 1]."""
+    max_simulations: Annotated[int, Within(1, 1_000_000)] = 50
+    """Simulations per commit, counting evaluations the root carries (T)."""
+    extra_simulations: Annotated[int, Within(1, 1_000_000)] = 15
+    """At least this many new simulations are allowed under a root that carries many."""
+    min_evaluations: Annotated[int, Within(0, 1_000_000)] = 6
+    """The best child must have more evaluations than this (T_m)."""
+    value_threshold: Annotated[float, Within(-1, 1)] = 0.8
+    """The best child's value must be above this (V)."""
 
     # Verify first (not in the paper; reads of the above: top_k, candidate_temperature, max_children,
     # max_simulations, there per answer)
@@ -90,34 +91,36 @@ class SearchConfig:
     """Characters at which a sentence ends and is judged."""
     sentence_tokens: tuple[int, int] = (4, 32)
     """A sentence has at least and at most so many tokens."""
-    accept_value: float = 0.0
-    """A score above this is good, in [-1, 1]."""
-    undecided_margin: float = 0.0
-    """Scores this close to `accept_value` decide nothing: the next sentence is looked at first, >= 0."""
-    alternatives: int = 8
-    """Sentences proposed at once in place of bad ones, >= 1."""
+    accept_value: Annotated[float, Within(-1, 1)] = 0.0
+    """A score above this is good."""
+    undecided_margin: Annotated[float, Within(0, 2)] = 0.0
+    """Scores this close to `accept_value` decide nothing: the next sentence is looked at first."""
+    alternatives: Annotated[int, Within(1, 1000)] = 8
+    """Sentences proposed at once in place of bad ones."""
     first_good: bool = False
     """Take the first good alternative, instead of the most probable one when all are judged."""
-    hold_back: int = 1
-    """Good sentences that are not yet released, so that the search can rewind past them, >= 0."""
+    hold_back: Annotated[int, Within(0, 1_000_000)] = 1
+    """Good sentences that are not yet released, so that the search can rewind past them."""
 
     # Answers that are judged whole (tool calls, response formats; reads of the above: accept_value,
     # candidate_temperature)
-    whole_attempts: int = 3
-    """Messages made and judged until one is good, >= 1."""
+    whole_attempts: Annotated[int, Within(1, 1000)] = 3
+    """Messages made and judged until one is good."""
 
     # Self-evaluation
+    criterion: str = "harmlessness"
+    """What judges where the caller names nothing: a criterion's name or file, or a combination of them."""
     placement: Literal["criterion", "cheapest"] = "criterion"
     """Where the judge's question stands: as the criterion has it (paper), or behind generation's own conversation where
     the criterion says that the model judges as well there (`rain calibrate`): then nothing is read a second time."""
     votes: Literal["hard", "soft", "debiased"] = "hard"
     """hard: each order says +1 or -1 (paper); soft: the difference of the label probabilities; debiased: the same
     from the mean log-odds of the orders, in which a preference for one label cancels."""
-    order_margin: float = 1000.0
-    """Log-odds in nats, in [0, 1000]: a text that the last option order alone finds good by more is not judged in the
+    order_margin: Annotated[float, Within(0, 1000)] = 1000.0
+    """Log-odds in nats: a text that the last option order alone finds good by more is not judged in the
     other order. Above the judge's preference for a label it changes no verdict. 1000: always both (paper)."""
-    min_label_mass: float = 0.0
-    """A judgement whose labels hold less probability than this together is unscored, in [0, 1]. Paper: 0."""
+    min_label_mass: Annotated[float, Within(0, 1)] = 0.0
+    """A judgement whose labels hold less probability than this together is unscored. Paper: 0."""
     on_unscored: Literal["stop", "release"] = "stop"
     """What happens to text that could not be judged: stop with finish_reason "unjudged", or release it."""
     calibration: str = ""
@@ -130,19 +133,7 @@ class SearchConfig:
     best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-                raise ConfigError(f"{name} = {value!r} is out of range", hint=f"allowed: {low} to {high}")
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)!r} is unknown",
-                    hint=f"allowed: {', '.join(map(str, allowed))}",
-                )
-        for name in _WHOLE:
-            if int(getattr(self, name)) != getattr(self, name):
-                raise ConfigError(f"{name} = {getattr(self, name)!r} is not a whole number")
+        check_ranges(self)
         lengths = self.token_set_lengths
         if not lengths or any(not isinstance(n, int) or n < 1 for n in lengths):
             raise ConfigError(f"token_set_lengths = {lengths!r}", hint="one or more whole numbers >= 1")
@@ -151,9 +142,6 @@ class SearchConfig:
                 "max_simulations and extra_simulations are both 1",
                 hint="the first simulation judges the prompt itself; allow at least 2",
             )
-        for name in ("rollout_endings", "sentence_endings", "calibration"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} = {getattr(self, name)!r}", hint="a string")
         sentence = self.sentence_tokens
         if len(sentence) != 2 or not 1 <= sentence[0] <= sentence[1]:
             raise ConfigError(f"sentence_tokens = {sentence!r}", hint="least and most tokens, such as 4, 32")
@@ -193,53 +181,6 @@ class SearchConfig:
         return replace(self, **changes)
 
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "exploration": (0, 1e6),
-    "root_uniform_share": (0, 1),
-    "candidates": (1, 1000),
-    "top_k": (0, 1_000_000_000),
-    "candidate_temperature": (1e-3, 100),
-    "max_children": (1, 10_000),
-    "widening_variance": (0, 1e6),
-    "widening_value": (-1, 1),
-    "rollout_temperature": (1e-3, 100),
-    "similarity_discount": (0, 1),
-    "similarity_threshold": (0, 1),
-    "max_simulations": (1, 1_000_000),
-    "extra_simulations": (1, 1_000_000),
-    "min_evaluations": (0, 1_000_000),
-    "value_threshold": (-1, 1),
-    "accept_value": (-1, 1),
-    "undecided_margin": (0, 2),
-    "alternatives": (1, 1000),
-    "hold_back": (0, 1_000_000),
-    "whole_attempts": (1, 1000),
-    "order_margin": (0, 1000),
-    "min_label_mass": (0, 1),
-}
-_WHOLE = (
-    "candidates",
-    "top_k",
-    "max_children",
-    "max_simulations",
-    "extra_simulations",
-    "min_evaluations",
-    "alternatives",
-    "hold_back",
-    "whole_attempts",
-)
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "strategy": ("paper", "verify-first"),
-    "placement": ("criterion", "cheapest"),
-    "votes": ("hard", "soft", "debiased"),
-    "on_unscored": ("stop", "release"),
-    "fallback": ("flag", "alternative", "refusal"),
-    **dict.fromkeys(
-        ("redraw", "eager_expansion", "widening", "next_turn_ends", "similarity", "first_good"),
-        (True, False),
-    ),
-}
-
 _OURS = SearchConfig(strategy="verify-first", placement="cheapest", votes="debiased", min_label_mass=0.01)
 
 PRESETS: dict[str, SearchConfig] = {
@@ -261,21 +202,15 @@ PRESETS: dict[str, SearchConfig] = {
         hold_back=1000,
     ),
     "paper-hh": SearchConfig(),
-    "paper-adv": SearchConfig(min_evaluations=5, candidate_temperature=2.0, redraw=True),
-    "paper-truth": SearchConfig(min_evaluations=16, rollout_endings="", next_turn_ends=False),
-    "paper-imdb": SearchConfig(),
+    "paper-adv": SearchConfig(
+        min_evaluations=5, candidate_temperature=2.0, redraw=True, criterion="harmlessness-command"
+    ),
+    "paper-truth": SearchConfig(
+        min_evaluations=16, rollout_endings="", next_turn_ends=False, criterion="truthfulness"
+    ),
+    "paper-imdb": SearchConfig(criterion="positive-sentiment"),
 }
-"""Ours by what one wants, and the faithful ones; `PRESET_CRITERIA` names what each is judged by."""
-
-PRESET_CRITERIA = {
-    "fast": "harmlessness",
-    "balanced": "harmlessness",
-    "thorough": "harmlessness",
-    "paper-hh": "harmlessness",
-    "paper-adv": "harmlessness-command",
-    "paper-truth": "truthfulness",
-    "paper-imdb": "positive-sentiment",
-}
+"""Ours by what one wants, and the faithful ones."""
 
 DEFAULT_PRESET = "balanced"
 

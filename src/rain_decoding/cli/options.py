@@ -11,12 +11,12 @@ import typer
 from rain_decoding.backends import FORMS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import status
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, PRESETS, search_config
+from rain_decoding.config import DEFAULT_PRESET, PRESETS, search_config
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.self_evaluation.evaluator import Evaluator
-from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
@@ -91,15 +91,11 @@ def messages(prompt: str, system: str | None) -> str | list[dict[str, str]]:
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
-def criterion_for(name: str | None, principle: str | None, preset: str, judge: str | None) -> str | None:
-    """The criterion asked for; without one, what the preset was judged by in the paper, but a classifier by its own."""
+def named_criterion(name: str | None, principle: str | None) -> str | None:
+    """The criterion asked for, if one is."""
     if name is not None and principle is not None:
         raise InputError("--criterion and --principle exclude each other", hint="give one of them")
-    if principle is not None:
-        return f"{PRINCIPLE} {principle}"
-    if name is None and judge is not None and judge.startswith(CLASSIFIER):
-        return None
-    return name or PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET])
+    return name if principle is None else f"{PRINCIPLE} {principle}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def set_up(
         config = config.with_changes(fallback=fallback)
     if refusal is not None and config.fallback != "refusal":
         raise InputError("--refusal is a text for --fallback refusal", hint="give both")
-    chosen = criterion_for(criterion, principle, preset, judge)
+    named = named_criterion(criterion, principle)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if embedding == "hidden":
         options["keep_hidden"] = True
@@ -143,7 +139,7 @@ def set_up(
         backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
         decoder = RainDecoder(
             backend,
-            chosen,
+            named,
             config,
             embedding=embedding,
             prompt_format=prompt_format,  # type: ignore[arg-type]

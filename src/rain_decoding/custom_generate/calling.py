@@ -12,7 +12,7 @@ import torch
 from transformers.generation import GenerateDecoderOnlyOutput, stopping_criteria
 
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.config import PRESET_CRITERIA, SearchConfig
+from rain_decoding.config import SearchConfig
 from rain_decoding.custom_generate.arguments import Row, check_arguments, rows_of
 from rain_decoding.custom_generate.models import backend_over
 from rain_decoding.custom_generate.reading import given_prompt, read_prompt, ready
@@ -52,7 +52,7 @@ def answer_call(
     streamer: Any,
 ) -> torch.Tensor | RainGenerateOutput:
     """See `rain_generate`."""
-    search, criterion = _search(config, criterion)
+    search = config if isinstance(config, SearchConfig) else SearchConfig.preset(config)
     check_arguments(model, generation, model_kwargs, search)
     rows = rows_of(input_ids, model_kwargs.get("attention_mask"))
     if streamer is not None and len(rows) > 1:
@@ -93,13 +93,6 @@ def _run(streams: Sequence[Stream], input_ids: torch.Tensor, streamer: Any) -> N
     for token in (token for stream in streams for commit in stream for token in commit.tokens):
         streamer.put(torch.tensor([token]))
     streamer.end()
-
-
-def _search(config: str | SearchConfig, criterion: Any) -> tuple[SearchConfig, Any]:
-    """The search, and the criterion asked for; without one, what the preset judges by."""
-    if isinstance(config, SearchConfig):
-        return config, criterion
-    return SearchConfig.preset(config), criterion or PRESET_CRITERIA[config]
 
 
 def _ends(criteria: Sequence[Any]) -> set[int]:

@@ -7,12 +7,13 @@ from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import NoneType
 from typing import Any, ClassVar
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.calibration.saved import load_calibration
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
+from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession, ThinkingSession, check_tags
@@ -216,11 +217,12 @@ class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
     `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
-    `Criterion`, or another `Evaluator` in place of self-evaluation; `judge` another model that judges, a backend or
-    its name, or `hf-classifier:NAME`, which judges by its own labels; `refusal` the text that the configuration's
-    `fallback` may return; `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
-    `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a
-    reasoning model reason before it answers (the reasoning is not searched and kept apart from the answer).
+    `Criterion`, or another `Evaluator` in place of self-evaluation (default: the criterion of `config`);
+    `judge` another model that judges, a backend or its name, or `hf-classifier:NAME`, which judges by its own
+    labels; `refusal` the text that the configuration's `fallback` may return; `config` a `SearchConfig` (default:
+    the preset `balanced`); `embedding` one of `self_evaluation.embedding.EMBEDDERS`, used by the similarity update
+    and widening; `thinking` lets a reasoning model reason before it answers (the reasoning is not searched and kept
+    apart from the answer).
 
     Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
     then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
@@ -252,9 +254,9 @@ class RainDecoder(Decoder):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._judge = load_backend(judge) if isinstance(judge, str) else judge
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
-        self.criterion = criterion or PRESET_CRITERIA[DEFAULT_PRESET]
-        """What was asked for."""
-        self.evaluator = self._evaluator(self.criterion)
+        self.criterion = criterion
+        """What the caller named; None: `config` says what judges."""
+        self.evaluator = self._evaluator(criterion or self.config.criterion)
         parse_embedding(embedding)
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
@@ -267,8 +269,8 @@ class RainDecoder(Decoder):
         return other
 
     def with_config(self, config: SearchConfig) -> RainDecoder:
-        """A decoder with the same judge that searches by `config`."""
-        judges_by_itself = not isinstance(self.criterion, (str, Criterion))
+        """A decoder that searches by `config`, with the same judge; by the criterion of `config` if none was named."""
+        judges_by_itself = not isinstance(self.criterion, (str, Criterion, NoneType))
         return RainDecoder(
             self.backend,
             self.criterion,

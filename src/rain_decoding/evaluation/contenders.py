@@ -75,12 +75,12 @@ class Contender:
     def decoder(
         self,
         backend: Backend,
-        criterion: str,
+        criterion: str | None = None,
         *,
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
     ) -> Decoder:
-        """The decoder on a model, judged by `criterion`; `rain-oracle` by the oracle of the demo world."""
+        """The decoder on a model. `criterion` None: the preset's; `rain-oracle` is judged by the demo's oracle."""
         if self.kind in PLAIN:
             return PlainDecoder(backend, temperature=PLAIN[self.kind], prompt_format=prompt_format)
         rain = self.search(backend, criterion, embedding=embedding, prompt_format=prompt_format)
@@ -91,15 +91,17 @@ class Contender:
         return rain
 
     def search(
-        self, backend: Backend, criterion: str, *, embedding: str, prompt_format: PromptFormat
+        self, backend: Backend, criterion: str | None, *, embedding: str, prompt_format: PromptFormat
     ) -> RainDecoder:
         """The search whose judge this decoder has, or would have."""
-        judge: str | Evaluator = criterion
+        judge: Evaluator | None = None
         if self.kind == ORACLE:
             from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
-            judge = OracleEvaluator(criterion)
-        rain = RainDecoder(backend, judge, self.config, embedding=embedding, prompt_format=prompt_format)
+            judge = OracleEvaluator(criterion or self.config.criterion)
+        rain = RainDecoder(
+            backend, judge or criterion, self.config, embedding=embedding, prompt_format=prompt_format
+        )
         return rain.judged_by(NoisyEvaluator(rain.evaluator, self.flips)) if self.flips else rain
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rain_decoding.backends import load_backend
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, search_config
+from rain_decoding.config import DEFAULT_PRESET, search_config
 from rain_decoding.decoding.decoder import Decoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import contender
@@ -19,7 +19,7 @@ class Arguments:
     """What may be said beside the model's name. All of it means what it means for `rain eval`.
 
     `decoder` is one of `contenders.FORMS`; `preset`, with `settings` (NAME=VALUE), is that of a decoder whose name
-    has none; `criterion` None is the preset's.
+    has none; `criterion` None is that of the preset.
     """
 
     decoder: str = "rain"
@@ -52,10 +52,6 @@ class Arguments:
         loading = {"device": self.device, "dtype": self.dtype, "keep_hidden": self.embedding == "hidden"}
         backend = load_backend(model, **{name: value for name, value in loading.items() if value})
         decoder = chosen.decoder(
-            backend, self._criterion(), embedding=self.embedding, prompt_format=self.prompt_format
+            backend, self.criterion, embedding=self.embedding, prompt_format=self.prompt_format
         )
         return decoder, chosen.concurrency
-
-    def _criterion(self) -> str:
-        named = self.decoder.partition(":")[2].partition("@")[0]
-        return self.criterion or PRESET_CRITERIA[named or self.preset]

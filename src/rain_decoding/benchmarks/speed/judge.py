@@ -7,7 +7,7 @@ from typing import Literal
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
-from rain_decoding.config import DEFAULT_PRESET, PRESET_CRITERIA, SearchConfig
+from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
@@ -33,14 +33,13 @@ class JudgeOptions:
     def decoder(self, preset: str, backend: Backend) -> RainDecoder:
         """RAIN with this preset. Raises `ConfigError` where the criterion does not fit into the context."""
         config = SearchConfig.preset(preset)
-        decoder = RainDecoder(backend, self.criterion(preset, backend), config)
+        decoder = RainDecoder(backend, self.criterion(config.criterion, backend), config)
         if self.bad_rate is None:
             return decoder
         return decoder.judged_by(DrawnEvaluator(decoder.evaluator, self.bad_rate, self.seed))
 
-    def criterion(self, preset: str, backend: Backend) -> Criterion:
-        """What the preset is judged by."""
-        name = PRESET_CRITERIA.get(preset, PRESET_CRITERIA[DEFAULT_PRESET])
+    def criterion(self, name: str, backend: Backend) -> Criterion:
+        """The criterion of this name, as these options have it asked."""
         criterion = load_criterion(name, search_dirs=() if self.few_shot else backend.criteria_dirs)
         if self.placement is not None:
             criterion = replace(criterion, placement=self.placement, suffix_as_good=False)

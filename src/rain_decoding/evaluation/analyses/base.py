@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.config import PRESET_CRITERIA
+from rain_decoding.config import PRESETS
 from rain_decoding.evaluation.plan import Plan
 from rain_decoding.evaluation.report.plots import Plot
 from rain_decoding.evaluation.suites import Family, Metric, Suite
@@ -120,8 +120,8 @@ ASKED = (Column("family", "family"), Column("judge", "by"))
 
 def paper_preset(families: Sequence[Family]) -> str:
     """The paper's preset for the criterion that these families share."""
-    presets = {criterion: name for name, criterion in PRESET_CRITERIA.items() if name.startswith("paper-")}
-    return presets[families[0].criterion]
+    paper = {config.criterion: name for name, config in PRESETS.items() if name.startswith("paper-")}
+    return paper[families[0].criterion]
 
 
 def is_attacked(family: Family) -> bool:
