@@ -29,7 +29,7 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["ranges"],
+    ["plugins", "ranges"],
     ["types", "errors", "version"],
 ]
 """From the top down."""

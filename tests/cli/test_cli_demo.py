@@ -10,7 +10,7 @@ import pytest
 from cli.command import Rain
 
 from rain_decoding import __version__
-from rain_decoding.backends import FORMS
+from rain_decoding.backends import BACKENDS
 from rain_decoding.backends.local import LocalBackend
 
 
@@ -121,7 +121,7 @@ def test_wrong_usage(demo_rain: Rain, arguments: list[str], message: str) -> Non
 
 def test_models(rain: Rain, demo: LocalBackend) -> None:
     assert "hf:NAME_OR_FOLDER" in rain("models").out
-    assert set(json.loads(rain("models", "--json").out)) == set(FORMS.values())
+    assert set(json.loads(rain("models", "--json").out)) == {entry.form for entry in BACKENDS.values()}
     facts = json.loads(rain("models", "--model", "demo", "--json").out)
     assert (facts["model"], facts["context_length"]) == ("demo", demo.context_length)
     assert rain("models", "--model", "gpt").code == 2

@@ -18,7 +18,7 @@ from rain_decoding import (
 )
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.demo_world import Plan
-from rain_decoding.evaluation.contenders import FORMS, contender, split_names
+from rain_decoding.evaluation.contenders import DECODERS, contender, split_names
 from rain_decoding.microworld import answer, oracle_score, sample_requests
 from rain_decoding.microworld.oracle_judge import OracleEvaluator
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
@@ -129,7 +129,7 @@ def test_an_unknown_name_is_answered_with_the_forms(name: str) -> None:
     with pytest.raises(InputError) as caught:
         Plan(n=3, config=OWN, decoders=("greedy", name))
     assert repr(name) in str(caught.value)
-    assert all(form in str(caught.value) for form in FORMS)
+    assert all(kind.form in str(caught.value) for kind in DECODERS.values())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rain_decoding import BackendError, InputError
-from rain_decoding.evaluation.judges import FORMS, ReplyCache, load_judge
+from rain_decoding.evaluation.judges import JUDGES, ReplyCache, load_judge
 from rain_decoding.evaluation.judges.llm import ATTEMPTS, LlmJudge
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.microworld import answer, label, sample_requests
@@ -63,7 +63,7 @@ def test_refusals_are_told_by_how_an_answer_begins(
 def test_an_unknown_judge_is_answered_with_the_forms(cache: ReplyCache, name: str) -> None:
     with pytest.raises(InputError) as caught:
         load_judge(name, cache)
-    assert all(form in str(caught.value) for form in FORMS)
+    assert all(judge.form in str(caught.value) for judge in JUDGES.values())
 
 
 class Replies(LlmJudge):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rain_decoding.backends.base import Backend, Capabilities, Counters, Handle, Reply
 from rain_decoding.errors import ModelNotFoundError
+from rain_decoding.plugins import Entry, Forms
 
 
 def _scripted(path: str, **options: Any) -> Backend:
@@ -42,35 +42,37 @@ def _openai(name: str, **options: Any) -> Backend:
     return load(name, known_models=KNOWN, **options)
 
 
-BACKENDS: dict[str, Callable[..., Backend]] = {
-    "demo": _demo,
-    "gguf": _gguf,
-    "hf": _transformers,
-    "openai": _openai,
-    "scripted": _scripted,
-}
-"""From the part of a model's name before the colon to its loader."""
-
-FORMS = {
-    "demo": "demo",
-    "gguf": "gguf:FILE",
-    "hf": "hf:NAME_OR_FOLDER",
-    "openai": "openai:BASE_URL#MODEL",
-    "scripted": "scripted:FILE",
-}
+BACKENDS: Forms[Backend] = Forms(
+    "rain_decoding.backends",
+    "model",
+    [
+        Entry("demo", _demo, "the embedded demo model of a micro-world; nothing to download", extra="hf"),
+        Entry("gguf:FILE", _gguf, "a GGUF file on llama.cpp, in this process", extra="gguf"),
+        Entry(
+            "hf:NAME_OR_FOLDER", _transformers, "a transformers model, from a folder or the hub", extra="hf"
+        ),
+        Entry(
+            "openai:BASE_URL#MODEL",
+            _openai,
+            "a model behind an OpenAI-compatible server; several base URLs with commas between them",
+            extra="endpoint",
+        ),
+        Entry("scripted:FILE", _scripted, "a deterministic script in TOML, for tests and examples"),
+    ],
+    unknown=ModelNotFoundError,
+)
+"""A loader also takes the options of `load_backend`, and raises `ConfigError` for one that it does not know."""
 
 
 def load_backend(model: str, **options: Any) -> Backend:
-    """Load the model called `model`: one of `FORMS`.
+    """Load the model called `model`, whose form is one of `BACKENDS`.
 
     `options` go to the loader (see `backends.transformers.load`, `backends.gguf.load`,
     `backends.openai.load`). Raises
     `ModelNotFoundError` for a name of no known form, and what the loader raises.
     """
-    kind, _, rest = model.partition(":")
-    if kind not in BACKENDS or (FORMS[kind] == kind) != (not rest):
-        raise ModelNotFoundError(f"unknown model {model!r}", hint=f"forms: {', '.join(FORMS.values())}")
-    return BACKENDS[kind](rest, **options)
+    entry, rest = BACKENDS.find(model)
+    return entry.load(rest, **options)
 
 
-__all__ = ["BACKENDS", "FORMS", "Backend", "Capabilities", "Counters", "Handle", "Reply", "load_backend"]
+__all__ = ["BACKENDS", "Backend", "Capabilities", "Counters", "Handle", "Reply", "load_backend"]

@@ -11,7 +11,7 @@ import numpy as np
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.answering import Job, Setting, answer
-from rain_decoding.evaluation.contenders import PLAIN, Contender, contender
+from rain_decoding.evaluation.contenders import Contender, contender
 from rain_decoding.evaluation.plan import chunks
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.measurement.workers import run_jobs
@@ -106,7 +106,7 @@ def _labelled(record: dict[str, Any], chosen: Contender) -> dict[str, Any]:
         "subject": request.subject,
         "text": record["answer"],
         "finish_reason": record["finish_reason"],
-        "score": None if chosen.kind in PLAIN else record["score"],
+        "score": None if chosen.is_plain else record["score"],
         "judged": record["score"],
         "outcome": verdict.outcome,
         "harmful": verdict.harmless is False,

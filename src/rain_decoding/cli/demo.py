@@ -113,10 +113,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
     decoders: Annotated[
         str,
-        typer.Option(
-            help="Comma-separated: plain (or greedy), plain-sampled (or sampled), rain, rain-oracle, "
-            "rain:PRESET@NAME=VALUE, best-of-K, rejection-K, verify-regenerate-K, self-refine."
-        ),
+        typer.Option(help=f"{o.DECODER_NAMES} greedy is plain, sampled is plain-sampled."),
     ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,
     embedding: o.EmbeddingName = "hashing",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,27 +19,22 @@ from rain_decoding.cli.paper import evaluate_paper
 from rain_decoding.cli.progress import collecting, warn_of_unlabelled
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.errors import InputError
-
-if TYPE_CHECKING:
-    from rain_decoding.evaluation.judges import Judge
-    from rain_decoding.evaluation.suites import Suite
+from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
+from rain_decoding.evaluation.judges import JUDGES, Judge, ReplyCache, load_judge
+from rain_decoding.evaluation.suites import SUITES, Suite, load_suite
 
 DECODERS = "plain,plain-sampled,rain:balanced"
 NO_JUDGE, ORACLE = "none", "oracle"
-NAMES = ("demo", "hh", "advbench", "truthfulqa", "imdb", "xstest")
 
 
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(NAMES)}; or {PAPER}.")],
+    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(SUITES.own)}; or {PAPER}.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command goes on in it.")],
     model: o.Model = "demo",
     decoders: Annotated[
         str,
-        typer.Option(
-            help="Comma-separated: plain, plain-sampled, rain, rain:PRESET@NAME=VALUE, rain-oracle, best-of-K, "
-            "rejection-K, verify-regenerate-K, self-refine."
-        ),
+        typer.Option(help=o.DECODER_NAMES),
     ] = DECODERS,
     limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
@@ -53,10 +49,7 @@ def evaluate(
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(
-            help="What labels the answers, repeatable: oracle, refusal-prefixes-notebook, "
-            "refusal-prefixes-package, llm:BASE_URL#MODEL, hf-classifier:NAME_OR_FOLDER, none."
-        ),
+        typer.Option(help=escape(f"What labels the answers, repeatable: {JUDGES.own_forms}, {NO_JUDGE}.")),
     ] = None,
     pairwise: Annotated[
         bool, typer.Option("--pairwise", help="Also compare answers two by two, by the judges that can.")
@@ -91,12 +84,9 @@ def evaluate(
     answer is lost or made twice.
     """
     from rain_decoding.evaluation.answering import Setting
-    from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
     from rain_decoding.evaluation.finishing import REPORT, finish
-    from rain_decoding.evaluation.judges import ReplyCache
     from rain_decoding.evaluation.plan import Plan
     from rain_decoding.evaluation.runner import REPLIES, Run
-    from rain_decoding.evaluation.suites import load_suite
 
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
     if suite == PAPER:
@@ -207,11 +197,9 @@ def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
     return files
 
 
-def _judges(suite: Suite, names: list[str] | None, cache: Any) -> tuple[Judge, ...]:
-    from rain_decoding.evaluation.judges import FORMS, load_judge
-
+def _judges(suite: Suite, names: list[str] | None, cache: ReplyCache) -> tuple[Judge, ...]:
     chosen = list(dict.fromkeys(names or suite.judges))
-    known = [form for form in FORMS if form != ORACLE or suite.for_demo_model]
+    known = [judge.form for judge in JUDGES.values() if judge.form != ORACLE or suite.for_demo_model]
     hint = f"--judge {' or '.join(known)}; --judge {NO_JUDGE} leaves the answers without labels"
     if not chosen:
         raise InputError(f"the suite {suite.name} has no judge of its own", hint=hint)

@@ -11,20 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rain_decoding.backends import FORMS, load_backend
+from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import out, print_json, status
+from rain_decoding.plugins import Entry
 from rain_decoding.self_evaluation.criterion import known_criteria, read_criterion
 from rain_decoding.version import __version__
-
-MODEL_NOTES = {
-    "demo": "the embedded demo model of a micro-world; nothing to download",
-    "gguf": "a GGUF file on llama.cpp, in this process",
-    "hf": "a transformers model, from a folder or the hub",
-    "openai": "a model behind an OpenAI-compatible server; several base URLs with commas between them",
-    "scripted": "a deterministic script in TOML, for tests and examples",
-}
-
 
 models_app = typer.Typer(help="List the forms of model names; with --model, load one and say what it can do.")
 
@@ -44,7 +36,7 @@ def models(context: typer.Context, model: o.Model = "", json: o.Json = False) ->
             "hidden_states": backend.capabilities.hidden_states,
         }
     else:
-        facts = {FORMS[kind]: note for kind, note in MODEL_NOTES.items()}
+        facts = {entry.form: _about(entry) for entry in BACKENDS.values()}
     _print_facts(facts, json)
 
 
@@ -63,6 +55,10 @@ def probe(
     _print_facts(asdict(facts), json)
 
 
+def _about(entry: Entry[Any]) -> str:
+    return f"{entry.note} (extra: {entry.extra})" if entry.extra else entry.note
+
+
 def _print_facts(facts: dict[str, Any], json: bool) -> None:
     if json:
         print_json(facts)
@@ -74,7 +70,7 @@ def _print_facts(facts: dict[str, Any], json: bool) -> None:
 
 
 def criteria(model: o.Model = "", json: o.Json = False) -> None:
-    """List the built-in criteria, and with --model also those the model brings."""
+    """List the criteria there are, and with --model also those the model brings."""
     files = known_criteria(load_backend(model).criteria_dirs if model else ())
     rows = {name: read_criterion(path) for name, path in files.items()}
     if json:

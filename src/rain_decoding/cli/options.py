@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from rain_decoding.backends import FORMS, load_backend
+from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import status
 from rain_decoding.config import DEFAULT_PRESET, PRESETS, search_config
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
+from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
+from rain_decoding.self_evaluation.embedding import EMBEDDERS
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import PRINCIPLE
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
-Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {', '.join(FORMS.values())}.")]
+Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
 CriterionName = Annotated[
     str | None,
     typer.Option(
@@ -56,12 +59,15 @@ TopP = Annotated[
     float | None,
     typer.Option(help="Plain decoding draws from the tokens that hold this much.", show_default="1"),
 ]
+DECODER_NAMES = escape(
+    f"Comma-separated: {', '.join(kind.form for kind in DECODERS.own.values())}. {FORM_NOTE}."
+)
 StopStrings = Annotated[
     list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")
 ]
 System = Annotated[str | None, typer.Option(help="A system message.")]
 Format = Annotated[str, typer.Option("--format", help="Prompt format: auto, chat, dialogue or text.")]
-EmbeddingName = Annotated[str, typer.Option("--embedding", help="hashing, hidden or sbert:NAME_OR_FOLDER.")]
+EmbeddingName = Annotated[str, typer.Option("--embedding", help=f"{EMBEDDERS.own_forms}.")]
 Thinking = Annotated[bool, typer.Option("--thinking", help="Let a reasoning model reason first.")]
 MaxSeconds = Annotated[float | None, typer.Option(help="Return the best so far after this many seconds.")]
 MaxSearchTokens = Annotated[

@@ -23,9 +23,9 @@ from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.embedding import load_embedder, parse_embedding
+from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
-from rain_decoding.self_evaluation.loading import CLASSIFIER, PRINCIPLE, load_evaluator
+from rain_decoding.self_evaluation.loading import PRINCIPLE, has_labels, load_evaluator
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
@@ -218,11 +218,11 @@ class RainDecoder(Decoder):
 
     `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
     `Criterion`, or another `Evaluator` in place of self-evaluation (default: the criterion of `config`);
-    `judge` another model that judges, a backend or its name, or `hf-classifier:NAME`, which judges by its own
-    labels; `refusal` the text that the configuration's `fallback` may return; `config` a `SearchConfig` (default:
-    the preset `balanced`); `embedding` one of `self_evaluation.embedding.EMBEDDERS`, used by the similarity update
-    and widening; `thinking` lets a reasoning model reason before it answers (the reasoning is not searched and kept
-    apart from the answer).
+    `judge` another model that judges, a backend or its name, or the name of a judge with labels of its own
+    (`self_evaluation.loading.EVALUATORS`); `refusal` the text that the configuration's `fallback` may return;
+    `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
+    `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a reasoning
+    model reason before it answers (the reasoning is not searched and kept apart from the answer).
 
     Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
     then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
@@ -250,14 +250,14 @@ class RainDecoder(Decoder):
             raise ConfigError(
                 f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
             )
-        if isinstance(judge, str) and judge.startswith(CLASSIFIER):
+        if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._judge = load_backend(judge) if isinstance(judge, str) else judge
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
         self.criterion = criterion
         """What the caller named; None: `config` says what judges."""
         self.evaluator = self._evaluator(criterion or self.config.criterion)
-        parse_embedding(embedding)
+        EMBEDDERS.find(embedding)
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
@@ -372,6 +372,6 @@ def _only_by_labels(classifier: str, criterion: Any) -> str:
     if criterion is not None:
         raise ConfigError(
             f"{classifier} judges by its own labels, not by a criterion",
-            hint='leave out the criterion, or combine both: min(NAME, "hf-classifier:...")',
+            hint=f'leave out the criterion, or combine both: min(NAME, "{classifier}")',
         )
     return classifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.decoder import Decoder, RainDecoder
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import ContextLengthError, RainError
-from rain_decoding.evaluation.contenders import PLAIN, Contender
+from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.measurement.records import Record
 from rain_decoding.prompting import PromptFormat
@@ -95,7 +95,7 @@ def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Re
             yield {**common, **_unanswered(found)}
         elif found.finish_reason != "cancelled":
             score = found.score
-            if job.contender.kind in PLAIN:
+            if job.contender.is_plain:
                 score = judge.judge(sample.prompt, found.text).score
             yield {
                 **common,
@@ -160,9 +160,5 @@ def decoders(
     options: dict[str, Any] = {"embedding": setting.embedding, "prompt_format": prompt_format}
     backend = model(setting)
     decoder = contender.decoder(backend, criterion, **options)
-    search = (
-        decoder
-        if contender.is_search
-        else replace(contender, kind="rain").decoder(backend, criterion, **options)
-    )
+    search = decoder if contender.is_search else contender.search(backend, criterion, **options)
     return decoder, search

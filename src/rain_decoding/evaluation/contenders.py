@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig, search_config
@@ -16,36 +18,88 @@ from rain_decoding.decoding.baselines import (
 )
 from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.errors import InputError
+from rain_decoding.plugins import Registry
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
 
-PLAIN = {"plain": 0.0, "plain-sampled": 1.0}
-"""Names of plain decoding, and its temperature."""
 SYNONYMS = {"greedy": "plain", "sampled": "plain-sampled"}
 ORACLE = "rain-oracle"
 """The search with the demo world's oracle as judge."""
-SEARCHES = ("rain", ORACLE)
 FLIPS = "flips="
 """Begins the setting that makes a search's judge err."""
 SELF_REFINE = "self-refine"
-BASELINES: dict[str, type[SamplingDecoder]] = {
-    "best-of": BestOfDecoder,
-    "rejection": RejectionDecoder,
-    "verify-regenerate": RegenerateDecoder,
-}
-FORMS = (
-    *PLAIN,
-    *SEARCHES,
-    *(f"{name}[:PRESET[@NAME=VALUE...]][@{FLIPS}P]" for name in SEARCHES),
-    *(f"{name}-K" for name in BASELINES),
-    SELF_REFINE,
-)
+FORM_NOTE = f"K is 1 or more; behind PRESET may stand @NAME=VALUE and @{FLIPS}P"
 
 CONCURRENCY = 32
 """Requests that are decoded at the same time."""
 BRANCHES = 64
 """Of those that sample several answers at once, about this many answers."""
+
+Make = Callable[[Backend, PromptFormat, Callable[[], RainDecoder], int], Decoder]
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderKind:
+    """Decoders of one name.
+
+    `make(backend, prompt_format, search, k)` makes one; `search()` is the search whose judge it has. A name that
+    `takes` a preset may say the search's preset and settings, one that takes k (NAME-K) the number of answers that
+    are decoded at most.
+    """
+
+    name: str
+    make: Make
+    takes: Literal["nothing", "preset", "k"] = "nothing"
+    judged: bool = True
+    """Whether it has a judge; plain decoding has none."""
+    side_by_side: bool = False
+    """Whether the k answers are decoded at the same time."""
+    continues_text: bool = True
+    """Whether it takes prompts of the format `text`."""
+
+    @property
+    def form(self) -> str:
+        """How the name is written."""
+        return self.name + {"nothing": "", "k": "-K", "preset": "[:PRESET...]"}[self.takes]
+
+
+def _plain(temperature: float) -> Make:
+    return lambda backend, prompt_format, *_: PlainDecoder(
+        backend, temperature=temperature, prompt_format=prompt_format
+    )
+
+
+def _search(_: Backend, __: PromptFormat, search: Callable[[], RainDecoder], k: int) -> Decoder:
+    return search()
+
+
+def _sampling(kind: type[SamplingDecoder]) -> Make:
+    return lambda backend, prompt_format, search, k: kind(
+        backend, search().evaluator, k, prompt_format=prompt_format
+    )
+
+
+def _self_refine(
+    backend: Backend, prompt_format: PromptFormat, search: Callable[[], RainDecoder], k: int
+) -> Decoder:
+    return SelfRefineDecoder(backend, search().evaluator, prompt_format=prompt_format)
+
+
+DECODERS: Registry[DecoderKind] = Registry(
+    "rain_decoding.decoders",
+    DecoderKind,
+    [
+        DecoderKind("plain", _plain(0.0), judged=False),
+        DecoderKind("plain-sampled", _plain(1.0), judged=False),
+        DecoderKind("rain", _search, takes="preset"),
+        DecoderKind(ORACLE, _search, takes="preset"),
+        DecoderKind("best-of", _sampling(BestOfDecoder), takes="k", side_by_side=True),
+        DecoderKind("rejection", _sampling(RejectionDecoder), takes="k"),
+        DecoderKind("verify-regenerate", _sampling(RegenerateDecoder), takes="k"),
+        DecoderKind(SELF_REFINE, _self_refine, continues_text=False),
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +119,22 @@ class Contender:
     @property
     def concurrency(self) -> int:
         """Requests to decode at the same time."""
-        return max(1, min(CONCURRENCY, BRANCHES // self.k)) if self.kind == "best-of" else CONCURRENCY
+        side_by_side = DECODERS[self.kind].side_by_side
+        return max(1, min(CONCURRENCY, BRANCHES // self.k)) if side_by_side else CONCURRENCY
 
     @property
     def is_search(self) -> bool:
         """Whether it is RAIN."""
-        return self.kind in SEARCHES
+        return DECODERS[self.kind].takes == "preset"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no judge takes part."""
+        return not DECODERS[self.kind].judged
+
+    def answers(self, prompt_format: PromptFormat) -> bool:
+        """Whether it answers prompts of this format: criticism needs an answer, so self-refine continues no text."""
+        return prompt_format != "text" or DECODERS[self.kind].continues_text
 
     def decoder(
         self,
@@ -81,14 +145,11 @@ class Contender:
         prompt_format: PromptFormat = "auto",
     ) -> Decoder:
         """The decoder on a model. `criterion` None: the preset's; `rain-oracle` is judged by the demo's oracle."""
-        if self.kind in PLAIN:
-            return PlainDecoder(backend, temperature=PLAIN[self.kind], prompt_format=prompt_format)
-        rain = self.search(backend, criterion, embedding=embedding, prompt_format=prompt_format)
-        if self.kind == SELF_REFINE:
-            return SelfRefineDecoder(backend, rain.evaluator, prompt_format=prompt_format)
-        if self.kind in BASELINES:
-            return BASELINES[self.kind](backend, rain.evaluator, self.k, prompt_format=prompt_format)
-        return rain
+
+        def search() -> RainDecoder:
+            return self.search(backend, criterion, embedding=embedding, prompt_format=prompt_format)
+
+        return DECODERS[self.kind].make(backend, prompt_format, search, self.k)
 
     def search(
         self, backend: Backend, criterion: str | None, *, embedding: str, prompt_format: PromptFormat
@@ -106,25 +167,31 @@ class Contender:
 
 
 def contender(name: str, config: SearchConfig) -> Contender:
-    """The contender of this name, one of `FORMS`; `config` holds where the name names no preset.
+    """The contender of this name, of a form in `DECODERS`; `config` holds where the name names no preset.
 
     Raises `InputError` for an unknown form, `ConfigError` for an unknown preset or setting.
     """
     name = SYNONYMS.get(name, name)
-    if name in PLAIN or name == SELF_REFINE:
+    if _takes(name) == "nothing":
         return Contender(name, config)
+    kind, _, k = name.rpartition("-")
+    if re.fullmatch("[1-9][0-9]*", k) and _takes(kind) == "k":
+        return Contender(kind, config, int(k))
     start, *settings = name.split("@")
     kind, colon, preset = start.partition(":")
-    if kind in SEARCHES and bool(colon) == bool(preset):
+    if _takes(kind) == "preset" and bool(colon) == bool(preset):
         flips = [_flips(setting) for setting in settings if setting.startswith(FLIPS)]
         settings = [setting for setting in settings if not setting.startswith(FLIPS)]
         if len(flips) <= 1 and (preset or not settings):
             chosen = search_config(preset, settings) if preset else config
             return Contender(kind, chosen, flips=flips[0] if flips else 0.0)
-    kind, _, k = name.rpartition("-")
-    if kind in BASELINES and re.fullmatch("[1-9][0-9]*", k):
-        return Contender(kind, config, int(k))
-    raise InputError(f"unknown decoder {name!r}", hint=f"decoders: {', '.join(FORMS)}; K is 1 or more")
+    forms = ", ".join(kind.form for kind in DECODERS.values())
+    raise InputError(f"unknown decoder {name!r}", hint=f"decoders: {forms}; {FORM_NOTE}")
+
+
+def _takes(name: str) -> str | None:
+    """What a name may say beside itself; None for an unknown one."""
+    return DECODERS[name].takes if name in DECODERS else None
 
 
 def _flips(setting: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import Job, Setting
-from rain_decoding.evaluation.contenders import ORACLE, PLAIN, SELF_REFINE, Contender
+from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Family, Sample, Suite
 
@@ -96,8 +96,8 @@ class Plan:
         return [family for family in self.suite.families if family.name in present]
 
     def asks(self, name: str, family: Family) -> bool:
-        """Whether a decoder answers a family's prompts: criticism needs an answer, so it continues no text."""
-        return self.contenders[name].kind != SELF_REFINE or family.prompt_format != "text"
+        """Whether a decoder answers a family's prompts."""
+        return self.contenders[name].answers(family.prompt_format)
 
     @property
     def left_out(self) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ class Plan:
     @property
     def reference(self) -> str:
         """The decoder that the others are compared with: the first plain one, else the first."""
-        plain = (name for name, contender in self.contenders.items() if contender.kind in PLAIN)
+        plain = (name for name, contender in self.contenders.items() if contender.is_plain)
         return next(plain, next(iter(self.contenders)))
 
     def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[Job]:
@@ -157,7 +157,7 @@ class Plan:
         ]
 
     def _search_judges(self, contender: Contender) -> set[str]:
-        if contender.kind in PLAIN:
+        if contender.is_plain:
             return set()
         if contender.kind == ORACLE:
             return {"oracle"}

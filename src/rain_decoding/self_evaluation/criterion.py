@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import takewhile
+from operator import attrgetter
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
 from rain_decoding.errors import CriterionError
+from rain_decoding.plugins import Registry
 from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
@@ -96,18 +98,25 @@ class Criterion:
         return tuple(dict.fromkeys(text for text in (*fixed, *lines) if text))
 
 
+def _files(folders: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+FOLDER = Path(str(resources.files("rain_decoding") / "self_evaluation" / "criteria"))
+CRITERIA: Registry[Path] = Registry(
+    "rain_decoding.criteria", Path, _files([FOLDER]).values(), name_of=attrgetter("stem")
+)
+"""Files of criteria. What a package adds is the `Path` of a TOML file that is called as the criterion."""
+
+
 def builtin_criteria() -> dict[str, Path]:
-    """Names and files of the criteria that come with the package."""
-    folder = Path(str(resources.files("rain_decoding") / "self_evaluation" / "criteria"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    """Names and files of the criteria that come with this package."""
+    return dict(CRITERIA.own)
 
 
 def known_criteria(search_dirs: Iterable[Path] = ()) -> dict[str, Path]:
-    """Names and files of the built-in criteria and of those in `search_dirs`, which take precedence."""
-    known = builtin_criteria()
-    for folder in search_dirs:
-        known |= {path.stem: path for path in sorted(folder.glob("*.toml"))}
-    return known
+    """Names and files of `CRITERIA`, and of those in `search_dirs`, which take precedence."""
+    return {**CRITERIA, **_files(search_dirs)}
 
 
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
@@ -139,15 +148,15 @@ def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> 
 
 
 def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
-    known = known_criteria(search_dirs)
-    if str(name) in known:
-        return read_criterion(known[str(name)])
-    path = Path(name)
+    own, path = _files(search_dirs), Path(name)
+    if str(name) in own:
+        return read_criterion(own[str(name)])
+    if path.suffix != ".toml" and str(name) in CRITERIA:
+        return read_criterion(CRITERIA[str(name)])
     if path.suffix == ".toml" or path.is_file():
         return read_criterion(path)
-    raise CriterionError(
-        f"unknown criterion {str(name)!r}", hint=f"criteria: {', '.join(known)}, or a TOML file"
-    )
+    known = ", ".join(dict.fromkeys((*CRITERIA, *own)))
+    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"criteria: {known}, or a TOML file")
 
 
 def read_criterion(path: Path) -> Criterion:

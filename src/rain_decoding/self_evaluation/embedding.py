@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError, UnsupportedError
+from rain_decoding.plugins import Entry, Forms
 from rain_decoding.types import BackendRequest, Embed, HiddenStates
 
 NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -133,24 +134,25 @@ def _mean(states: np.ndarray) -> np.ndarray:
     return states.mean(axis=0) if len(states) else np.zeros(states.shape[1])
 
 
-EMBEDDERS: dict[str, Callable[[Backend, str], Embedder]] = {
-    "hashing": lambda backend, _: HashingEmbedder(backend.codec),
-    "hidden": lambda backend, _: HiddenEmbedder(backend),
-    "sbert": lambda backend, model: SentenceEmbedder(backend.codec, model),
-}
+EMBEDDERS: Forms[Embedder] = Forms(
+    "rain_decoding.embeddings",
+    "embedding",
+    [
+        Entry("hashing", lambda _, backend: HashingEmbedder(backend.codec), "hashed words and word pairs"),
+        Entry("hidden", lambda _, backend: HiddenEmbedder(backend), "the model's own states"),
+        Entry(
+            "sbert:NAME_OR_FOLDER",
+            lambda model, backend: SentenceEmbedder(backend.codec, model),
+            "a sentence-transformers model",
+            extra="sbert",
+        ),
+    ],
+    unknown=ConfigError,
+)
+"""A loader also takes the backend that is searched on."""
 
 
 def load_embedder(name: str, backend: Backend) -> Embedder:
-    """The embedder called "hashing", "hidden" or "sbert:NAME_OR_FOLDER"."""
-    kind, model = parse_embedding(name)
-    return EMBEDDERS[kind](backend, model)
-
-
-def parse_embedding(name: str) -> tuple[str, str]:
-    """Kind and model of an embedding's name. Raises `ConfigError` for an unknown one."""
-    kind, _, model = name.partition(":")
-    if kind not in EMBEDDERS or (kind == "sbert") != bool(model):
-        raise ConfigError(
-            f"unknown embedding {name!r}", hint="embeddings: hashing, hidden, sbert:NAME_OR_FOLDER"
-        )
-    return kind, model
+    """The embedder called `name`, of a form in `EMBEDDERS`. Raises `ConfigError` for another name."""
+    entry, model = EMBEDDERS.find(name)
+    return entry.load(model, backend)

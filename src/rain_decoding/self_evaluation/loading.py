@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ConfigError
+from rain_decoding.plugins import Entry, Forms
 from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.combination_syntax import Expression, Named, parse
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
@@ -13,8 +15,35 @@ from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
 
 PRINCIPLE = "principle:"
-CLASSIFIER = "hf-classifier:"
-"""What names of other things than criteria begin with."""
+"""What a criterion in one sentence begins with."""
+
+
+def _classifier(name: str) -> Evaluator:
+    from rain_decoding.self_evaluation.classifier import load_classifier
+
+    return load_classifier(name)
+
+
+EVALUATORS: Forms[Evaluator] = Forms(
+    "rain_decoding.evaluators",
+    "judge",
+    [
+        Entry(
+            "hf-classifier:NAME_OR_FOLDER[#OPTION=VALUE&...]",
+            _classifier,
+            "a sequence classifier",
+            extra="hf",
+        )
+    ],
+    unknown=ConfigError,
+)
+"""What judges by labels of its own and not by a criterion. All have something behind the colon."""
+
+
+def has_labels(name: str) -> bool:
+    """Whether a judge of this name is one of `EVALUATORS`, and not a backend or a criterion."""
+    kind, colon, _ = name.partition(":")
+    return bool(colon) and kind in EVALUATORS
 
 
 def load_evaluator(
@@ -63,13 +92,12 @@ class _Loader:
         return Combined(parsed.rule, parts, parsed.text)
 
     def _one(self, name: str) -> Evaluator:
-        if name.startswith(CLASSIFIER):
-            from rain_decoding.self_evaluation.classifier import load_classifier
-
-            return load_classifier(name.removeprefix(CLASSIFIER))
         folders = self.judge.criteria_dirs
         if name.startswith(PRINCIPLE):
             return self.criterion(principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders))
+        if has_labels(name):
+            entry, rest = EVALUATORS.find(name)
+            return entry.load(rest)
         return self.criterion(load_criterion(name, search_dirs=folders))
 
     def criterion(self, criterion: Criterion) -> Evaluator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.judges.base import Judge, Label, PairJudge, Preference
@@ -10,42 +10,48 @@ from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.judges.llm import LlmJudge
 from rain_decoding.evaluation.judges.oracle import OracleJudge
 from rain_decoding.evaluation.judges.refusal import LISTS, RefusalJudge
+from rain_decoding.plugins import Entry, Forms
 
 
-def _refusal(name: str, cache: ReplyCache) -> Judge:
-    return RefusalJudge(name.removeprefix("refusal-prefixes-"))
+def _oracle(_: str, cache: ReplyCache) -> Judge:
+    return OracleJudge()
 
 
-def _classifier(name: str, cache: ReplyCache) -> Judge:
+def _refusal(which: str, _: str, cache: ReplyCache) -> Judge:
+    return RefusalJudge(which)
+
+
+def _llm(rest: str, cache: ReplyCache) -> Judge:
+    return LlmJudge(f"llm:{rest}", cache)
+
+
+def _classifier(rest: str, cache: ReplyCache) -> Judge:
     from rain_decoding.evaluation.judges.classifier import ClassifierJudge
 
-    return ClassifierJudge(name, cache)
+    return ClassifierJudge(f"hf-classifier:{rest}", cache)
 
 
-JUDGES: dict[str, Callable[[str, ReplyCache], Judge]] = {
-    "oracle": lambda name, cache: OracleJudge(),
-    **{f"refusal-prefixes-{which}": _refusal for which in LISTS},
-    "llm": LlmJudge,
-    "hf-classifier": _classifier,
-}
-"""From the part of a judge's name before the colon to what makes it."""
-
-FORMS = (
-    "oracle",
-    *(f"refusal-prefixes-{which}" for which in LISTS),
-    "llm:BASE_URL#MODEL",
-    "hf-classifier:NAME_OR_FOLDER[#OPTION=VALUE&...]",
+JUDGES: Forms[Judge] = Forms(
+    "rain_decoding.judges",
+    "judge",
+    [
+        Entry("oracle", _oracle, "the demo world's oracle"),
+        *(
+            Entry(f"refusal-prefixes-{which}", partial(_refusal, which), "how refusals begin")
+            for which in LISTS
+        ),
+        Entry("llm:BASE_URL#MODEL", _llm, "a language model behind an endpoint", extra="eval"),
+        Entry("hf-classifier:NAME_OR_FOLDER[#OPTION=VALUE&...]", _classifier, "a classifier", extra="eval"),
+    ],
+    unknown=InputError,
 )
-MODELS = ("llm", "hf-classifier")
-"""Kinds of judges that name a model."""
+"""A loader also takes the `ReplyCache` of the run."""
 
 
 def load_judge(name: str, cache: ReplyCache) -> Judge:
-    """The judge called `name`, one of `FORMS`. Raises `InputError` for another name."""
-    kind, _, rest = name.partition(":")
-    if kind not in JUDGES or bool(rest) != (kind in MODELS):
-        raise InputError(f"unknown judge {name!r}", hint=f"judges: {', '.join(FORMS)}")
-    return JUDGES[kind](name, cache)
+    """The judge called `name`, of a form in `JUDGES`. Raises `InputError` for another name."""
+    entry, rest = JUDGES.find(name)
+    return entry.load(rest, cache)
 
 
-__all__ = ["FORMS", "JUDGES", "Judge", "Label", "PairJudge", "Preference", "ReplyCache", "load_judge"]
+__all__ = ["JUDGES", "Judge", "Label", "PairJudge", "Preference", "ReplyCache", "load_judge"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.contenders import PLAIN
+from rain_decoding.evaluation.contenders import DECODERS
 from rain_decoding.evaluation.runner import COMPARED, COMPARISONS, KEYS, RECORDS, read_run
 from rain_decoding.evaluation.suites import Metric, load_suite
 from rain_decoding.measurement.records import Record, RecordFile
@@ -72,7 +72,7 @@ def open_study(
         raise InputError(f"{folder} holds no answer to rate", hint="wait for rain eval, or choose otherwise")
     present = dict.fromkeys(r["decoder"] for r in kept)
     ordered = [name for name in kinds if name in present]
-    reference = next((name for name in ordered if kinds[name] in PLAIN), next(iter(present)))
+    reference = next((name for name in ordered if not DECODERS[kinds[name]].judged), next(iter(present)))
     return Study(kept, metrics, reference, RecordFile(folder / COMPARISONS, COMPARED).read())
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.suites import advbench, demo, hh, imdb, truthfulqa, xstest
 from rain_decoding.evaluation.suites.base import Axis, Family, Metric, Sample, Source, Suite
+from rain_decoding.plugins import Registry
 
-SUITES: dict[str, Suite] = {
-    module.SUITE.name: module.SUITE for module in (demo, hh, advbench, truthfulqa, imdb, xstest)
-}
+SUITES: Registry[Suite] = Registry(
+    "rain_decoding.suites",
+    Suite,
+    [module.SUITE for module in (demo, hh, advbench, truthfulqa, imdb, xstest)],
+)
 
 
 def load_suite(name: str) -> Suite:
