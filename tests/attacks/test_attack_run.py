@@ -22,7 +22,7 @@ from rain_decoding.demo import ATTACKS_FILE, BEHAVIOURS_FILE
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import OracleJudge
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import SUITES, Sample
 from rain_decoding.microworld import find_request
 
@@ -200,7 +200,7 @@ def test_success_is_read_at_every_budget(tmp_path: Path) -> None:
     ]  # fmt: skip
     contenders = {"plain": contender("plain", SearchConfig())}
     made = suite(attacks, budgets, "harmlessness", OracleJudge())
-    plan = Plan(made, contenders, Setting(), limit=0, seeds=(0, 1), judges=(OracleJudge(),))
+    plan = EvaluationPlan.load(made, contenders, Setting(), limit=0, seeds=(0, 1), judges=(OracleJudge(),))
     assert sorted((s.family, s.prompt) for s in plan.samples) == [
         ("direct", "How?"),
         ("direct", "Why?"),

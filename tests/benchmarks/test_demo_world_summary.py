@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from rain_decoding import SearchConfig
-from rain_decoding.benchmarks.demo_world import Plan
+from rain_decoding.benchmarks.demo_world import DemoPlan
 from rain_decoding.benchmarks.summary import COSTS, summarise
 
 COST = {"sensitive": 300, "benign": 100, "look-alike": 50}
 
 
-def plan(*decoders: str) -> Plan:
-    return Plan(n=10, config=SearchConfig(), decoders=decoders)
+def plan(*decoders: str) -> DemoPlan:
+    return DemoPlan.draw(10, SearchConfig(), decoders)
 
 
 def record(decoder: str, family: str, number: int, **changes: Any) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from rain_decoding.benchmarks.speed.contenders import (
 )
 from rain_decoding.benchmarks.speed.forwards import count_forwards
 from rain_decoding.benchmarks.speed.judge import JudgeOptions
-from rain_decoding.benchmarks.speed.measuring import Plan, measure
+from rain_decoding.benchmarks.speed.measurement import Measurement
+from rain_decoding.benchmarks.speed.measuring import SpeedPlan, measure
 from rain_decoding.benchmarks.speed.prompts import demo_prompts
 from rain_decoding.benchmarks.speed.random_model import random_backend
 from rain_decoding.benchmarks.speed.replay import RecordingEngine
 from rain_decoding.benchmarks.speed.report import fits
-from rain_decoding.benchmarks.speed.sample import Sample
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
@@ -40,19 +40,19 @@ def contenders(demo_backend: LocalBackend) -> dict[str, Contender]:
 
 
 @pytest.fixture(scope="module")
-def samples(demo_backend: LocalBackend, contenders: dict[str, Contender]) -> list[Sample]:
+def samples(demo_backend: LocalBackend, contenders: dict[str, Contender]) -> list[Measurement]:
     """Two prompts, twice, in single file."""
-    plan = Plan(families=demo_prompts(["sensitive", "benign"], 1), max_tokens=(12,), repeats=2)
+    plan = SpeedPlan(families=demo_prompts(["sensitive", "benign"], 1), max_tokens=(12,), repeats=2)
     units, model = plan.units(demo_backend), torch_model(demo_backend)
     return list(measuring.run(units, list(contenders.values()), model, repeats=2, seed=0))
 
 
-def of(samples: list[Sample], name: str) -> list[Sample]:
+def of(samples: list[Measurement], name: str) -> list[Measurement]:
     found = [sample for sample in samples if sample.contender == name]
     return sorted(found, key=lambda sample: (sample.case, sample.unit, sample.repeat))
 
 
-def test_every_contender_is_measured_on_every_prompt_in_changing_order(samples: list[Sample]) -> None:
+def test_every_contender_is_measured_on_every_prompt_in_changing_order(samples: list[Measurement]) -> None:
     assert len(samples) == len(NAMES) * 2 * 2
     rounds = [samples[start : start + 4] for start in range(0, 16, 4)]
     for each in rounds:
@@ -61,7 +61,7 @@ def test_every_contender_is_measured_on_every_prompt_in_changing_order(samples: 
     assert len({each[0].contender for each in rounds}) > 1
 
 
-def test_naive_rain_gives_the_same_texts_without_a_cache(samples: list[Sample]) -> None:
+def test_naive_rain_gives_the_same_texts_without_a_cache(samples: list[Measurement]) -> None:
     for mine, naive in zip(of(samples, "paper-hh"), of(samples, "naive"), strict=True):
         assert mine.texts == naive.texts
         assert naive.kv_slots == naive.kv_pinned == 0 < mine.kv_pinned
@@ -70,7 +70,7 @@ def test_naive_rain_gives_the_same_texts_without_a_cache(samples: list[Sample]) 
 def test_naive_rain_takes_ten_times_the_tokens_for_a_whole_answer(
     demo_backend: LocalBackend, contenders: dict[str, Contender]
 ) -> None:
-    (unit,) = Plan(families=demo_prompts(["benign"], 1)).units(demo_backend)
+    (unit,) = SpeedPlan(families=demo_prompts(["benign"], 1)).units(demo_backend)
     ours, naive = (
         measure(contenders[name], unit, torch_model(demo_backend)) for name in ("paper-hh", "naive")
     )
@@ -78,7 +78,7 @@ def test_naive_rain_takes_ten_times_the_tokens_for_a_whole_answer(
     assert naive.tokens_forwarded >= 10 * ours.tokens_forwarded
 
 
-def test_generate_says_what_plain_decoding_says_in_as_many_passes(samples: list[Sample]) -> None:
+def test_generate_says_what_plain_decoding_says_in_as_many_passes(samples: list[Measurement]) -> None:
     ours, theirs = of(samples, "plain"), of(samples, "generate")
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.texts == other.texts
@@ -86,7 +86,7 @@ def test_generate_says_what_plain_decoding_says_in_as_many_passes(samples: list[
         assert mine.tokens_forwarded == other.tokens_forwarded == mine.kv_slots == other.kv_slots
 
 
-def test_times_are_parts_of_the_whole(samples: list[Sample]) -> None:
+def test_times_are_parts_of_the_whole(samples: list[Measurement]) -> None:
     for sample in samples:
         assert 0 < sample.model_seconds < sample.seconds
         assert sample.first_release is not None and 0 < sample.first_release < sample.seconds
@@ -123,8 +123,8 @@ def test_a_batch_answers_every_prompt_as_if_it_were_alone(
 ) -> None:
     prompts = demo_prompts(["benign"], 3)
     model = torch_model(demo_backend)
-    (batch,) = Plan(families=prompts, max_tokens=(8,), concurrency=(2,)).units(demo_backend)
-    single = Plan(families=prompts, max_tokens=(8,)).units(demo_backend)
+    (batch,) = SpeedPlan(families=prompts, max_tokens=(8,), concurrency=(2,)).units(demo_backend)
+    single = SpeedPlan(families=prompts, max_tokens=(8,)).units(demo_backend)
     assert (len(batch.prompts), len(single)) == (3, 3)
     for name in ("plain", "generate"):
         alone = [measure(contenders[name], unit, model) for unit in single]
@@ -150,7 +150,7 @@ def random() -> LocalBackend:
 def test_with_a_long_few_shot_prefix_naive_rain_takes_fifty_times_the_tokens(random: LocalBackend) -> None:
     judge = JudgeOptions(few_shot=True, bad_rate=0.0)
     compared = make_contenders(["paper-hh", "naive"], random, judge)
-    plan = Plan(families=demo_prompts(["benign"], 1), max_tokens=(24,), prompt_tokens=(100,))
+    plan = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(24,), prompt_tokens=(100,))
     (unit,) = plan.units(random)
     ours, naive = (measure(contender, unit, torch_model(random)) for contender in compared)
     assert ours.texts == naive.texts
@@ -160,7 +160,7 @@ def test_with_a_long_few_shot_prefix_naive_rain_takes_fifty_times_the_tokens(ran
 
 def test_cost_grows_linearly_with_the_response(random: LocalBackend) -> None:
     compared = make_contenders(["plain", "balanced"], random, JudgeOptions(bad_rate=0.0))
-    plan = Plan(families=demo_prompts(["benign"], 1), max_tokens=(16, 32, 64))
+    plan = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(16, 32, 64))
     units = plan.units(random)
     samples = list(measuring.run(units, compared, torch_model(random), repeats=1, seed=0))
     assert all(sample.tokens_released >= dict(sample.case)["max_tokens"] for sample in samples)
@@ -187,7 +187,7 @@ def test_a_conversation_does_not_pay_for_its_earlier_turns(
 
 
 def test_prompts_grow_by_earlier_turns_of_their_own(demo_backend: LocalBackend) -> None:
-    plan = Plan(families=demo_prompts(["benign"], 2), prompt_tokens=(0, 150))
+    plan = SpeedPlan(families=demo_prompts(["benign"], 2), prompt_tokens=(0, 150))
     short, _, *long = plan.units(demo_backend)
     assert len(short.prompts[0]) == 1
     first, second = (unit.prompts[0] for unit in long)
@@ -199,7 +199,7 @@ def test_wrong_plans_and_names_are_refused(demo_backend: LocalBackend) -> None:
     families = demo_prompts(["benign"], 1)
     for wrong in ({"max_tokens": (0,)}, {"concurrency": ()}, {"repeats": 0}, {"prompt_tokens": (-1,)}):
         with pytest.raises(InputError):
-            Plan(families=families, **wrong)  # type: ignore[arg-type]
+            SpeedPlan(families=families, **wrong)  # type: ignore[arg-type]
     for names in (["plain", "plain"], ["fastest"]):
         with pytest.raises(InputError):
             check_names(names)
@@ -224,7 +224,7 @@ def test_shards_answer_what_one_process_answers(
     demo_backend: LocalBackend, contenders: dict[str, Contender]
 ) -> None:
     families = demo_prompts(["benign"], 3)
-    (unit,) = Plan(families=families, max_tokens=(6,), concurrency=(3,)).units(demo_backend)
+    (unit,) = SpeedPlan(families=families, max_tokens=(6,), concurrency=(3,)).units(demo_backend)
     alone = measure(contenders["paper-hh"], unit, torch_model(demo_backend), seed=5)
     with Shards(2, partial(load_backend, "demo"), ["paper-hh"], JudgeOptions(), 1) as shards:
         shared = shards.measure("paper-hh", unit, repeat=0, seed=5)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from rain_decoding.benchmarks.speed.measurement import Measurement
 from rain_decoding.benchmarks.speed.report import fits, pairs, spread, summarise
-from rain_decoding.benchmarks.speed.sample import Sample
 
 SHORT, LONG = (("max_tokens", 8),), (("max_tokens", 16),)
 
 
-def sample(contender: str, seconds: float, **changes: Any) -> Sample:
+def sample(contender: str, seconds: float, **changes: Any) -> Measurement:
     values: dict[str, Any] = {
         "case": SHORT,
         "unit": 0,
@@ -25,7 +25,7 @@ def sample(contender: str, seconds: float, **changes: Any) -> Sample:
         "kv_slots": 20,
         "kv_pinned": 5,
     }
-    return Sample(contender=contender, seconds=seconds, **(values | changes))
+    return Measurement(contender=contender, seconds=seconds, **(values | changes))
 
 
 def test_overhead_is_over_the_faster_plain_decoding_of_the_same_prompt_and_repeat() -> None:

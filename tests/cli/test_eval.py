@@ -138,7 +138,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
     [
         (["chess"], "suites: demo, hh"),
         (["demo", "--families", "rude"], "families: sensitive"),
-        (["demo", "--judge", "my-aunt"], "judges: oracle, refusal-prefixes-notebook"),
+        (["demo", "--judge", "my-aunt"], "forms: oracle, refusal-prefixes-notebook"),
         (
             ["demo", "--families", "review", "--decoders", "plain,self-refine"],
             "self-refine cannot continue a text, and review is one",

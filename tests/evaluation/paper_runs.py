@@ -11,12 +11,12 @@ from rain_decoding.evaluation.analyses import Analysis, Findings
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.judges import ReplyCache, load_judge
 from rain_decoding.evaluation.paper import PaperPlan, PaperRun, choose_analyses, choose_suites
-from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.runner import Run
+from rain_decoding.evaluation.plan import EvaluationPlan
+from rain_decoding.evaluation.runner import EvaluationRun
 from rain_decoding.evaluation.summary import COSTS, summarise
 
 
-def record(plan: Plan, number: int, decoder: str, seed: int, rng: random.Random) -> dict[str, Any]:
+def record(plan: EvaluationPlan, number: int, decoder: str, seed: int, rng: random.Random) -> dict[str, Any]:
     """An answer whose labels and costs mean nothing. One in ten has no label, one in ten no score."""
     sample = plan.samples[number]
     family = next(family for family in plan.suite.families if family.name == sample.family)
@@ -44,7 +44,7 @@ def record(plan: Plan, number: int, decoder: str, seed: int, rng: random.Random)
     }
 
 
-def fill(run: Run, seed: int = 0) -> None:
+def fill(run: EvaluationRun, seed: int = 0) -> None:
     """Give a run all its answers."""
     rng = random.Random(seed)
     for decoder in run.plan.contenders:

@@ -17,7 +17,7 @@ from rain_decoding import (
     SearchConfig,
 )
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.benchmarks.demo_world import Plan
+from rain_decoding.benchmarks.demo_world import DemoPlan
 from rain_decoding.evaluation.contenders import DECODERS, contender, split_names
 from rain_decoding.microworld import answer, oracle_score, sample_requests
 from rain_decoding.microworld.oracle_judge import OracleEvaluator
@@ -127,7 +127,7 @@ def test_best_of_k_fills_a_forward_and_does_not_flood_it(k: int) -> None:
 )
 def test_an_unknown_name_is_answered_with_the_forms(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        Plan(n=3, config=OWN, decoders=("greedy", name))
+        DemoPlan.draw(3, OWN, ("greedy", name))
     assert repr(name) in str(caught.value)
     assert all(kind.form in str(caught.value) for kind in DECODERS.values())
 

@@ -15,7 +15,7 @@ from evaluation.runs import trace
 from evaluation.test_summary import LABELS, Aunt, plan, records  # noqa: F401 - a fixture
 
 from rain_decoding.decoding.trace import write_trace
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.report import render
 from rain_decoding.evaluation.report.plots import Scale, cost_plot, share_plot
 from rain_decoding.evaluation.report.samples import NODES, SHOWN, tree
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def page(plan: Plan, tmp_path: Path) -> Any:  # noqa: F811
+def page(plan: EvaluationPlan, tmp_path: Path) -> Any:  # noqa: F811
     """A function that renders made-up records."""
 
     def rendered(**changes: Any) -> str:
@@ -78,7 +78,10 @@ def test_samples_on_which_decoders_differ_come_first(page: Any) -> None:
     assert len(samples) <= SHOWN and {len(sample["answers"]) for sample in samples} == {6}
 
 
-def test_every_rate_stands_there_with_its_interval_and_what_is_unscored(page: Any, plan: Plan) -> None:  # noqa: F811
+def test_every_rate_stands_there_with_its_interval_and_what_is_unscored(
+    page: Any,
+    plan: EvaluationPlan,  # noqa: F811
+) -> None:
     text = page()
     for row in summarise(records(plan, LABELS), plan)["rates"]:
         assert f"{row['value']:.1%} ({row['low']:.1%} to {row['high']:.1%})" in text

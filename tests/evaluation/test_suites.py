@@ -6,6 +6,7 @@ import gzip
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from rain_decoding import InputError, MissingDependencyError, SearchConfig
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import SUITES, load_suite
 from rain_decoding.microworld import FAMILIES, find_request
 
@@ -149,13 +150,13 @@ def test_without_a_file_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (sample.prompt, sample.facts["correct"]) == ("Q?", ["A"])
 
 
-def plan(tmp_path: Path, count: int, **options: Any) -> Plan:
+def plan(tmp_path: Path, count: int, **options: Any) -> EvaluationPlan:
     """A plan over `count` made-up prompts."""
     path = tmp_path / "data"
     rows = ({"chosen": f"\n\nHuman: {number}?\n\nAssistant: x"} for number in range(count))
     path.write_text(lines(*rows), encoding="utf-8")
     contenders = {"plain": contender("plain", SearchConfig())}
-    return Plan(SUITES["hh"], contenders, Setting(), data={"harmless": path}, **options)
+    return EvaluationPlan.load(SUITES["hh"], contenders, Setting(), data={"harmless": path}, **options)
 
 
 def test_a_larger_limit_adds_prompts_and_keeps_the_others(tmp_path: Path) -> None:
@@ -163,6 +164,12 @@ def test_a_larger_limit_adds_prompts_and_keeps_the_others(tmp_path: Path) -> Non
     assert [len(prompts) for prompts in drawn] == [5, 20, 50]
     assert drawn[2][:20] == drawn[1] and drawn[1][:5] == drawn[0]
     assert drawn[2] != [f"{number}?" for number in range(50)], "not the first ones of the file"
+
+
+def test_a_plan_reads_its_files_once_when_it_is_loaded(tmp_path: Path) -> None:
+    loaded = plan(tmp_path, 5)
+    (tmp_path / "data").unlink()
+    assert replace(loaded, seeds=(0, 1)).samples == loaded.samples
 
 
 @pytest.mark.parametrize("workers", [1, 3])

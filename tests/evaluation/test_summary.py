@@ -13,7 +13,7 @@ from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import Label, Preference
 from rain_decoding.evaluation.pairwise import compare
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
 from rain_decoding.evaluation.summary import COSTS, summarise
 from rain_decoding.measurement.statistics import paired_difference, rate
@@ -47,12 +47,14 @@ SUITE = Suite("s", "", (Family("f", (Metric("harmless"), Metric("refused", wante
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan() -> EvaluationPlan:
     contenders = {name: contender(name, SearchConfig()) for name in DECODERS}
-    return Plan(SUITE, contenders, Setting(), judges=(Aunt(),), seeds=(0, 1))
+    return EvaluationPlan.load(SUITE, contenders, Setting(), judges=(Aunt(),), seeds=(0, 1))
 
 
-def records(plan: Plan, labels: Mapping[str, Any], answers: Mapping[str, Any] | None = None) -> list[Any]:
+def records(
+    plan: EvaluationPlan, labels: Mapping[str, Any], answers: Mapping[str, Any] | None = None
+) -> list[Any]:
     """Records where a decoder's label or answer to prompt i is entry i of its list, over both seeds."""
     return [
         {
@@ -85,7 +87,7 @@ def rows(found: list[Any], decoder: str, metric: str = "harmless") -> Any:
     return row
 
 
-def test_unscored_and_malformed_answers_stay_in_the_denominator(plan: Plan) -> None:
+def test_unscored_and_malformed_answers_stay_in_the_denominator(plan: EvaluationPlan) -> None:
     made = records(plan, LABELS)
     made[0]["labels"]["aunt"] = {"harmless": None, "refused": None, "malformed": True}
     found = summarise(made, plan)["rates"]
@@ -104,7 +106,7 @@ def test_unscored_and_malformed_answers_stay_in_the_denominator(plan: Plan) -> N
     )
 
 
-def test_comparisons_are_with_plain_decoding_and_paired(plan: Plan) -> None:
+def test_comparisons_are_with_plain_decoding_and_paired(plan: EvaluationPlan) -> None:
     made = records(plan, LABELS)
     summary = summarise(made[::-1], plan)
     assert summary["reference"] == "plain-sampled", "the first plain decoder"
@@ -120,12 +122,12 @@ def test_comparisons_are_with_plain_decoding_and_paired(plan: Plan) -> None:
     assert summary == summarise(made, plan), "the order of the records means nothing"
 
 
-def test_costs_are_means_per_answer(plan: Plan) -> None:
+def test_costs_are_means_per_answer(plan: EvaluationPlan) -> None:
     row = summarise(records(plan, LABELS), plan)["costs"][0]
     assert row["search_tokens"]["value"] == 45 and row["search_tokens"]["n"] == 16
 
 
-def test_preferences_count_wins_losses_and_what_is_unscored(plan: Plan) -> None:
+def test_preferences_count_wins_losses_and_what_is_unscored(plan: EvaluationPlan) -> None:
     answers = {
         "plain-sampled": ["abc"] * 8,
         "plain": ["abc"] * 8,
@@ -154,5 +156,7 @@ def test_preferences_count_wins_losses_and_what_is_unscored(plan: Plan) -> None:
 def test_a_judge_that_the_search_asked_is_noticed(decoder: str, model: str, source: str, same: bool) -> None:
     judge = Aunt()
     judge.source = source
-    plan = Plan(SUITE, {decoder: contender(decoder, SearchConfig())}, Setting(model), judges=(judge,))
+    plan = EvaluationPlan.load(
+        SUITE, {decoder: contender(decoder, SearchConfig())}, Setting(model), judges=(judge,)
+    )
     assert plan.same_judge() == ([(decoder, "aunt")] if same else [])

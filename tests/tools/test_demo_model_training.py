@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from demo_model.packing import encode, make_batch  # noqa: E402
 from demo_model.tokenizer import BEGIN, END, train_tokenizer  # noqa: E402
-from demo_model.train import Plan, train  # noqa: E402
+from demo_model.train import TrainingPlan, train  # noqa: E402
 
 from rain_decoding.microworld.documents import LABEL_WEIGHT, document  # noqa: E402
 
@@ -56,7 +56,7 @@ def test_batches_repeat_and_are_well_filled(tokenizer: "transformers.PreTrainedT
 
 
 def test_schedule() -> None:
-    plan = Plan(tokens=1_000_000)
+    plan = TrainingPlan(tokens=1_000_000)
     rates = [plan.rate(step) for step in range(plan.steps)]
     assert max(rates) <= plan.learning_rate
     assert rates[0] < rates[5]
@@ -69,9 +69,9 @@ def test_training_learns_resumes_and_exports(
 ) -> None:
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     small = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 64, "batch_tokens": 1024}
-    train(Plan(tokens=4 * 1024, **small), tmp_path)
+    train(TrainingPlan(tokens=4 * 1024, **small), tmp_path)
     first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    train(Plan(tokens=6 * 1024, **small), tmp_path)
+    train(TrainingPlan(tokens=6 * 1024, **small), tmp_path)
     second = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert (first["step"], second["step"]) == (4, 6)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")

@@ -23,7 +23,7 @@ TOKENIZER_DOCUMENTS = 6000
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A training run. Lengths and counts are in tokens; `learning_rate` is the peak of warm-up and cosine."""
 
     tokens: int
@@ -57,7 +57,7 @@ class Plan:
         return next(length for share, length in self.lengths if step < share * self.steps)
 
 
-def new_model(plan: Plan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def new_model(plan: TrainingPlan, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A model with random weights that depend on the seed alone."""
     torch.manual_seed(plan.seed)
     config = LlamaConfig(
@@ -102,7 +102,7 @@ def _fast_bfloat16(device: torch.device) -> bool:
 
 
 def train(
-    plan: Plan, out: Path, *, start: Path | None = None, device: str = "cpu", save_every: int = 100
+    plan: TrainingPlan, out: Path, *, start: Path | None = None, device: str = "cpu", save_every: int = 100
 ) -> LlamaForCausalLM:
     """Trains to the end of the plan, going on from the checkpoint in `out` if there is one.
 
@@ -160,7 +160,7 @@ def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: 
     part.rename(folder)
 
 
-def _tokenizer(plan: Plan, out: Path) -> PreTrainedTokenizerFast:
+def _tokenizer(plan: TrainingPlan, out: Path) -> PreTrainedTokenizerFast:
     folder = out / "tokenizer"
     if not folder.exists():
         rng = np.random.default_rng([plan.seed, 2**32 - 1])
@@ -190,7 +190,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=10_000_000, help="training tokens, padding included")
-    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate, help="peak learning rate")
+    parser.add_argument(
+        "--learning-rate", type=float, default=TrainingPlan.learning_rate, help="peak learning rate"
+    )
     parser.add_argument(
         "--start", type=Path, help="folder of a model to go on from (default: random weights)"
     )
@@ -200,7 +202,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(
-        Plan(options.tokens, options.seed, learning_rate=options.learning_rate),
+        TrainingPlan(options.tokens, options.seed, learning_rate=options.learning_rate),
         options.out,
         start=options.start,
         device=options.device,

@@ -11,7 +11,7 @@ from rain_decoding.attacks.victim import WANTED
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
 from rain_decoding.evaluation.suites.advbench import attacked
 from rain_decoding.measurement.plots import new_figure
@@ -76,7 +76,7 @@ def suite(
 def curves(
     attacks: Mapping[str, Sequence[Record]],
     budgets: Sequence[int],
-    plan: Plan,
+    plan: EvaluationPlan,
     answers: Sequence[Record],
     contenders: Mapping[str, Contender],
 ) -> list[Row]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.answering import Job, Setting, answer
+from rain_decoding.evaluation.answering import AnswerJob, Setting, answer
 from rain_decoding.evaluation.contenders import Contender, contender
 from rain_decoding.evaluation.plan import chunks
 from rain_decoding.evaluation.suites import Sample
@@ -21,35 +21,45 @@ FAMILY_SHARES = {"sensitive": 0.6, "benign": 0.25, "look-alike": 0.15}
 """What `n` requests are made of."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an evaluation runs. `n` requests are drawn by `request_seed`, each answered once per decoder and seed.
+CRITERION = "harmlessness"
+"""What all searches judge by, whatever their preset's criterion: the decoders are compared with the same judge."""
 
-    `decoders` are distinct names, see `contenders.FORMS`; `config` is that of those which name no preset. `model` is
-    the demo model, or another name of it: what serves its exported file, say.
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """An evaluation: each of `requests` is answered once per decoder and seed; `draw` makes requests and contenders.
+
+    `model` is the demo model, or another name of it: what serves its exported file, say.
     """
 
-    n: int
-    config: SearchConfig
+    requests: tuple[Request, ...]
+    contenders: Mapping[str, Contender]
     seeds: tuple[int, ...] = (0,)
-    decoders: tuple[str, ...] = ("greedy", "sampled", "rain", "rain-oracle")
     embedding: str = "hashing"
     max_tokens: int = 160
-    request_seed: int = 0
     workers: int = 1
     model: str = "demo"
-    requests: tuple[Request, ...] = field(init=False)
-    contenders: dict[str, Contender] = field(init=False)
 
-    def __post_init__(self) -> None:
-        if self.n < len(FAMILY_SHARES):
-            raise InputError(
-                f"{self.n} requests", hint=f"--n: at least {len(FAMILY_SHARES)}, one of each family"
-            )
-        object.__setattr__(self, "contenders", {name: contender(name, self.config) for name in self.decoders})
-        object.__setattr__(self, "requests", tuple(_draw(self.n, self.request_seed)))
+    @classmethod
+    def draw(
+        cls,
+        n: int,
+        config: SearchConfig,
+        decoders: Sequence[str] = ("greedy", "sampled", "rain", "rain-oracle"),
+        request_seed: int = 0,
+        **options: Any,
+    ) -> DemoPlan:
+        """The plan on `n` requests; `options` are its fields.
 
-    def jobs(self, done: set[tuple[str, int, str]]) -> Iterator[Job]:
+        `decoders` are distinct names, see `contenders.DECODERS`; `config` is that of those which name no preset. Raises
+        `InputError` for unknown names and for more or fewer requests than there can be.
+        """
+        if n < len(FAMILY_SHARES):
+            raise InputError(f"{n} requests", hint=f"--n: at least {len(FAMILY_SHARES)}, one of each family")
+        contenders = {name: contender(name, config) for name in decoders}
+        return cls(tuple(_draw(n, request_seed)), contenders, **options)
+
+    def jobs(self, done: set[tuple[str, int, str]]) -> Iterator[AnswerJob]:
         """All work that is not in `done`, in chunks."""
         setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens, is_demo=True)
         for seed in self.seeds:
@@ -60,7 +70,7 @@ class Plan:
                     if (name, seed, request.prompt) not in done
                 ]
                 for chunk in chunks(samples, self.workers):
-                    yield Job(setting, name, chosen, seed, tuple(chunk))
+                    yield AnswerJob(setting, name, chosen, seed, tuple(chunk), CRITERION)
 
     def _loading(self) -> tuple[tuple[str, Any], ...]:
         # No conversation has a next turn here, so nothing is kept for one.
@@ -69,7 +79,7 @@ class Plan:
     @property
     def samples(self) -> int:
         """How many answers the plan asks for."""
-        return self.n * len(self.seeds) * len(self.decoders)
+        return len(self.requests) * len(self.seeds) * len(self.contenders)
 
 
 def _draw(n: int, seed: int) -> list[Request]:
@@ -86,7 +96,7 @@ def _draw(n: int, seed: int) -> list[Request]:
         raise InputError(f"n = {n} is too large: {error}", hint="ask for fewer requests") from error
 
 
-def run(plan: Plan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
+def run(plan: DemoPlan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
     """Yield one record per answer as it is finished. `done` answers (decoder, seed, prompt) are left out."""
     for record in run_jobs(list(plan.jobs(done or set())), answer, plan.workers):
         yield _labelled(record, plan.contenders[record["decoder"]])

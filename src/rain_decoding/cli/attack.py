@@ -287,8 +287,8 @@ def success(
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.contenders import contender, split_names
     from rain_decoding.evaluation.judges import ReplyCache, load_judge
-    from rain_decoding.evaluation.plan import Plan
-    from rain_decoding.evaluation.runner import REPLIES, Run, write_json
+    from rain_decoding.evaluation.plan import EvaluationPlan
+    from rain_decoding.evaluation.runner import REPLIES, EvaluationRun, write_json
 
     if plot:
         check_plot(plot)
@@ -297,7 +297,7 @@ def success(
     labelled_by = load_judge(judge, ReplyCache(folder / REPLIES))
     config = SearchConfig.preset(DEFAULT_PRESET)
     contenders = {name: contender(name, config) for name in split_names(decoders)}
-    plan = Plan(
+    plan = EvaluationPlan.load(
         s.suite(found, budgets, _criterion(criterion, model), labelled_by, cast(PromptFormat, prompt_format)),
         contenders,
         Setting(model, loading(model, device, dtype), max_tokens=max_tokens),
@@ -306,7 +306,7 @@ def success(
         judges=(labelled_by,),
     )
     with (
-        Run(plan, folder, sys.argv[1:]) as run,
+        EvaluationRun(plan, folder, sys.argv[1:]) as run,
         collecting(lambda: len(run.records), len(plan.keys), folder) as told,
     ):
         run.collect(workers, False, told)

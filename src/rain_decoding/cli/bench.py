@@ -22,7 +22,7 @@ from rain_decoding.measurement.plots import check_plot
 
 if TYPE_CHECKING:
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
-    from rain_decoding.benchmarks.speed.measuring import Plan
+    from rain_decoding.benchmarks.speed.measuring import SpeedPlan
     from rain_decoding.benchmarks.speed.prompts import Families
     from rain_decoding.benchmarks.speed.sweep import Sweep
 
@@ -125,7 +125,7 @@ def bench(
     """Measure time, forwards and memory of RAIN beside plain decoding. `random` is a random model that never ends."""
     _prepare(threads, plot, turns)
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
-    from rain_decoding.benchmarks.speed.measuring import Plan
+    from rain_decoding.benchmarks.speed.measuring import SpeedPlan
     from rain_decoding.benchmarks.speed.sweep import Sweep
 
     names, lengths = tuple(contenders.split(",")), _numbers("--max-tokens", max_tokens, int)
@@ -149,7 +149,7 @@ def bench(
         rate = _single("--bad-rate", rates) if rates else 0.0 if model == "random" else None
         judge = JudgeOptions(few_shot=few_shot, placement=placement, bad_rate=rate, seed=seed)
         at_once = _numbers("--concurrency", concurrency, int)
-        plan = Plan(
+        plan = SpeedPlan(
             families=_prompts(model, families, prompts, turns or max(n or 4, *at_once)),
             max_tokens=lengths,
             prompt_tokens=_numbers("--prompt-tokens", prompt_tokens, int),
@@ -220,7 +220,7 @@ def _replay(sweep: Sweep, shape: str, device: str | None, dtype: str | None) -> 
 
 
 def _run(
-    plan: Plan,
+    plan: SpeedPlan,
     names: tuple[str, ...],
     judge: JudgeOptions,
     load: Callable[[], LocalBackend],

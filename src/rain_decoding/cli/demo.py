@@ -21,7 +21,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.types import Completion
 
 if TYPE_CHECKING:
-    from rain_decoding.benchmarks.demo_world import Plan
+    from rain_decoding.benchmarks.demo_world import DemoPlan
 
 Run = dict[str, Any]
 """The settings that all records of a file share."""
@@ -128,11 +128,11 @@ def evaluate(
     from rain_decoding.benchmarks.summary import summarise
     from rain_decoding.evaluation.contenders import split_names
 
-    plan = demo_world.Plan(
-        n=n,
-        config=search_config(preset, settings),
+    plan = demo_world.DemoPlan.draw(
+        n,
+        search_config(preset, settings),
+        split_names(decoders),
         seeds=tuple(range(seeds)),
-        decoders=split_names(decoders),
         embedding=embedding,
         workers=workers or os.cpu_count() or 1,
         model=model,
@@ -182,7 +182,7 @@ def export(
             err.print(f"wrote {path}", markup=False)
 
 
-def _collect(plan: Plan, path: Path | None, run: Run) -> list[dict[str, Any]]:
+def _collect(plan: DemoPlan, path: Path | None, run: Run) -> list[dict[str, Any]]:
     """Run what the file does not hold yet, with a progress bar; after Ctrl-C, what there is."""
     from rain_decoding.benchmarks import demo_world
     from rain_decoding.measurement.records import RecordFile
@@ -195,7 +195,9 @@ def _collect(plan: Plan, path: Path | None, run: Run) -> list[dict[str, Any]]:
                 f"{path} was made with {record['run']}, not {run}",
                 hint="give another file, or the options of then",
             )
-    wanted = {(name, seed, r.prompt) for name in plan.decoders for seed in plan.seeds for r in plan.requests}
+    wanted = {
+        (name, seed, r.prompt) for name in plan.contenders for seed in plan.seeds for r in plan.requests
+    }
     collected = [record for record in collected if _key(record) in wanted]
     with counting("answers", plan.samples, len(collected)) as tick:
         try:

@@ -85,8 +85,8 @@ def evaluate(
     """
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.finishing import REPORT, finish
-    from rain_decoding.evaluation.plan import Plan
-    from rain_decoding.evaluation.runner import REPLIES, Run
+    from rain_decoding.evaluation.plan import EvaluationPlan
+    from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
 
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
     if suite == PAPER:
@@ -112,7 +112,7 @@ def evaluate(
     config = SearchConfig.preset(DEFAULT_PRESET)
     cache = ReplyCache(judge_cache or folder / REPLIES)
     with status(f"reading {suite}"):
-        plan = Plan(
+        plan = EvaluationPlan.load(
             chosen,
             {SYNONYMS.get(name, name): contender(name, config) for name in split_names(decoders)},
             Setting(
@@ -130,7 +130,7 @@ def evaluate(
             judges=_judges(chosen, judge, cache),
             pairwise=pairwise,
         )
-        run = context.with_resource(Run(plan, folder, sys.argv[1:]))
+        run = context.with_resource(EvaluationRun(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
         err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
     for name, family in plan.left_out:

@@ -23,7 +23,7 @@ from rich.text import Text
 from rain_decoding.cli.output import INTERRUPTED, err
 
 if TYPE_CHECKING:
-    from rain_decoding.evaluation.runner import Run
+    from rain_decoding.evaluation.runner import EvaluationRun
 
 STEPS = 10
 """Where no terminal is there, so many lines tell how far it is."""
@@ -87,7 +87,7 @@ def _lines(what: str, total: int, done: int) -> Callable[..., Any]:
     return tick
 
 
-def warn_of_unlabelled(run: Run) -> None:
+def warn_of_unlabelled(run: EvaluationRun) -> None:
     """Say which judges left answers of a run without a label, and why."""
     for judge, problems in run.unlabelled().items():
         err.print(

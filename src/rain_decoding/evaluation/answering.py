@@ -42,7 +42,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class AnswerJob:
     """Some prompts of one kind for one decoder and seed; what a worker process is sent.
 
     `traces` is the folder that the searches' traces are written to, if they are wanted.
@@ -53,7 +53,7 @@ class Job:
     contender: Contender
     seed: int
     samples: tuple[Sample, ...]
-    criterion: str = "harmlessness"
+    criterion: str
     prompt_format: PromptFormat = "auto"
     traces: Path | None = None
 
@@ -61,7 +61,7 @@ class Job:
         return len(self.samples)
 
 
-def answer(job: Job, cancelled: Callable[[], bool] | None = None) -> Iterator[Record]:
+def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Iterator[Record]:
     """One record per prompt, as answers are finished; what was cancelled gives none.
 
     `score` is what the search's own judge says of the answer, whichever decoder gave it. A prompt that does not fit
@@ -134,7 +134,7 @@ def chosen_format(backend: Backend, asked: PromptFormat) -> str:
     return "chat" if backend.codec.has_chat_template else "dialogue"
 
 
-def _keep_trace(job: Job, sample: Sample, completion: Completion) -> str | None:
+def _keep_trace(job: AnswerJob, sample: Sample, completion: Completion) -> str | None:
     """Write a search's trace; its path, from the run's folder."""
     if job.traces is None or not completion.trace:
         return None

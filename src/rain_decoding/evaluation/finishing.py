@@ -7,13 +7,13 @@ from typing import Any
 
 from rain_decoding.evaluation.paper import PaperRun
 from rain_decoding.evaluation.report import render, render_paper
-from rain_decoding.evaluation.runner import Run, read_run, write_json
+from rain_decoding.evaluation.runner import EvaluationRun, read_run, write_json
 from rain_decoding.evaluation.summary import summarise
 
 SUMMARY, REPORT = "summary.json", "report.html"
 
 
-def finish(run: Run) -> dict[str, Any]:
+def finish(run: EvaluationRun) -> dict[str, Any]:
     """Compare, sum up and write both files; the summary."""
     summary = summarise(run.records, run.plan, run.compare())
     _write(run.folder, summary, render(run.records, run.plan, summary, read_run(run.folder), run.folder))

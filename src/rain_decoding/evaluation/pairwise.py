@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rain_decoding.evaluation.judges import PairJudge
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.measurement.records import Record
 
@@ -15,7 +15,7 @@ JUDGING = 8
 """Answers, or pairs of them, that are judged at the same time."""
 
 
-def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
+def compare(records: Sequence[Record], plan: EvaluationPlan) -> list[dict[str, Any]]:
     """Each decoder's answers beside the reference's to the same prompt and seed, by the family's first metric.
 
     `better` is the name of the better decoder, "tie", or None where it is unscored. Answers that are the same are
@@ -34,7 +34,7 @@ def compare(records: Sequence[Record], plan: Plan) -> list[dict[str, Any]]:
 
 
 def _pairs(
-    records: Sequence[Record], plan: Plan, judges: Sequence[PairJudge]
+    records: Sequence[Record], plan: EvaluationPlan, judges: Sequence[PairJudge]
 ) -> Iterator[tuple[PairJudge, Record, Record]]:
     reference = {(r["id"], r["seed"]): r for r in records if r["decoder"] == plan.reference}
     for judge in judges:

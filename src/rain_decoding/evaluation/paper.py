@@ -15,8 +15,8 @@ from rain_decoding.evaluation.analyses.paper_figures import paper_table
 from rain_decoding.evaluation.answering import Setting
 from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import Judge
-from rain_decoding.evaluation.plan import Plan
-from rain_decoding.evaluation.runner import Run, key
+from rain_decoding.evaluation.plan import EvaluationPlan
+from rain_decoding.evaluation.runner import EvaluationRun, key
 from rain_decoding.evaluation.suites import SUITES, Family, Suite
 from rain_decoding.measurement.records import Record
 
@@ -45,7 +45,7 @@ class PaperPlan:
         """What the analyses need, each once."""
         return list({analysis.experiment.name: analysis.experiment for analysis in self.analyses}.values())
 
-    def plans(self) -> Iterator[tuple[Experiment, Plan | str]]:
+    def plans(self) -> Iterator[tuple[Experiment, EvaluationPlan | str]]:
         """The runs of each experiment, or why there is none: one per suite and criterion."""
         for suite, files in self.suites:
             present = {sample.family for sample in suite.load(files)}
@@ -58,7 +58,7 @@ class PaperPlan:
 
     def _plan(
         self, experiment: Experiment, suite: Suite, files: Files, families: Sequence[Family]
-    ) -> Plan | str:
+    ) -> EvaluationPlan | str:
         asked = {metric.question for family in families for metric in family.metrics}
         judges = [judge for judge in self.judges or self.own_judges(suite) if asked & set(judge.questions)]
         names = [family.name for family in families]
@@ -66,7 +66,7 @@ class PaperPlan:
             return f"{suite.name}, {', '.join(names)}: no judge says what is {' or '.join(sorted(asked))}"
         setting = replace(self.setting, max_tokens=self.max_tokens or suite.max_tokens)
         config = SearchConfig.preset(DEFAULT_PRESET)
-        return Plan(
+        return EvaluationPlan.load(
             suite,
             {name: contender(name, config) for name in experiment.decoders(suite, families)},
             replace(setting, concurrency=1) if experiment.alone else setting,
@@ -88,7 +88,7 @@ class PaperRun:
         self.plan, self.folder, self.arguments = plan, folder, arguments
         found = list(plan.plans())
         self.skipped = list(dict.fromkeys(reason for _, reason in found if isinstance(reason, str)))
-        plans = [(experiment, own) for experiment, own in found if isinstance(own, Plan)]
+        plans = [(experiment, own) for experiment, own in found if isinstance(own, EvaluationPlan)]
         if not plans:
             raise InputError(
                 "there is nothing to run for these analyses" + "".join(f"; {s}" for s in self.skipped),
@@ -96,7 +96,7 @@ class PaperRun:
             )
         _check_folder(folder)
         self.runs = [
-            (experiment, Run(own, folder / experiment.name / _part_name(own), arguments))
+            (experiment, EvaluationRun(own, folder / experiment.name / _part_name(own), arguments))
             for experiment, own in plans
         ]
 
@@ -125,7 +125,7 @@ class PaperRun:
                 told(record)
             run.collect(workers, False, told)
 
-    def _known(self, run: Run) -> Iterator[Record]:
+    def _known(self, run: EvaluationRun) -> Iterator[Record]:
         """Missing answers that other runs gave under the same conditions."""
         missing = run.plan.keys - {key(record) for record in run.records}
         for _, other in self.runs:
@@ -225,7 +225,7 @@ def choose_suites(data: Mapping[str, Path], *, of_demo: bool) -> list[tuple[Suit
     return [(suite, files) for suite, files in chosen if files]
 
 
-def _conditions(plan: Plan) -> tuple[Any, ...]:
+def _conditions(plan: EvaluationPlan) -> tuple[Any, ...]:
     """All that an answer and its labels depend on beside prompt, decoder and seed."""
     return (
         plan.suite.name,
@@ -235,7 +235,7 @@ def _conditions(plan: Plan) -> tuple[Any, ...]:
     )
 
 
-def _part_name(plan: Plan) -> str:
+def _part_name(plan: EvaluationPlan) -> str:
     return f"{plan.suite.name}-{plan.used_families[0].criterion}"
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation import provenance
-from rain_decoding.evaluation.answering import Job, Setting
+from rain_decoding.evaluation.answering import AnswerJob, Setting
 from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Family, Sample, Suite
@@ -24,52 +24,51 @@ Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An evaluation: every prompt is answered once per decoder and seed.
+class EvaluationPlan:
+    """An evaluation: each of `samples` is answered once per decoder and seed; `load` takes them from the suite's files.
 
-    `data` has the files of the suite (None: from the hub). Of each of `families` (empty: all that the data has)
-    `limit` prompts are taken, 0 takes all; which, is drawn once for all runs. `criterion` replaces the families' own.
-    `pairwise` has the judges that can also compare each decoder's answers with the reference's.
+    `data` has these files (None: from the hub), of each family at most `limit` prompts were taken (0: all).
+    `criterion` replaces the families' own. `pairwise` has the judges that can also compare each decoder's answers with
+    the reference's. Raises `InputError` for judges and decoders that have nothing to do.
     """
 
     suite: Suite
     contenders: Mapping[str, Contender]
     setting: Setting
+    samples: tuple[Sample, ...]
     data: Mapping[str, Path | None] = field(default_factory=dict)
-    families: tuple[str, ...] = ()
     limit: int = 20
     seeds: tuple[int, ...] = (0,)
     criterion: str | None = None
     judges: tuple[Judge, ...] = ()
     pairwise: bool = False
-    samples: tuple[Sample, ...] = field(init=False)
+
+    @classmethod
+    def load(
+        cls,
+        suite: Suite,
+        contenders: Mapping[str, Contender],
+        setting: Setting,
+        *,
+        families: Sequence[str] = (),
+        data: Mapping[str, Path | None] | None = None,
+        limit: int = 20,
+        **options: Any,
+    ) -> EvaluationPlan:
+        """The plan on `limit` prompts of each of `families` (empty: all that the data has); `options` are its fields.
+
+        Which prompts, is drawn once for all runs. Raises `InputError` for data and families that the suite has not.
+        """
+        data = data or {}
+        _check(f"the suite {suite.name} reads no", data, "it reads", suite.sources)
+        _check("unknown family", families, "families", [family.name for family in suite.families])
+        samples = tuple(_draw(suite, data, families, limit))
+        if not samples:
+            raise InputError(f"the data hold no prompt of {', '.join(families) or suite.name}")
+        setting = replace(setting, is_demo=suite.for_demo_model)
+        return cls(suite, contenders, setting, samples, data, limit, **options)
 
     def __post_init__(self) -> None:
-        known = {family.name: family for family in self.suite.families}
-        for name in self.families:
-            if name not in known:
-                raise InputError(f"unknown family {name!r}", hint=f"families: {', '.join(known)}")
-        object.__setattr__(self, "setting", replace(self.setting, is_demo=self.suite.for_demo_model))
-        self._check_data()
-        object.__setattr__(self, "samples", tuple(self._draw()))
-        if not self.samples:
-            raise InputError(f"the data hold no prompt of {', '.join(self.families) or self.suite.name}")
-        self._check_judges()
-        for name in self.contenders:
-            if not any(self.asks(name, family) for family in self.used_families):
-                texts = ", ".join(family.name for family in self.used_families)
-                raise InputError(f"{name} cannot continue a text, and {texts} is one", hint="leave it out")
-
-    def _check_data(self) -> None:
-        sources = self.suite.sources
-        for name in self.data:
-            if name not in sources:
-                raise InputError(
-                    f"the suite {self.suite.name} reads no {name!r}",
-                    hint=f"it reads: {', '.join(sources) or 'nothing'}",
-                )
-
-    def _check_judges(self) -> None:
         asked = {metric.question for family in self.used_families for metric in family.metrics}
         for judge in self.judges:
             if not asked & set(judge.questions):
@@ -77,17 +76,10 @@ class Plan:
                     f"the judge {judge.name} only says whether an answer is {' or '.join(judge.questions)}",
                     hint=f"asked here: {', '.join(sorted(asked))}",
                 )
-
-    def _draw(self) -> Iterator[Sample]:
-        by_family: dict[str, dict[str, Sample]] = {}
-        for sample in self.suite.load(self.data):
-            by_family.setdefault(sample.family, {}).setdefault(sample.id, sample)
-        for family in self.suite.families:
-            if self.families and family.name not in self.families:
-                continue
-            # By a hash of the prompt: a draw that is the same for every run, whatever else the files hold.
-            found = sorted(by_family.get(family.name, {}).values(), key=lambda sample: sample.id)
-            yield from found[: self.limit or None]
+        for name in self.contenders:
+            if not any(self.asks(name, family) for family in self.used_families):
+                texts = ", ".join(family.name for family in self.used_families)
+                raise InputError(f"{name} cannot continue a text, and {texts} is one", hint="leave it out")
 
     @property
     def used_families(self) -> list[Family]:
@@ -123,7 +115,7 @@ class Plan:
         plain = (name for name, contender in self.contenders.items() if contender.is_plain)
         return next(plain, next(iter(self.contenders)))
 
-    def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[Job]:
+    def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[AnswerJob]:
         """All work that is not in `done`, in chunks."""
         for seed in self.seeds:
             for name, contender in self.contenders.items():
@@ -136,7 +128,7 @@ class Plan:
                         if sample.family == family.name and (sample.id, name, seed) not in done
                     ]
                     for chunk in chunks(samples, workers):
-                        yield Job(
+                        yield AnswerJob(
                             self.setting,
                             name,
                             contender,
@@ -199,6 +191,25 @@ class Plan:
             "judges": {judge.name: judge.version for judge in self.judges},
             "code": provenance.code(),
         }
+
+
+def _check(wrong: str, names: Iterable[str], right: str, known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"{wrong} {name!r}", hint=f"{right}: {', '.join(known) or 'nothing'}")
+
+
+def _draw(
+    suite: Suite, data: Mapping[str, Path | None], families: Sequence[str], limit: int
+) -> Iterator[Sample]:
+    by_family: dict[str, dict[str, Sample]] = {}
+    for sample in suite.load(data):
+        by_family.setdefault(sample.family, {}).setdefault(sample.id, sample)
+    for family in suite.families:
+        if not families or family.name in families:
+            # By a hash of the prompt: a draw that is the same for every run, whatever else the files hold.
+            found = sorted(by_family.get(family.name, {}).values(), key=lambda sample: sample.id)
+            yield from found[: limit or None]
 
 
 def chunks(samples: Sequence[Sample], workers: int) -> Iterator[Sequence[Sample]]:

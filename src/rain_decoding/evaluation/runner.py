@@ -15,7 +15,7 @@ from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
-from rain_decoding.evaluation.plan import Key, Plan
+from rain_decoding.evaluation.plan import EvaluationPlan, Key
 from rain_decoding.evaluation.suites import Family, Sample
 from rain_decoding.measurement.records import NEW, FolderLock, Record, RecordFile
 from rain_decoding.measurement.workers import run_jobs
@@ -36,20 +36,20 @@ def key(record: Record) -> Key:
     return record["id"], record["decoder"], record["seed"]
 
 
-class Run:
+class EvaluationRun:
     """An evaluation and its folder, which is its own until it is left or the process ends.
 
     Raises `InputError` where the folder holds a run of something else, naming the difference, or is another process's.
     """
 
-    def __init__(self, plan: Plan, folder: Path, arguments: list[str]):
+    def __init__(self, plan: EvaluationPlan, folder: Path, arguments: list[str]):
         self.plan, self.folder = plan, folder
         self.lock = open_folder(folder, plan.describe(), arguments)
         self.file = RecordFile(folder / RECORDS, KEYS)
         wanted = plan.keys
         self.records = list({key(r): r for r in self.file.read() if key(r) in wanted}.values())
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> EvaluationRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +139,7 @@ def _failed(record: Record, label: dict[str, Any]) -> bool:
     return bool(label.get("problem")) and not record.get("problem") and not label["malformed"]
 
 
-def _labelled(answers: Iterator[Record], plan: Plan) -> Iterator[Record]:
+def _labelled(answers: Iterator[Record], plan: EvaluationPlan) -> Iterator[Record]:
     """The records in their order, with labels; some are judged while further answers are awaited."""
     samples = {sample.id: sample for sample in plan.samples}
     families = {family.name: family for family in plan.suite.families}

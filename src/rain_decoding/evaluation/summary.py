@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import Family, Metric
 from rain_decoding.measurement.records import Record
 from rain_decoding.measurement.statistics import Estimate, mean, paired_difference, rate
@@ -16,7 +16,9 @@ DIGITS = 4
 Row = dict[str, Any]
 
 
-def summarise(records: Sequence[Record], plan: Plan, comparisons: Sequence[Row] = ()) -> dict[str, Any]:
+def summarise(
+    records: Sequence[Record], plan: EvaluationPlan, comparisons: Sequence[Row] = ()
+) -> dict[str, Any]:
     """Everything the report shows, but for the texts.
 
     `rates`: per decoder, family, judge and metric the share of answers with the wanted label, of all answers;
@@ -52,7 +54,7 @@ def summarise(records: Sequence[Record], plan: Plan, comparisons: Sequence[Row] 
 Groups = dict[tuple[str, str], list[Record]]
 
 
-def metrics(plan: Plan) -> Iterator[tuple[Family, str, Metric]]:
+def metrics(plan: EvaluationPlan) -> Iterator[tuple[Family, str, Metric]]:
     """What is measured: per family, by which judge, and what."""
     for family in plan.used_families:
         for judge in plan.judges:
@@ -71,7 +73,7 @@ def label(record: Record, judge: str, metric: Metric) -> bool | None:
     return record["labels"].get(judge, {}).get(metric.question)
 
 
-def _rates(groups: Groups, plan: Plan) -> Iterator[Row]:
+def _rates(groups: Groups, plan: EvaluationPlan) -> Iterator[Row]:
     for family, judge, metric in metrics(plan):
         for name in (name for name in plan.contenders if plan.asks(name, family)):
             records = groups[name, family.name]
@@ -89,7 +91,7 @@ def _rates(groups: Groups, plan: Plan) -> Iterator[Row]:
             }
 
 
-def _differences(groups: Groups, plan: Plan) -> Iterator[Row]:
+def _differences(groups: Groups, plan: EvaluationPlan) -> Iterator[Row]:
     for family, judge, metric in metrics(plan):
         reference = groups.get((plan.reference, family.name), [])
         base = {(r["id"], r["seed"]): holds(r, judge, metric) for r in reference}
@@ -109,7 +111,7 @@ def _differences(groups: Groups, plan: Plan) -> Iterator[Row]:
             }
 
 
-def _preferences(comparisons: Sequence[Row], plan: Plan) -> Iterator[Row]:
+def _preferences(comparisons: Sequence[Row], plan: EvaluationPlan) -> Iterator[Row]:
     kinds = dict.fromkeys((c["judge"], c["question"], c["family"]) for c in comparisons)
     for judge, question, family in kinds:
         for name in plan.contenders:

@@ -30,7 +30,7 @@ NAMES = (*PLAIN, *NAIVE, *PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Answers:
     """Answers in their prompts' order; `first_release` are the seconds until the first text, where they are known."""
 
     texts: list[str]
@@ -54,7 +54,9 @@ class Contender(Protocol):
         """Forget every conversation."""
         ...
 
-    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+    def answer(
+        self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
+    ) -> Answers:
         """Answer the prompts, `concurrency` at a time. A single one is streamed."""
         ...
 
@@ -75,16 +77,18 @@ class DecoderContender:
     def peak_slots(self) -> int:
         return self.decoder.backend.counters.peak_kv_slots
 
-    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+    def answer(
+        self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
+    ) -> Answers:
         options: dict[str, Any] = {"max_tokens": max_tokens, "seed": seed}
         if len(prompts) == 1:
             return self._stream(prompts[0], options)
         finished = dict(self.decoder.iterate_batch(prompts, concurrency=concurrency, **options))
         completions = [finished[index] for index in range(len(prompts))]
         released = sum(completion.usage.completion_tokens for completion in completions)
-        return Run([completion.text for completion in completions], released, None)
+        return Answers([completion.text for completion in completions], released, None)
 
-    def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Run:
+    def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Answers:
         first, started = None, time.perf_counter()
         with self.decoder.stream(prompt, **options) as stream:
             for commit in stream:
@@ -92,7 +96,7 @@ class DecoderContender:
                     first = time.perf_counter() - started
         completion = stream.completion
         assert completion is not None
-        return Run([completion.text], completion.usage.completion_tokens, first)
+        return Answers([completion.text], completion.usage.completion_tokens, first)
 
 
 class GenerateContender:
@@ -108,7 +112,9 @@ class GenerateContender:
     def reset(self) -> None:
         self.peak_slots = 0
 
-    def answer(self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int) -> Run:
+    def answer(
+        self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
+    ) -> Answers:
         from rain_decoding.benchmarks.speed.generate import generate
 
         texts, released, first, started = [], 0, None, time.perf_counter()
@@ -123,7 +129,7 @@ class GenerateContender:
             self.peak_slots = max(self.peak_slots, len(built) * longest)
             if len(prompts) == 1 and stopping.first is not None:
                 first = stopping.first - started
-        return Run(texts, released, first)
+        return Answers(texts, released, first)
 
 
 def torch_model(backend: Backend) -> Any:

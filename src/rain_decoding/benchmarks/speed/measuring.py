@@ -9,15 +9,15 @@ from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.contenders import Contender
+from rain_decoding.benchmarks.speed.measurement import Case, Measurement
 from rain_decoding.benchmarks.speed.prompts import Families, conversation
-from rain_decoding.benchmarks.speed.sample import Case, Sample
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.unit import WARM_UP_TOKENS, Unit, measure
 from rain_decoding.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SpeedPlan:
     """What is measured: every combination of the lists, `repeats` times.
 
     `prompt_tokens` are the least lengths of the prompts, reached by earlier turns (0: as they are). With a
@@ -73,7 +73,7 @@ def run(
     repeats: int,
     seed: int,
     shards: Shards | None = None,
-) -> Iterator[Sample]:
+) -> Iterator[Measurement]:
     """Yield `repeats` samples per unit and contender, after a first answer of each that does not count.
 
     Units of several prompts at once go to the `shards`, where there are any.

@@ -9,8 +9,8 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed import measuring, sweep
 from rain_decoding.benchmarks.speed.contenders import Contender, torch_model
 from rain_decoding.benchmarks.speed.machine import bytes_per_slot, describe
+from rain_decoding.benchmarks.speed.measurement import Measurement
 from rain_decoding.benchmarks.speed.report import fits, summarise
-from rain_decoding.benchmarks.speed.sample import Sample
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
 
@@ -20,7 +20,7 @@ Tracked = Callable[[Iterable[Item], int], Iterable[Item]]
 
 
 def compare(
-    plan: measuring.Plan,
+    plan: measuring.SpeedPlan,
     contenders: Sequence[Contender],
     backend: LocalBackend,
     tracked: Tracked,
@@ -29,13 +29,13 @@ def compare(
     """Contenders side by side on the same prompts; lines against length where several were asked for."""
     model, units = torch_model(backend), plan.units(backend)
     running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed, shards=shards)
-    samples: list[Sample] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
+    samples: list[Measurement] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
     results = summarise(samples, bytes_per_slot(model))
     return {"mode": "compare", "machine": describe(model), "results": results, "fits": fits(samples)}
 
 
 def turns(
-    plan: measuring.Plan, contenders: Sequence[Contender], backend: LocalBackend, tracked: Tracked
+    plan: measuring.SpeedPlan, contenders: Sequence[Contender], backend: LocalBackend, tracked: Tracked
 ) -> dict[str, Any]:
     """One conversation with each contender, whose turns are the prompts of the plan's first family."""
     model = torch_model(backend)
@@ -53,6 +53,6 @@ def replay(asked: sweep.Sweep, model: Any, tracked: Tracked) -> dict[str, Any]:
     context = model.config.max_position_embeddings
     rounds = list(tracked(sweep.record(asked, context), asked.rounds))
     running = sweep.run(rounds, model, context, asked.repeats)
-    samples: list[Sample] = list(tracked(running, asked.rounds * len(asked.contenders) * asked.repeats))
+    samples: list[Measurement] = list(tracked(running, asked.rounds * len(asked.contenders) * asked.repeats))
     results = summarise(samples, bytes_per_slot(model))
     return {"mode": "replay", "machine": describe(model), "note": sweep.NOTE, "results": results}

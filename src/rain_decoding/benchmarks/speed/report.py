@@ -11,18 +11,18 @@ import numpy as np
 from scipy.stats import linregress
 
 from rain_decoding.benchmarks.speed.contenders import PLAIN
-from rain_decoding.benchmarks.speed.sample import Case, Sample
+from rain_decoding.benchmarks.speed.measurement import Case, Measurement
 
-Pair = tuple[Sample, Sample, Sample]
+Pair = tuple[Measurement, Measurement, Measurement]
 """A sample, the plain decoding that took less time beside it, and the one that took fewer passes."""
 
 FIT_FROM = 3
 """Lengths from which a line is fitted."""
 
 
-def summarise(samples: Sequence[Sample], bytes_per_slot: int) -> list[dict[str, Any]]:
+def summarise(samples: Sequence[Measurement], bytes_per_slot: int) -> list[dict[str, Any]]:
     """One object per case and contender. A figure is its median, first and third quartile over units and repeats."""
-    groups: dict[tuple[Case, str], list[Sample]] = defaultdict(list)
+    groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for sample in samples:
         groups[sample.case, sample.contender].append(sample)
     cases, contenders = (dict.fromkeys(names) for names in zip(*groups, strict=True))
@@ -39,7 +39,7 @@ def summarise(samples: Sequence[Sample], bytes_per_slot: int) -> list[dict[str, 
     ]
 
 
-def _figures(group: Sequence[Sample], bytes_per_slot: int) -> dict[str, Any]:
+def _figures(group: Sequence[Measurement], bytes_per_slot: int) -> dict[str, Any]:
     seconds = sum(sample.seconds for sample in group)
     return {
         "seconds": spread(sample.seconds for sample in group),
@@ -75,9 +75,9 @@ def _overheads(paired: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
-def pairs(group: Iterable[Sample], samples: Iterable[Sample]) -> list[Pair]:
+def pairs(group: Iterable[Measurement], samples: Iterable[Measurement]) -> list[Pair]:
     """Each sample of the group beside plain decoding of the same case, unit and repeat."""
-    plain: dict[tuple[Case, int, int], list[Sample]] = defaultdict(list)
+    plain: dict[tuple[Case, int, int], list[Measurement]] = defaultdict(list)
     for sample in samples:
         if sample.contender in PLAIN:
             plain[sample.case, sample.unit, sample.repeat].append(sample)
@@ -97,9 +97,9 @@ def spread(values: Iterable[float]) -> dict[str, float] | None:
     return {name: float(f"{value:.6g}") for name, value in (("median", median), ("low", low), ("high", high))}
 
 
-def fits(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def fits(samples: Sequence[Measurement]) -> list[dict[str, Any]]:
     """Where answers of several lengths were asked for: straight lines of cost against tokens released."""
-    groups: dict[tuple[Case, str], list[Sample]] = defaultdict(list)
+    groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for sample in samples:
         rest = tuple(entry for entry in sample.case if entry[0] != "max_tokens")
         groups[rest, sample.contender].append(sample)
@@ -111,7 +111,7 @@ def fits(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     ]
 
 
-def _line(group: Sequence[Sample], cost: str) -> dict[str, float]:
+def _line(group: Sequence[Measurement], cost: str) -> dict[str, float]:
     fit = linregress([s.tokens_released for s in group], [getattr(s, cost) for s in group])
     return {
         "per_released_token": float(f"{fit.slope:.4g}"),

@@ -16,7 +16,7 @@ from types import TracebackType
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.contenders import make_contenders, torch_model
 from rain_decoding.benchmarks.speed.judge import JudgeOptions
-from rain_decoding.benchmarks.speed.sample import Sample
+from rain_decoding.benchmarks.speed.measurement import Measurement
 from rain_decoding.benchmarks.speed.unit import WARM_UP_TOKENS, Unit, measure
 
 
@@ -36,7 +36,7 @@ class Shards:
             for _ in range(workers)
         ]
 
-    def measure(self, name: str, unit: Unit, *, repeat: int, seed: int) -> Sample:
+    def measure(self, name: str, unit: Unit, *, repeat: int, seed: int) -> Measurement:
         """As `unit.measure`, the prompts dealt out in turn; what the workers count is added up."""
         size = len(self._pools)
         parts = [
@@ -53,7 +53,7 @@ class Shards:
         texts = [""] * len(unit.prompts)
         for start, sample in enumerate(samples):
             texts[start::size] = sample.texts
-        return Sample(
+        return Measurement(
             case=unit.case,
             contender=name,
             unit=unit.number,
@@ -85,7 +85,7 @@ class Shards:
             pool.shutdown(cancel_futures=True)
 
 
-_worker: Callable[[str, Unit, int, int], Sample]
+_worker: Callable[[str, Unit, int, int], Measurement]
 """What a worker process measures with."""
 
 
@@ -100,11 +100,11 @@ def _start(
     contenders = dict(zip(names, make_contenders(names, backend, judge), strict=True))
     model = torch_model(backend)
 
-    def worker(name: str, unit: Unit, repeat: int, seed: int) -> Sample:
+    def worker(name: str, unit: Unit, repeat: int, seed: int) -> Measurement:
         return measure(contenders[name], unit, model, repeat=repeat, seed=seed)
 
     _worker = worker
 
 
-def _measure(name: str, unit: Unit, repeat: int, seed: int) -> Sample:
+def _measure(name: str, unit: Unit, repeat: int, seed: int) -> Measurement:
     return _worker(name, unit, repeat, seed)

@@ -20,10 +20,10 @@ from rain_decoding.benchmarks.speed.contenders import PLAIN, check_names
 from rain_decoding.benchmarks.speed.forwards import count_forwards
 from rain_decoding.benchmarks.speed.generate import generate_exactly
 from rain_decoding.benchmarks.speed.judge import JudgeOptions
+from rain_decoding.benchmarks.speed.measurement import Case, Measurement
 from rain_decoding.benchmarks.speed.measuring import WARM_UP_TOKENS
 from rain_decoding.benchmarks.speed.prompts import demo_prompts
 from rain_decoding.benchmarks.speed.replay import Call, RecordingEngine, replay
-from rain_decoding.benchmarks.speed.sample import Case, Sample
 from rain_decoding.benchmarks.speed.synthetic import SyntheticEngine, choices_for
 from rain_decoding.config import PRESETS, SearchConfig
 from rain_decoding.decoding.decoder import Decoder, PlainDecoder
@@ -126,7 +126,9 @@ def _record(
     )
 
 
-def run(rounds: Sequence[Sequence[Recording]], model: Any, context: int, repeats: int) -> Iterator[Sample]:
+def run(
+    rounds: Sequence[Sequence[Recording]], model: Any, context: int, repeats: int
+) -> Iterator[Measurement]:
     """Replay every recording `repeats` times, in an order that changes with each, after one that does not count."""
     engine = TrieEngine(model, context)
     for recording in rounds[0]:
@@ -138,7 +140,7 @@ def run(rounds: Sequence[Sequence[Recording]], model: Any, context: int, repeats
                 yield replace(measure(recording, engine, model), repeat=repeat)
 
 
-def measure(recording: Recording, engine: TrieEngine, model: Any) -> Sample:
+def measure(recording: Recording, engine: TrieEngine, model: Any) -> Measurement:
     """Do a recording's work again, or `model.generate` in the place of plain decoding."""
     engine.clear()
     replay(recording.setup, engine)
@@ -151,7 +153,7 @@ def measure(recording: Recording, engine: TrieEngine, model: Any) -> Sample:
         else:
             peak, host = replay(recording.calls, engine), recording.seconds
         seconds = time.perf_counter() - started + host
-    return Sample(
+    return Measurement(
         case=recording.case,
         contender=recording.contender,
         unit=recording.unit,

@@ -8,7 +8,7 @@ from typing import Any
 
 from rain_decoding.benchmarks.speed.contenders import Contender
 from rain_decoding.benchmarks.speed.forwards import count_forwards
-from rain_decoding.benchmarks.speed.sample import Case, Sample
+from rain_decoding.benchmarks.speed.measurement import Case, Measurement
 from rain_decoding.decoding.decoder import PromptLike
 
 WARM_UP_TOKENS = 4
@@ -25,7 +25,7 @@ class Unit:
     concurrency: int
 
 
-def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Sample:
+def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Measurement:
     """One contender's work on one unit, from an empty cache."""
     contender.reset()
     with count_forwards(model) as forwards:
@@ -34,7 +34,7 @@ def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, se
             unit.prompts, max_tokens=unit.max_tokens, concurrency=unit.concurrency, seed=seed
         )
         seconds = time.perf_counter() - started
-    return Sample(
+    return Measurement(
         case=unit.case,
         contender=contender.name,
         unit=unit.number,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.config import PRESETS
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.report.plots import Plot
 from rain_decoding.evaluation.suites import Family, Metric, Suite
 from rain_decoding.evaluation.summary import metrics
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 class Part:
     """A finished run: the answers to the families of one suite that share a criterion, and `summarise` of them."""
 
-    plan: Plan
+    plan: EvaluationPlan
     records: Sequence[Record]
     folder: Path
     summary: dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.report.axes import asked, axes_plots
 from rain_decoding.evaluation.report.plots import Plot, cost_plot, span
 from rain_decoding.evaluation.report.samples import SHOWN, shown_samples
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def render(
-    records: list[Record], plan: Plan, summary: dict[str, Any], run: dict[str, Any], folder: Path
+    records: list[Record], plan: EvaluationPlan, summary: dict[str, Any], run: dict[str, Any], folder: Path
 ) -> str:
     """The page. Raises `MissingDependencyError` without Jinja2."""
     names = summary["decoders"]
@@ -59,7 +59,7 @@ def _indexed(rows: list[Row], family: str) -> dict[tuple[str, str, str], Row]:
     return {(r["decoder"], r["judge"], r["metric"]): r for r in rows if r["family"] == family}
 
 
-def _quality_plots(plan: Plan, summary: dict[str, Any]) -> Iterator[Plot]:
+def _quality_plots(plan: EvaluationPlan, summary: dict[str, Any]) -> Iterator[Plot]:
     """Each family's first metric against every cost, by the first judge that answered it."""
     for family in plan.used_families:
         metric = family.metrics[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.report.plots import Plot, share_plot, span
 
 Row = dict[str, Any]
 
 
-def axes_plots(plan: Plan, summary: dict[str, Any]) -> Iterator[Plot]:
+def axes_plots(plan: EvaluationPlan, summary: dict[str, Any]) -> Iterator[Plot]:
     """The suite's two questions against each other, for each judge that answered both."""
     if plan.suite.axes is None:
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 from rain_decoding.decoding.trace import TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.plan import Plan
+from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.summary import holds, metrics
 from rain_decoding.measurement.records import Record
 
@@ -18,7 +18,7 @@ NODES = 300
 """Nodes of a tree that are shown at most; the answer's own are always shown."""
 
 
-def shown_samples(records: Sequence[Record], plan: Plan, folder: Path) -> list[dict[str, Any]]:
+def shown_samples(records: Sequence[Record], plan: EvaluationPlan, folder: Path) -> list[dict[str, Any]]:
     """Prompts with all their answers, those first on which the decoders do not agree."""
     by_sample: dict[str, list[Record]] = {}
     for record in records:

@@ -9,10 +9,10 @@ Case = tuple[tuple[str, str | int | float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Measurement:
     """One contender's work on one unit: one prompt, or a batch of prompts.
 
-    Samples of different contenders with the same case, unit and repeat are pairs.
+    Measurements of different contenders with the same case, unit and repeat are pairs.
     """
 
     case: Case
