@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rain_decoding.backends.base import check_layers
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.trie import PIN, Node, Trie
 from rain_decoding.errors import CapacityError
-from rain_decoding.types import Tokens
+from rain_decoding.types import Layer, Tokens
 
 LOGITS_CACHE_BYTES = 256 * 2**20
 
@@ -37,7 +38,15 @@ class TokenTrieEngine(ABC):
     """
 
     shares_prefixes = True
-    hidden_states = False
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        return ()
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Engine.keep_layers`."""
+        check_layers("this model", layers)
 
     def __init__(
         self,
