@@ -108,6 +108,8 @@ class Backend(Protocol):
     capabilities: Capabilities
     context_length: int
     counters: Counters
+    fingerprint: str
+    """Tells this model from all others, by what it is and not by its name; empty where that cannot be told."""
     criteria_dirs: tuple[Path, ...]
     """Folders searched before the built-in criteria: a model may bring its own short forms."""
     dialogue_header: str

@@ -41,6 +41,7 @@ class LocalBackend:
         engine: Engine,
         codec: Codec,
         *,
+        fingerprint: str = "",
         criteria_dirs: Iterable[Path] = (),
         dialogue_header: str | None = None,
     ):
@@ -50,6 +51,7 @@ class LocalBackend:
         self.context_length = engine.context_length
         self.capabilities = Capabilities(engine.layers, engine.shares_prefixes)
         self.counters = Counters()
+        self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)
         self._steering: dict[int, Steering] = {}

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.backends.base import Handle
+from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
 from rain_decoding.types import LAST, BackendRequest, LabelProbabilities, Layer, Message, Tokens
@@ -129,7 +130,11 @@ class ScriptedBackend(LocalBackend):
         context: int = 4096,
     ):
         super().__init__(
-            name, ScriptedEngine(logits, len(codec.vocabulary), context), codec, dialogue_header=""
+            name,
+            ScriptedEngine(logits, len(codec.vocabulary), context),
+            codec,
+            fingerprint=of_parts([name.encode()]),
+            dialogue_header="",
         )
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:

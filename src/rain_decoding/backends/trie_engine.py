@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rain_decoding.backends.base import check_layers
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.trie import PIN, Node, Trie
 from rain_decoding.errors import CapacityError
-from rain_decoding.types import Layer, Tokens
+from rain_decoding.types import Tokens
 
 LOGITS_CACHE_BYTES = 256 * 2**20
 
@@ -34,19 +33,10 @@ class Plan:
 class TokenTrieEngine(ABC):
     """Each distinct prefix of the sequences asked for is forwarded once; its KV is kept until given back.
 
-    Implements `backends.base.Engine` but for `hidden`; a subclass stores the KV and runs the model.
+    Implements `backends.base.Engine` but for hidden states; a subclass stores the KV and runs the model.
     """
 
     shares_prefixes = True
-    layers: tuple[Layer, ...] = ()
-
-    @property
-    def kept_layers(self) -> Collection[Layer]:
-        return ()
-
-    def keep_layers(self, layers: Iterable[Layer]) -> None:
-        """See `Engine.keep_layers`."""
-        check_layers("this model", layers)
 
     def __init__(
         self,

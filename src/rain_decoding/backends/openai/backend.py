@@ -120,6 +120,8 @@ class EndpointBackend:
         weakref.finalize(self, loop.stop, endpoint.client.close())
 
     kept_layers: tuple[Layer, ...] = ()
+    fingerprint = ""
+    """A server does not say what it runs."""
 
     def keep_layers(self, layers: Iterable[Layer]) -> None:
         """Not available: raises `UnsupportedError`."""
