@@ -9,6 +9,11 @@ from typing import Any, Literal, Protocol
 Tokens = tuple[int, ...]
 """Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
 
+Layer = int
+"""A decoder layer whose output is read, from 1 on; or `LAST`."""
+LAST: Layer = 0
+"""The last layer's output after the final normalisation."""
+
 LogitBias = tuple[tuple[int, float], ...]
 """Token ids and what is added to their logits."""
 
@@ -155,13 +160,14 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class HiddenStates:
-    """The model's last hidden states at `prefix[start:]`.
+    """The model's hidden states at `prefix[start:]`, one array for each of the `layers`.
 
-    Reply: `numpy.ndarray` of float32, shape `[len(prefix) - start, width]`.
+    Reply: `numpy.ndarray` of float32, shape `[len(layers), len(prefix) - start, width]`.
     """
 
     prefix: Tokens
     start: int = 0
+    layers: tuple[Layer, ...] = (LAST,)
 
 
 @dataclass(frozen=True, slots=True)

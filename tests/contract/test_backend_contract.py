@@ -217,10 +217,9 @@ def test_impossible_requests_are_refused_at_once(backend: Backend) -> None:
     for prefix in ((), too_long):
         with pytest.raises(InputError):
             backend.submit(TopTokens(prefix, 2), owner)
-    if not backend.capabilities.hidden_states:
-        with pytest.raises(UnsupportedError) as caught:
-            backend.submit(HiddenStates(prompt(backend)), owner)
-        assert "hashing" in caught.value.hint
+    with pytest.raises(UnsupportedError, match="layer 999") as caught:
+        backend.submit(HiddenStates(prompt(backend), layers=(999,)), owner)
+    assert "hashing" in caught.value.hint
     assert backend.step() == []
 
 

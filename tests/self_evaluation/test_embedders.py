@@ -129,7 +129,7 @@ def test_centring_takes_away_what_all_texts_share() -> None:
     (request,) = next(program)
     assert request.prefix == tuple(range(30))
     with pytest.raises(StopIteration) as stopped:
-        program.send([states.astype(np.float32)])
+        program.send([states.astype(np.float32)[None]])
     one, other = stopped.value.value
     raw = [states[start:].mean(0) / np.linalg.norm(states[start:].mean(0)) for start in (20, 25)]
     assert raw[0] @ raw[1] > 0.95 > one @ other
@@ -141,10 +141,10 @@ def test_hidden_states_survive_a_prompt_of_one_token() -> None:
     assert np.isfinite(rows).all()
 
 
-def test_a_backend_without_hidden_states_is_refused_with_what_to_do() -> None:
-    for backend in (SCRIPTED, judges.backend(judges.tokenizer("byte-level"))):
-        with pytest.raises(UnsupportedError, match=r"no hidden states.*keep_hidden=True.*'hashing'"):
-            load_embedder("hidden", backend)
+def test_a_backend_without_hidden_states_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SCRIPTED.engine, "layers", ())
+    with pytest.raises(UnsupportedError, match=r"no hidden states of the last layer.*'hashing'"):
+        load_embedder("hidden", SCRIPTED)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
-from rain_decoding.types import BackendRequest, Chat, HiddenStates, Message, Tokens
+from rain_decoding.types import LAST, BackendRequest, Chat, HiddenStates, Layer, Message, Tokens
 
 
 class Codec(Protocol):
@@ -39,8 +39,8 @@ class Codec(Protocol):
 class Capabilities:
     """What a backend can do. What it lacks raises `UnsupportedError` naming the alternative."""
 
-    hidden_states: bool = False
-    """`HiddenStates` requests (the `hidden` embedding)."""
+    layers: tuple[Layer, ...] = ()
+    """Layers whose hidden states can be had, see `Backend.keep_layers`."""
     shares_prefixes: bool = False
     """A prefix that was forwarded once is not forwarded again while it is held."""
     chat: bool = False
@@ -108,6 +108,8 @@ class Backend(Protocol):
     capabilities: Capabilities
     context_length: int
     counters: Counters
+    fingerprint: str
+    """Tells this model from all others, by what it is and not by its name; empty where that cannot be told."""
     criteria_dirs: tuple[Path, ...]
     """Folders searched before the built-in criteria: a model may bring its own short forms."""
     dialogue_header: str
@@ -141,6 +143,18 @@ class Backend(Protocol):
         """Forget a request; no reply will come."""
         ...
 
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        """Layers whose hidden states are kept, so that `HiddenStates` requests may ask for them."""
+        ...
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """Keep the hidden states of these layers with all that is forwarded from now on.
+
+        What is cached without them is dropped. Raises `UnsupportedError` for what the backend cannot give.
+        """
+        ...
+
     def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
         """Keep of the owner's sequences only what is a prefix of, or extends, one of `prefixes`."""
         ...
@@ -168,13 +182,33 @@ def check_request(backend: Backend, request: BackendRequest) -> None:
             f"{backend.context_length} tokens of {backend.name}",
             hint="shorten the prompt or ask for fewer tokens",
         )
-    if isinstance(request, HiddenStates) and not backend.capabilities.hidden_states:
-        raise UnsupportedError(f"{backend.name} gives no hidden states", hint="use the embedding 'hashing'")
+    if isinstance(request, HiddenStates) and (missing := set(request.layers) - set(backend.kept_layers)):
+        raise UnsupportedError(
+            f"{backend.name} keeps no hidden states of {layers_text(missing)}",
+            hint="load it with keep_hidden=True, or use the embedding 'hashing'",
+        )
     if isinstance(request, Chat) and not backend.capabilities.chat:
         raise UnsupportedError(
             f"{backend.name} knows no tool calls and no response formats",
             hint="load the model behind a server that does, as openai:URL#MODEL",
         )
+
+
+def check_layers(name: str, layers: Iterable[Layer], known: Collection[Layer] = ()) -> None:
+    """Raises `UnsupportedError` where the hidden states of some of the `layers` cannot be had."""
+    if missing := set(layers) - set(known):
+        raise UnsupportedError(
+            f"{name} gives no hidden states of {layers_text(missing)}",
+            hint="load the model as hf:FOLDER, let a small local model read along (judge 'read:hf:FOLDER'), or "
+            "use the embedding 'hashing'",
+        )
+
+
+def layers_text(layers: Iterable[Layer]) -> str:
+    """Layers in words."""
+    named = [str(layer) for layer in sorted(set(layers) - {LAST})]
+    parts = [f"layer {', '.join(named)}"] * bool(named) + ["the last layer"] * (LAST in layers)
+    return " and ".join(parts)
 
 
 class Engine(Protocol):
@@ -185,7 +219,6 @@ class Engine(Protocol):
 
     vocabulary_size: int
     context_length: int
-    hidden_states: bool
     shares_prefixes: bool
 
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
@@ -196,8 +229,23 @@ class Engine(Protocol):
         """
         ...
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        """Last hidden states at `sequence[start:]`, float32 `[n, width]`, and the tokens forwarded for it."""
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers whose hidden states can be had."""
+        ...
+
+    @property
+    def kept_layers(self) -> Collection[Layer]: ...
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """Keep the hidden states of these layers from now on; what is cached without them goes."""
+        ...
+
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """Hidden states of the kept `layers` at `sequence[start:]`, float32 `[layers, n, width]`, and the tokens
+        forwarded for it: none where the sequence is cached."""
         ...
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None:

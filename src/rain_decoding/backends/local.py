@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +17,13 @@ from rain_decoding.backends.base import (
     Handle,
     Reply,
     Steering,
+    check_layers,
     check_request,
 )
 from rain_decoding.backends.dialogue import header_or_default
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
-from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Tokens
+from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
 CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
@@ -40,6 +41,7 @@ class LocalBackend:
         engine: Engine,
         codec: Codec,
         *,
+        fingerprint: str = "",
         criteria_dirs: Iterable[Path] = (),
         dialogue_header: str | None = None,
     ):
@@ -47,8 +49,9 @@ class LocalBackend:
         self.engine = engine
         self.codec = codec
         self.context_length = engine.context_length
-        self.capabilities = Capabilities(engine.hidden_states, engine.shares_prefixes)
+        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes)
         self.counters = Counters()
+        self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)
         self._steering: dict[int, Steering] = {}
@@ -78,6 +81,15 @@ class LocalBackend:
 
     def cancel(self, handle: Handle) -> None:
         self._jobs.pop(handle, None)
+
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        return self.engine.kept_layers
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Backend.keep_layers`."""
+        check_layers(self.name, layers, self.engine.layers)
+        self.engine.keep_layers(layers)
 
     def step(self) -> list[Reply]:
         replies = [self._finish_job(handle, job) for handle, job in list(self._jobs.items()) if job.done]
@@ -149,7 +161,9 @@ class LocalBackend:
         request: Any = handle.request
         del self._jobs[handle]
         try:
-            states, handle.forwarded = self.engine.hidden(request.prefix, request.start, handle.owner)
+            states, handle.forwarded = self.engine.hidden(
+                request.prefix, request.start, request.layers, handle.owner
+            )
         except RainError as error:
             return Reply(handle, error=error)
         if handle.forwarded:

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.backends.base import Handle
+from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
-from rain_decoding.types import BackendRequest, LabelProbabilities, Message, Tokens
+from rain_decoding.types import LAST, BackendRequest, LabelProbabilities, Layer, Message, Tokens
 
 
 class ScriptedCodec:
@@ -68,7 +69,8 @@ class ScriptedCodec:
 class ScriptedEngine:
     """Asks a function for the logits after each sequence; keeps nothing."""
 
-    hidden_states = False
+    layers: tuple[Layer, ...] = (LAST,)
+    kept_layers: tuple[Layer, ...] = (LAST,)
     shares_prefixes = False
     slots_used = 0
 
@@ -83,8 +85,15 @@ class ScriptedEngine:
         rows = [np.asarray(self.logits(sequence), dtype=np.float32) for sequence in sequences]
         return np.stack(rows), [len(sequence) for sequence in sequences]
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        raise UnsupportedError("a scripted model has no hidden states", hint="use the embedding 'hashing'")
+    def keep_layers(self, layers: Iterable[Layer]) -> None: ...
+
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """The states of a model that knows nothing but its tokens: one of them each, as a unit vector."""
+        return np.stack(
+            [np.eye(self.vocabulary_size, dtype=np.float32)[list(sequence[start:])] for _ in layers]
+        ), 0
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
 
@@ -121,7 +130,11 @@ class ScriptedBackend(LocalBackend):
         context: int = 4096,
     ):
         super().__init__(
-            name, ScriptedEngine(logits, len(codec.vocabulary), context), codec, dialogue_header=""
+            name,
+            ScriptedEngine(logits, len(codec.vocabulary), context),
+            codec,
+            fingerprint=of_parts([name.encode()]),
+            dialogue_header="",
         )
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:

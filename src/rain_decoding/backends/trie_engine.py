@@ -33,11 +33,10 @@ class Plan:
 class TokenTrieEngine(ABC):
     """Each distinct prefix of the sequences asked for is forwarded once; its KV is kept until given back.
 
-    Implements `backends.base.Engine` but for `hidden`; a subclass stores the KV and runs the model.
+    Implements `backends.base.Engine` but for hidden states; a subclass stores the KV and runs the model.
     """
 
     shares_prefixes = True
-    hidden_states = False
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def models(context: typer.Context, model: o.Model = "", json: o.Json = False) ->
             "context_length": backend.context_length,
             "chat_template": backend.codec.has_chat_template,
             "shares_prefixes": backend.capabilities.shares_prefixes,
-            "hidden_states": backend.capabilities.hidden_states,
+            "hidden_states": bool(backend.capabilities.layers),
         }
     else:
         facts = {entry.form: _about(entry) for entry in BACKENDS.values()}

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from rain_decoding.backends.base import Backend, Codec
-from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError, UnsupportedError
+from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError
 from rain_decoding.plugins import Entry, Forms
-from rain_decoding.types import BackendRequest, Embed, HiddenStates
+from rain_decoding.types import LAST, BackendRequest, Embed, HiddenStates
 
 NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
@@ -111,14 +111,10 @@ class HiddenEmbedder:
     """
 
     def __init__(self, backend: Backend):
-        if not backend.capabilities.hidden_states:
-            raise UnsupportedError(
-                f"{backend.name} gives no hidden states",
-                hint="load it with keep_hidden=True, or use 'hashing'",
-            )
+        backend.keep_layers([LAST])
 
     def embed(self, request: Embed, prompt_length: int) -> Embedding:
-        (states,) = yield [HiddenStates(request.tokens)]
+        ((states,),) = yield [HiddenStates(request.tokens, layers=(LAST,))]
         centre = states[min(1, prompt_length - 1) : prompt_length].mean(axis=0)
         means = np.stack([_mean(states[start:] - centre) for start in request.starts])
         return _unit(means)

@@ -17,8 +17,8 @@ from rain_decoding.errors import (
     ConfigError,
     MissingDependencyError,
     ModelNotFoundError,
-    UnsupportedError,
 )
+from rain_decoding.types import LAST
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,6 @@ def test_options_that_cannot_be_used(file: Path, options: dict[str, Any], messag
 
 
 def test_what_it_cannot_do_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnsupportedError, match="hashing"):
-        load(file, keep_hidden=True)
     monkeypatch.setitem(sys.modules, "cyllama.llama.llama_cpp", None)
     with pytest.raises(MissingDependencyError, match=r"rain-decoding\[gguf\]"):
         load(file)
@@ -78,7 +76,15 @@ def test_limits_are_kept(file: Path) -> None:
     engine: Any = backend.engine
     assert (backend.context_length, engine.max_kv_slots, engine.prefix_cache_slots) == (64, 100, 7)
     assert len(engine._sequences.free) == 9
-    assert not backend.capabilities.hidden_states and backend.capabilities.shares_prefixes
+    assert (
+        backend.capabilities.layers == (LAST,)
+        and not backend.kept_layers
+        and backend.capabilities.shares_prefixes
+    )
+
+
+def test_the_last_hidden_states_are_kept_where_asked_for(file: Path) -> None:
+    assert load_backend(f"gguf:{file}", keep_hidden=True).kept_layers == (LAST,)
 
 
 def test_a_file_may_bring_criteria(tmp_path: Path, demo_file: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.errors import BackendError, CapacityError, UnsupportedError
+from rain_decoding.errors import BackendError, CapacityError
 
 TOLERANCE = 1e-3
 VOCABULARY = 1500
@@ -278,10 +278,3 @@ def test_nan_in_one_branch_reaches_no_other_and_does_not_stay(tmp_path: Path) ->
     logits, counts = engine.forward([again], [1])
     assert counts == [1], "the pinned prefix is held still"
     assert np.abs(logits - sound.forward([again], [1])[0]).max() <= TOLERANCE
-
-
-def test_no_hidden_states(demo_file: Path) -> None:
-    engine = load(demo_file).engine
-    assert engine.hidden_states is False
-    with pytest.raises(UnsupportedError, match="hashing"):
-        engine.hidden(drawn(4), 0, 1)

@@ -7,7 +7,6 @@ import pytest
 from backends.transformers import tiny
 
 from rain_decoding.backends.transformers.rows import RowEngine
-from rain_decoding.errors import UnsupportedError
 
 
 @pytest.fixture(params=["bloom", "mamba"])
@@ -92,8 +91,3 @@ def test_memory_is_bounded(kind, limit):
         assert cost(engine, sequence) == [12]
         assert np.abs(engine.forward([sequence], [1])[0][0] - tiny.plain(kind, sequence)).max() <= 1e-4
     assert 12 <= engine.slots_used <= 40
-
-
-def test_no_hidden_states(kind):
-    with pytest.raises(UnsupportedError, match="hashing"):
-        make(kind).hidden(tiny.tokens(3), 0, 1)

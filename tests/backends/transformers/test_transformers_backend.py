@@ -111,7 +111,7 @@ def test_top_tokens_after_samples_cost_nothing_new():
 
 def test_hidden_states(backend):
     prompt = tiny.tokens(9)
-    (states,) = answers(backend, HiddenStates(prompt, 5))
+    ((states,),) = answers(backend, HiddenStates(prompt, 5))
     with torch.inference_mode():
         expected = tiny.model(backend.name).base_model(torch.tensor([prompt])).last_hidden_state[0, 5:]
     assert np.allclose(states, expected.numpy(), atol=1e-4)

@@ -29,6 +29,7 @@ from rain_decoding.errors import (
     NumericalError,
     UnsupportedError,
 )
+from rain_decoding.types import LAST
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_load_a_folder(saved, capfd):
     assert backend.name == str(saved)
     assert backend.context_length == 128
     assert backend.capabilities.shares_prefixes
-    assert not backend.capabilities.hidden_states
+    assert not backend.kept_layers
     assert backend.criteria_dirs == ()
     assert capfd.readouterr().err == ""
 
@@ -86,7 +87,7 @@ def test_options_reach_their_places(saved, tmp_path):
     engine = backend.engine
     assert (backend.name, backend.criteria_dirs, backend.dialogue_header) == ("shown", (tmp_path,), "")
     assert (engine.max_kv_slots, engine.prefix_cache_slots) == (100, 10)
-    assert backend.capabilities.hidden_states
+    assert LAST in backend.kept_layers
     assert engine.model.config._attn_implementation == "eager"
     assert engine.model.config.attention_bias
     assert set(backend.codec.encode("a")) < backend.codec.eos

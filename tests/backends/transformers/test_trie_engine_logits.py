@@ -93,28 +93,3 @@ def test_compaction_moves_the_kv(monkeypatch):
     logits, counts = engine.forward([longer], [2])
     assert (engine._trie.pool.span, engine._cache.step.capacity, counts) == (13, 256, [1])
     assert np.abs(logits[0] - tiny.plain("llama", longer)).max() <= TOLERANCE
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3"])
-def test_hidden_states_are_the_models_own(kind):
-    import torch
-
-    engine = TrieEngine(tiny.model(kind), 128, keep_hidden=True)
-    trunk = tiny.tokens(9)
-    engine.forward([(*trunk, 5), (*trunk, 6)], [1, 1])
-    sequence = (*trunk, 6, 7)
-    hidden, forwarded = engine.hidden(sequence, 4, 1)
-    with torch.inference_mode():
-        expected = tiny.model(kind).base_model(torch.tensor([sequence])).last_hidden_state[0, 4:]
-    assert forwarded == 1
-    assert hidden.dtype == np.float32
-    assert np.abs(hidden - expected.numpy()).max() <= TOLERANCE
-    assert engine.hidden(sequence, 4, 1)[1] == 0
-
-
-def test_hidden_states_ignore_foreign_forwards_of_the_model():
-    engine = TrieEngine(tiny.model("llama"), 128, keep_hidden=True)
-    sequence = tiny.tokens(9)
-    before, _ = engine.hidden(sequence, 0, 1)
-    tiny.plain("llama", tiny.tokens(9, seed=5))
-    assert np.array_equal(engine.hidden(sequence, 0, 1)[0], before)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rain_decoding.backends import trie_engine
 from rain_decoding.backends.transformers.engine import TrieEngine
-from rain_decoding.errors import CapacityError, UnsupportedError
+from rain_decoding.errors import CapacityError
 
 
 class Bookkeeping:
@@ -272,9 +272,3 @@ def test_nan_does_not_stay_in_the_slots_it_was_stored_in():
     assert np.isnan(engine.forward([(poison, 2, 3)], [3])[0]).all()
     assert engine.slots_used == 2
     assert np.allclose(engine.forward([(*live, 5)], [2])[0][0], tiny.plain(model, (*live, 5)), atol=1e-4)
-
-
-def test_no_hidden_states_unless_kept(engine):
-    assert engine.hidden_states is False
-    with pytest.raises(UnsupportedError, match="keep_hidden"):
-        engine.hidden(tiny.tokens(4), 0, 1)

@@ -11,7 +11,8 @@ from inspect import signature
 from typing import Any
 
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.errors import ConfigError, MissingDependencyError, UnsupportedError
+from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.types import LAST
 
 
 def load(file: str, **options: Any) -> LocalBackend:
@@ -25,14 +26,16 @@ def load(file: str, **options: Any) -> LocalBackend:
         ) from error
     from rain_decoding.backends.gguf import loading
 
-    if options.pop("keep_hidden", False):
-        raise UnsupportedError("GGUF models give no hidden states", hint="use the embedding 'hashing'")
+    keep_hidden = options.pop("keep_hidden", False)
     known = list(signature(loading.load).parameters)[1:]
     if unknown := options.keys() - known:
         raise ConfigError(
             f"a GGUF model takes no option {', '.join(sorted(unknown))}", hint=f"options: {', '.join(known)}"
         )
-    return loading.load(file, **options)
+    backend = loading.load(file, **options)
+    if keep_hidden:
+        backend.keep_layers([LAST])
+    return backend
 
 
 __all__ = ["load"]

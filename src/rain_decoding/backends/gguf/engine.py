@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from rain_decoding.backends.base import check_layers
 from rain_decoding.backends.gguf.sequences import Sequences
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
-from rain_decoding.errors import BackendError, CapacityError, UnsupportedError
-from rain_decoding.types import Tokens
+from rain_decoding.errors import BackendError, CapacityError
+from rain_decoding.types import LAST, Layer, Tokens
 
 
 class LlamaCppEngine(TokenTrieEngine):
@@ -44,14 +45,63 @@ class LlamaCppEngine(TokenTrieEngine):
         self._context = context
         self._batch = batch
         self._sequences = Sequences(context, twins=sliding_window)
+        self._keeps = False
+        self._states: dict[Node, np.ndarray] = {}
+        """Hidden states of the last layer, float32 `[width]`, as far as they are kept and known."""
+        self._reading = False
+        """This step is for its states: those of all its tokens are wanted."""
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        """Not available: raises `UnsupportedError`."""
-        raise UnsupportedError("GGUF models give no hidden states", hint="use the embedding 'hashing'")
+    layers: tuple[Layer, ...] = (LAST,)
+
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        return self.layers if self._keeps else ()
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Engine.keep_layers`. llama.cpp gives no others than the last one's."""
+        check_layers("llama.cpp", layers, self.layers)
+        self._keeps = True
+
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """See `Engine.hidden`. States are kept of what is decoded token by token; others are forwarded again."""
+        count = 0
+        if (gap := self._unread(sequence, start)) is not None:
+            self._trie.prune(gap)
+            count = self._read(sequence, owner)
+        states = []
+        node = self._trie.find(sequence)
+        self._trie.hold(node, owner)
+        while node.depth > start and node.parent is not None:
+            states.append(self._states[node])
+            node = node.parent
+        return np.stack(states[::-1])[None], count
+
+    def _read(self, sequence: Tokens, owner: int) -> int:
+        """Forward a sequence for its states; how many tokens it took."""
+        self._reading = True
+        try:
+            return self.forward([sequence], [owner])[1][0]
+        finally:
+            self._reading = False
+
+    def _unread(self, sequence: Tokens, start: int) -> Node | None:
+        """The first token from `start` on whose state is not known."""
+        node = self._trie.root
+        for place, token in enumerate(sequence):
+            below = node.children.get(token)
+            if below is None:
+                return Node(token, node)
+            if place >= start and below not in self._states:
+                return below
+            node = below
+        return None
 
     def _removed(self, node: Node) -> None:
         super()._removed(node)
         self._sequences.remove(node)
+        self._states.pop(node, None)
 
     def _seat(self, plan: Plan) -> None:
         # What is forwarded again needs a cell and a sequence of its own meanwhile.
@@ -88,12 +138,21 @@ class LlamaCppEngine(TokenTrieEngine):
         self._batch.reset()
         for node in nodes:
             self._batch.add(node.token, node.depth - 1, ids[node], node in wanted)
+        # With states on, llama.cpp computes the logits of all tokens, which a long prompt is too much for.
+        read = self._keeps and (self._reading or wanted.issuperset(nodes))
+        if self._keeps:
+            self._context.set_embeddings_mode(read)
         try:
             self._context.decode(self._batch)
         except (RuntimeError, ValueError) as error:
             raise BackendError(
                 f"llama.cpp failed: {error}", hint="load with verbose=True to see what it says"
             ) from error
+        if read:
+            self._states |= {
+                node: np.array(self._context.get_embeddings_ith(row), dtype=np.float32)
+                for row, node in enumerate(nodes)
+            }
         return {
             node: np.array(self._context.get_logits_ith(row), dtype=np.float32)
             for row, node in enumerate(nodes)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cyllama.llama import llama_cpp
 
+from rain_decoding.backends.fingerprint import of_file
 from rain_decoding.backends.gguf.codec import GgufCodec
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
@@ -113,6 +114,7 @@ def load(
         display_name or path.name,
         engine,
         GgufCodec(model, eos_token=eos_token),
+        fingerprint=of_file(path),
         criteria_dirs=[*criteria_dirs, *(folder for folder in brought if folder.is_dir())],
         dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
     )

@@ -15,7 +15,15 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from rain_decoding.backends.base import Capabilities, Codec, Counters, Handle, Reply, check_request
+from rain_decoding.backends.base import (
+    Capabilities,
+    Codec,
+    Counters,
+    Handle,
+    Reply,
+    check_layers,
+    check_request,
+)
 from rain_decoding.backends.dialogue import header_or_default
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.chat import chat
@@ -37,6 +45,7 @@ from rain_decoding.types import (
     Decode,
     Decoded,
     LabelProbabilities,
+    Layer,
     Message,
     Sample,
     Tokens,
@@ -109,6 +118,14 @@ class EndpointBackend:
         """Tokens that streams of an owner produced and nobody took."""
         self._said: set[str] = set()
         weakref.finalize(self, loop.stop, endpoint.client.close())
+
+    kept_layers: tuple[Layer, ...] = ()
+    fingerprint = ""
+    """A server does not say what it runs."""
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """Not available: raises `UnsupportedError`."""
+        check_layers(self.name, layers)
 
     def new_owner(self) -> int:
         return next(self._owners)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from rain_decoding.backends.transformers.kv_cache import SlotBuffer, SlotCache
+from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.transformers.kv_cache import SlotCache
+from rain_decoding.backends.transformers.layers import readable_layers, tapped
 from rain_decoding.backends.transformers.masks import additive, attention_layers, within_reach
 from rain_decoding.backends.transformers.segments import attending, batches, placeholder, split
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
 from rain_decoding.errors import CapacityError, NumericalError, UnsupportedError
-from rain_decoding.types import Tokens
+from rain_decoding.types import LAST, Layer, Tokens
 
 COMPACT_FROM = 1024
 """A buffer whose used span is shorter than this many slots is never compacted."""
@@ -57,7 +59,6 @@ class TrieEngine(TokenTrieEngine):
             prefix_cache_slots=prefix_cache_slots,
             logits_cache_bytes=logits_cache_bytes,
         )
-        self.hidden_states = keep_hidden
         self.max_step_tokens = max_step_tokens
         self.model = model
         self._embedding = model.get_input_embeddings().weight
@@ -66,7 +67,7 @@ class TrieEngine(TokenTrieEngine):
         self._layers = attention_layers(config)
         self.split_from = None if attention == "eager" else split_from
         self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._cache = SlotCache(limit=max_kv_slots, hidden=keep_hidden)
+        self._cache = SlotCache(limit=max_kv_slots, layers=[LAST] if keep_hidden else [])
 
     # The protocol
 
@@ -76,11 +77,26 @@ class TrieEngine(TokenTrieEngine):
         self._compact_if_sparse()
         return super().forward(sequences, owners)
 
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return readable_layers(self.model)
+
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        return self._cache.hidden.keys()
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Engine.keep_layers`."""
+        if new := set(layers) - self._cache.hidden.keys():
+            check_layers(type(self.model).__name__, new, self.layers)
+            self.clear()
+            self._cache.keep_layers(new)
+
     @torch.inference_mode()
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        """See `Engine.hidden`. Raises `UnsupportedError` unless loaded with `keep_hidden`."""
-        if self._cache.hidden is None:
-            raise UnsupportedError("hidden states are not kept", hint="load with keep_hidden=True")
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """See `Engine.hidden`."""
         forwarded = 0
         node = self._trie.find(sequence)
         if node.depth < len(sequence):
@@ -89,7 +105,8 @@ class TrieEngine(TokenTrieEngine):
             if node.depth < len(sequence):
                 raise NumericalError("the model returned NaN", hint="try dtype float32")
         self._trie.hold(node, owner)
-        return self._cache.hidden.read(node.path[start:]).float().cpu().numpy(), forwarded
+        states = [self._cache.hidden[layer].read(node.path[start:]).float().cpu().numpy() for layer in layers]
+        return np.stack(states), forwarded
 
     # One forward
 
@@ -120,8 +137,8 @@ class TrieEngine(TokenTrieEngine):
             last = positions == [len(nodes) - 1]
             options["logits_to_keep"] = 1 if last else torch.tensor(positions, device=device)
         mask, attention = self._attention(nodes, owners, depths)
-        hidden = self._cache.hidden
-        with attention, nullcontext() if hidden is None else self._storing_hidden(hidden):
+        kept = self._cache.hidden
+        with attention, tapped(model, kept, lambda layer, states: kept[layer].write(states[0])):
             output = model(
                 input_ids=torch.from_numpy(np.array([[node.token for node in nodes]])).to(device),
                 attention_mask=mask,
@@ -152,19 +169,6 @@ class TrieEngine(TokenTrieEngine):
             masks = [additive(mask, dtype, device)[None, None] for mask in seen]
             attention = nullcontext()
         return dict(zip(self._layers, masks, strict=True)) if len(masks) > 1 else masks[0], attention
-
-    @contextmanager
-    def _storing_hidden(self, buffer: SlotBuffer) -> Iterator[None]:
-        """Keep the last hidden states `[1, new, width]` of the decoder in the slots of the step."""
-
-        def store(module: Any, arguments: Any, output: Any) -> None:
-            buffer.write((output[0] if isinstance(output, tuple) else output.last_hidden_state)[0])
-
-        hook = self.model.base_model.register_forward_hook(store)
-        try:
-            yield
-        finally:
-            hook.remove()
 
     def _blank(self, nodes: Collection[Node]) -> None:
         slots = np.array([node.slot for node in nodes])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from rain_decoding.types import Layer
 
 
 @dataclass(slots=True)
@@ -106,13 +109,18 @@ class SlotLayer(CacheLayerMixin):
 class SlotCache(Cache):
     """The cache handed to the model. `begin` says where the next forward writes."""
 
-    def __init__(self, *, limit: int | None = None, hidden: bool = False):
+    def __init__(self, *, limit: int | None = None, layers: Iterable[Layer] = ()):
         self.step = Step()
         self.limit = limit
         """No buffer grows beyond so many slots (None: no limit)."""
-        self.hidden = SlotBuffer(self.step, dim=0) if hidden else None
-        """Last hidden states `[slots, width]`, where they are kept."""
+        self.hidden = {layer: SlotBuffer(self.step, dim=0) for layer in layers}
+        """Hidden states `[slots, width]` of the layers that are kept."""
         super().__init__(layer_class_to_replicate=partial(SlotLayer, self.step))  # type: ignore[arg-type]
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """Keep the hidden states of these layers, too. Those of slots in use are not known."""
+        for layer in layers:
+            self.hidden.setdefault(layer, SlotBuffer(self.step, dim=0))
 
     def begin(self, slots: np.ndarray, span: int, device: torch.device) -> None:
         """The next forward writes to `slots` (int64 `[new]`) and sees the first `span`."""
@@ -136,7 +144,7 @@ class SlotCache(Cache):
     def _buffers(self) -> list[SlotBuffer]:
         layers = [layer for layer in self.layers if isinstance(layer, SlotLayer)]
         buffers = [buffer for layer in layers for buffer in layer.buffers]
-        return buffers if self.hidden is None else [*buffers, self.hidden]
+        return [*buffers, *self.hidden.values()]
 
 
 def _capacity(slots: int) -> int:

@@ -15,6 +15,7 @@ import huggingface_hub
 import torch
 import transformers
 
+from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.backends.transformers.probe import ENGINES, choose_engine
@@ -28,6 +29,8 @@ CONTEXT_NAMES = (
     "n_ctx",
     "seq_length",
 )
+SAMPLED = 16
+"""Numbers of a parameter that a fingerprint looks at."""
 DEFAULT_CONTEXT = 4096
 """For models that name no limit (recurrent ones, mostly)."""
 
@@ -155,7 +158,25 @@ def wrap(
         prefix_cache_slots=prefix_cache_slots,
         keep_hidden=keep_hidden,
     )
-    return LocalBackend(name, chosen, codec, criteria_dirs=criteria_dirs, dialogue_header=dialogue_header)
+    return LocalBackend(
+        name,
+        chosen,
+        codec,
+        fingerprint=fingerprint(model),
+        criteria_dirs=criteria_dirs,
+        dialogue_header=dialogue_header,
+    )
+
+
+def fingerprint(model: Any) -> str:
+    """Of all parameters the name, the shape, and some numbers, rounded to what every dtype keeps."""
+
+    def parts() -> Iterator[bytes]:
+        for name, parameter in model.named_parameters():
+            some = parameter.detach().flatten()[:SAMPLED].to("cpu", torch.bfloat16).float()
+            yield f"{name} {tuple(parameter.shape)}".encode() + some.numpy().tobytes()
+
+    return of_parts(parts())
 
 
 def context_length(config: Any, tokenizer: Any) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rain_decoding.errors import UnsupportedError
-from rain_decoding.types import Tokens
+from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.transformers.layers import readable_layers, tapped
+from rain_decoding.types import Layer, Tokens
 
 
 @torch.inference_mode()
@@ -24,7 +25,6 @@ def plain_logits(model: Any, tokens: Tokens) -> np.ndarray:
 class PlainEngine:
     """Forwards every sequence from its first token on, those of equal length together. Keeps nothing."""
 
-    hidden_states = False
     shares_prefixes = False
     slots_used = 0
 
@@ -33,8 +33,13 @@ class PlainEngine:
         self.context_length = context_length
         self.max_step_tokens = max_step_tokens
         self.model = model
+        self.kept_layers: tuple[Layer, ...] = ()
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return readable_layers(self.model)
 
     @torch.inference_mode()
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
@@ -52,9 +57,26 @@ class PlainEngine:
                 logits[batch] = output.logits[:, -1].float().cpu().numpy()
         return logits, [len(sequence) for sequence in sequences]
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        """Not available: raises `UnsupportedError`."""
-        raise UnsupportedError("this model gives no hidden states here", hint="use the embedding 'hashing'")
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Engine.keep_layers`. They are computed when they are asked for."""
+        new = set(layers) - set(self.kept_layers)
+        check_layers(type(self.model).__name__, new, self.layers)
+        self.kept_layers += tuple(new)
+
+    @torch.inference_mode()
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """See `Engine.hidden`; every token is forwarded anew."""
+        states: dict[Layer, np.ndarray] = {}
+
+        def take(layer: Layer, all_states: torch.Tensor) -> None:
+            states[layer] = all_states[0, start:].float().cpu().numpy()
+
+        with tapped(self.model, layers, take):
+            ids = torch.tensor([sequence], device=self.model.device)
+            self.model(input_ids=ids, use_cache=False, **self._options)
+        return np.stack([states[layer] for layer in layers]), len(sequence)
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
 

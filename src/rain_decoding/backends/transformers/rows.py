@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from rain_decoding.backends.base import check_layers
 from rain_decoding.backends.logits_cache import LogitsCache
+from rain_decoding.backends.transformers.layers import readable_layers, tapped
 from rain_decoding.backends.trie import CACHE, PIN
 from rain_decoding.errors import UnsupportedError
-from rain_decoding.types import Tokens
+from rain_decoding.types import Layer, Tokens
 
 CACHE_NAMES = ("past_key_values", "cache_params", "state")
 """What models call the cache they return, and take back under the same name."""
@@ -27,8 +29,10 @@ class Row:
 
     name: str
     cache: Any
+    states: dict[Layer, np.ndarray]
+    """Hidden states of the kept layers at every token, float32 `[tokens, width]`."""
     size: int
-    """Bytes of its tensors."""
+    """Bytes of its tensors, and of the states."""
     holders: set[int] = field(default_factory=set)
 
 
@@ -40,7 +44,6 @@ class RowEngine:
     recently used caches are dropped; `keep_finished` keeps some of finished owners within that bound.
     """
 
-    hidden_states = False
     shares_prefixes = True
 
     def __init__(
@@ -61,12 +64,17 @@ class RowEngine:
         self.keep_finished = keep_finished
         self.max_bytes = max_bytes
         self.model = model
+        self.kept_layers: tuple[Layer, ...] = ()
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
         self._rows: OrderedDict[Tokens, Row] = OrderedDict()
         self._bytes = 0
         self._tokens = 0
         self._logits: LogitsCache[Tokens] = LogitsCache(logits_cache_bytes)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return readable_layers(self.model)
 
     @property
     def slots_used(self) -> int:
@@ -98,20 +106,25 @@ class RowEngine:
             past = {self._rows[known].name: copy.deepcopy(self._rows[known].cache)}
         rest = tokens[len(known) :]
         pieces = [rest[i : i + 1] for i in range(len(rest))] if known and self.stepwise else [rest]
+        states = {layer: [self._rows[known].states[layer]] if known else [] for layer in self.kept_layers}
         output = None
-        for piece in pieces:
-            ids = torch.tensor([piece], device=self.model.device)
-            output = self.model(input_ids=ids, use_cache=True, **past, **self._options)
-            past = _returned_cache(output)
+        with tapped(
+            self.model, states, lambda layer, new: states[layer].append(new[0].float().cpu().numpy())
+        ):
+            for piece in pieces:
+                ids = torch.tensor([piece], device=self.model.device)
+                output = self.model(input_ids=ids, use_cache=True, **past, **self._options)
+                past = _returned_cache(output)
         assert output is not None
-        self._keep(tokens, past)
+        self._keep(tokens, past, {layer: np.concatenate(parts) for layer, parts in states.items()})
         return output.logits[0, -1].float().cpu().numpy(), len(rest)
 
-    def _keep(self, tokens: Tokens, past: dict[str, Any]) -> None:
+    def _keep(self, tokens: Tokens, past: dict[str, Any], states: dict[Layer, np.ndarray]) -> None:
         if tokens in self._rows:
             return
         for name, cache in past.items():
-            self._rows[tokens] = row = Row(name, cache, _tensor_bytes(cache, set()))
+            size = _tensor_bytes(cache, set()) + sum(each.nbytes for each in states.values())
+            self._rows[tokens] = row = Row(name, cache, states, size)
             self._bytes += row.size
             self._tokens += len(tokens)
 
@@ -141,9 +154,29 @@ class RowEngine:
                 return
             self._drop(key)
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        """Not available: raises `UnsupportedError`."""
-        raise UnsupportedError("this model gives no hidden states here", hint="use the embedding 'hashing'")
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        """See `Engine.keep_layers`."""
+        if new := set(layers) - set(self.kept_layers):
+            check_layers(type(self.model).__name__, new, self.layers)
+            self.clear()
+            self.kept_layers += tuple(new)
+
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        """See `Engine.hidden`."""
+        row, count = self._reaching(sequence), 0
+        if row is None:
+            self._logits.drop(sequence)  # else nothing would be forwarded
+            count = self.forward([sequence], [owner])[1][0]
+            row = self._rows[sequence]
+        return np.stack([row.states[layer][start : len(sequence)] for layer in layers]), count
+
+    def _reaching(self, sequence: Tokens) -> Row | None:
+        """A row of the sequence, or of one that it begins."""
+        size = len(sequence)
+        own = self._rows.get(sequence)
+        return own or next((row for key, row in self._rows.items() if key[:size] == sequence), None)
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
         """See `Engine.trim`."""

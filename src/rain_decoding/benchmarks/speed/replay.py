@@ -6,13 +6,13 @@ An engine's work depends on token sequences and on nothing else, so the same cal
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rain_decoding.backends.base import Engine
-from rain_decoding.types import Tokens
+from rain_decoding.types import Layer, Tokens
 
 Call = tuple[str, tuple[Any, ...]]
 """Name and arguments of one of an engine's methods."""
@@ -28,7 +28,7 @@ class RecordingEngine:
         """Time inside the other engine's forwards."""
         self.vocabulary_size = engine.vocabulary_size
         self.context_length = engine.context_length
-        self.hidden_states = engine.hidden_states
+        self.layers = engine.layers
         self.shares_prefixes = engine.shares_prefixes
 
     def take(self) -> list[Call]:
@@ -43,9 +43,18 @@ class RecordingEngine:
         self.seconds += time.perf_counter() - started
         return result
 
-    def hidden(self, sequence: Tokens, start: int, owner: int) -> tuple[np.ndarray, int]:
-        self.calls.append(("hidden", (sequence, start, owner)))
-        return self.engine.hidden(sequence, start, owner)
+    @property
+    def kept_layers(self) -> Collection[Layer]:
+        return self.engine.kept_layers
+
+    def keep_layers(self, layers: Iterable[Layer]) -> None:
+        self._pass_on("keep_layers", tuple(layers))
+
+    def hidden(
+        self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
+    ) -> tuple[np.ndarray, int]:
+        self.calls.append(("hidden", (sequence, start, layers, owner)))
+        return self.engine.hidden(sequence, start, layers, owner)
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
         self._pass_on("trim", owner, sequence, keep)

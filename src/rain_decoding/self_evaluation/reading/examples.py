@@ -1,0 +1,73 @@
+"""Labelled answers that a probe is fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from rain_decoding.errors import CriterionError
+from rain_decoding.prompting import parse_messages
+from rain_decoding.types import Message
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingExample:
+    """An answer to a conversation, and whether it is good. Those of one `group` are held out together."""
+
+    messages: tuple[Message, ...]
+    answer: str
+    good: bool
+    group: str
+    kind: str = ""
+
+
+def builtin_examples(criterion: str) -> list[ReadingExample]:
+    """The examples that come with the criterion of this name; none for one that has none."""
+    path = resources.files(__package__).joinpath("examples", f"{SAME.get(criterion, criterion)}.jsonl")
+    return read_examples(Path(str(path))) if path.is_file() else []
+
+
+SAME = {"harmlessness-command": "harmlessness"}
+"""Criteria that share another one's examples."""
+
+
+def read_examples(path: Path) -> list[ReadingExample]:
+    """Examples from JSON lines with `prompt` or `messages`, `answer`, `label` (good or bad), `family` and `kind`.
+
+    Raises `CriterionError` naming file and line for what cannot be read.
+    """
+    examples = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            examples.append(_example(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CriterionError(f"{path}, line {number}: {error!r}", hint="see docs/criteria.md") from error
+    return examples
+
+
+def _example(data: dict[str, str]) -> ReadingExample:
+    labels = {"good": True, "bad": False}
+    messages = parse_messages(data["prompt"] if "prompt" in data else data["messages"])
+    return ReadingExample(
+        messages, data["answer"], labels[data["label"]], data["family"], data.get("kind", "")
+    )
+
+
+def examples_hash(examples: Sequence[ReadingExample]) -> str:
+    """SHA-256 of all that a probe learns from."""
+    content = [
+        [
+            [(message.role, message.content) for message in example.messages],
+            example.answer,
+            example.good,
+            example.group,
+        ]
+        for example in examples
+    ]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,144 @@
+"""Fitting a probe: which layer, pooling and regularisation, and what its numbers mean, all on folds held out.
+
+Folds are drawn by group, so that what is said of a prompt is never tried on an answer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from rain_decoding.self_evaluation.reading.states import Rows
+from rain_decoding.types import Layer
+
+STRENGTHS = (1e-3, 1e-2, 1e-1)
+"""Inverse regularisation strengths (C) to choose from."""
+PATIENCE = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""To choose from: after so many tokens, a value counts half of what it counts after many."""
+FOLDS = 5
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Numbers of the rows to fit on, and of those held out."""
+
+
+class Choice(NamedTuple):
+    """How a probe is made."""
+
+    layer: Layer
+    pooling: str
+    strength: float
+
+
+class Line(NamedTuple):
+    """`pooled @ weights + bias` is positive where an answer looks good."""
+
+    weights: np.ndarray
+    bias: float
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        """Float64 `[rows]` of `features` `[rows, width]`."""
+        return features @ self.weights + self.bias
+
+
+class Scale(NamedTuple):
+    """From values to log-odds, see `Probe`."""
+
+    slope: float
+    intercept: float
+    patience: float
+
+    def log_odds(self, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """In nats, of values pooled over so many tokens."""
+        return self.slope * counts / (counts + self.patience) * values + self.intercept
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was chosen and fitted on all rows; `held_out` are the values of all rows by folds without them."""
+
+    choice: Choice
+    line: Line
+    scale: Scale
+    held_out: np.ndarray
+
+
+def fit(rows: Rows, *, seed: int = 0) -> Fitted:
+    """The probe whose held-out values put good whole answers before bad ones most often.
+
+    Raises `ValueError` where the rows have too few groups or one label only.
+    """
+    folds = folds_of(rows, seed)
+    choices = [Choice(*parts) for parts in product(rows.layers, rows.poolings, STRENGTHS)]
+    held_out = {choice: _held_out(rows, choice, folds) for choice in choices}
+    whole = rows.whole
+    best = max(choices, key=lambda choice: roc_auc_score(rows.good[whole], held_out[choice][whole]))
+    line = fit_line(rows.of(best.layer, best.pooling), rows, best.strength)
+    return Fitted(best, line, calibrated(held_out[best], rows), held_out[best])
+
+
+def folds_of(rows: Rows, seed: int) -> Folds:
+    """Folds by group, with both labels in each."""
+    split = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    return list(split.split(rows.good, rows.good, rows.groups))
+
+
+def _held_out(rows: Rows, choice: Choice, folds: Folds) -> np.ndarray:
+    features = rows.of(choice.layer, choice.pooling)
+    values = np.empty(len(rows.good))
+    for fitted, held in folds:
+        values[held] = fit_line(features[fitted], rows.only(fitted), choice.strength).values(features[held])
+    return values
+
+
+def fit_line(features: np.ndarray, rows: Rows, strength: float) -> Line:
+    """Logistic regression on standardised features, folded back to raw ones.
+
+    It is solved in the space that the rows span: the solution is the same, with fewer numbers.
+    """
+    centre, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+    left, sizes, right = np.linalg.svd((features - centre) / spread, full_matrices=False)
+    kept = sizes > sizes[0] * 1e-5
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    model.fit(left[:, kept] * sizes[kept], rows.good, sample_weight=rows.weights)
+    weights = (model.coef_[0] @ right[kept]) / spread
+    return Line(weights, float(model.intercept_[0] - centre @ weights))
+
+
+def calibrated(values: np.ndarray, rows: Rows) -> Scale:
+    """Platt's scaling of held-out values, with the patience that explains beginnings best.
+
+    Every example has the same weight, however many beginnings of it there are.
+    """
+
+    def loss(parameters: np.ndarray, patience: float) -> float:
+        odds = Scale(parameters[0], parameters[1], patience).log_odds(values, rows.counts)
+        return float(np.average(np.logaddexp(0, np.where(rows.good, -odds, odds)), weights=rows.weights))
+
+    found = [(minimize(loss, np.array([1.0, 0.0]), args=(patience,)), patience) for patience in PATIENCE]
+    best, patience = min(found, key=lambda one: float(one[0].fun))
+    return Scale(float(best.x[0]), float(best.x[1]), patience)
+
+
+def threshold_of(values: np.ndarray, good: np.ndarray, false_alarms: float | None) -> float:
+    """The value above which an answer counts as good.
+
+    Args:
+        values: of held-out whole answers, `[answers]`.
+        good: whether each is good.
+        false_alarms: the share in [0, 1] of good answers that may not be above; None: where the mean of both shares of
+            right verdicts is greatest.
+    """
+    if false_alarms is not None:
+        return float(np.quantile(values[good], false_alarms))
+    order = np.sort(values)
+    cuts = (order[1:] + order[:-1]) / 2
+    right = [np.mean(values[good] > cut) + np.mean(values[~good] <= cut) for cut in cuts]
+    return float(np.median(cuts[np.isclose(right, max(right))]))

@@ -1,0 +1,102 @@
+"""From labelled answers to a probe that says how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.errors import InputError
+from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
+from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
+from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
+from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.states import Rows, layers_to_try, pooled_rows, read_states
+from rain_decoding.self_evaluation.reading.words import Words
+
+LEAST = 20
+"""Examples of each label without which nothing is fitted."""
+
+
+def learn(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    criterion: str,
+    *,
+    false_alarms: float | None = None,
+    prompt_format: PromptFormat = "auto",
+    seed: int = 0,
+    told: Callable[[], object] = lambda: None,
+) -> Probe:
+    """Fit a probe of `criterion` for the backend's model on labelled examples.
+
+    Args:
+        false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
+        told: called after every example that was read, of as many as there are.
+
+    Raises:
+        InputError: there are too few examples of a label.
+        UnsupportedError: the backend gives no hidden states.
+    """
+    for label, count in (
+        ("good", sum(each.good for each in examples)),
+        ("bad", sum(not each.good for each in examples)),
+    ):
+        if count < LEAST:
+            raise InputError(
+                f"{count} {label} examples", hint=f"reading needs at least {LEAST} of each label"
+            )
+    layers = layers_to_try(backend.capabilities.layers)
+    states = []
+    for each in read_states(backend, examples, layers, prompt_format=prompt_format):
+        states.append(each)
+        told()
+    rows = pooled_rows(states, examples, layers)
+    fitted = fit(rows, seed=seed)
+    whole = rows.only(rows.whole)
+    values = fitted.held_out[rows.whole]
+    threshold = threshold_of(values, whole.good, false_alarms)
+    return Probe(
+        model=backend.fingerprint,
+        model_name=backend.name,
+        criterion=examples_hash(examples),
+        criterion_name=criterion,
+        layer=fitted.choice.layer,
+        pooling=fitted.choice.pooling,
+        weights=fitted.line.weights,
+        bias=fitted.line.bias,
+        patience=fitted.scale.patience,
+        slope=fitted.scale.slope,
+        intercept=fitted.scale.intercept,
+        threshold=threshold,
+        false_alarms=float(np.mean(values[whole.good] <= threshold)),
+        figures=figures(fitted, rows, examples, threshold, seed),
+    )
+
+
+def figures(
+    fitted: Fitted, rows: Rows, examples: Sequence[ReadingExample], threshold: float, seed: int
+) -> dict[str, Any]:
+    """How well held-out answers were judged: AUC and balanced accuracy with 95% intervals, words beside them."""
+    whole = rows.only(rows.whole)
+    values, good = fitted.held_out[rows.whole], whole.good
+    own = [examples[number] for number in whole.examples]
+    words = np.empty(len(own))
+    for learned, held in folds_of(whole, seed):
+        words[held] = Words([own[place] for place in learned]).log_odds([own[place] for place in held])
+    right = mean_of_rates(
+        rate((values[good] > threshold).tolist(), whole.groups[good].tolist()),
+        rate((values[~good] <= threshold).tolist(), whole.groups[~good].tolist()),
+    )
+    area = roc_area(float(roc_auc_score(good, values)), int(good.sum()), int((~good).sum()))
+    return {
+        "examples": len(own),
+        "strength": fitted.choice.strength,
+        "auc": list(area),
+        "balanced_accuracy": list(right) if right else None,
+        "words_auc": float(roc_auc_score(good, words)),
+    }

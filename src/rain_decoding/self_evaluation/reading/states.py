@@ -1,0 +1,144 @@
+"""Pooled hidden states of labelled answers and of their beginnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from rain_decoding.backends.base import Backend, Codec
+from rain_decoding.errors import ContextLengthError
+from rain_decoding.programs import Program, ask
+from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.self_evaluation.evaluator import encode_continuation
+from rain_decoding.self_evaluation.reading.examples import ReadingExample
+from rain_decoding.self_evaluation.reading.pooling import POOLINGS
+from rain_decoding.types import LAST, HiddenStates, Layer, Tokens
+
+BEGINNINGS = (4, 8, 16, 32)
+"""Tokens of the beginnings that are looked at beside the whole answer."""
+LONGEST = 96
+"""Tokens of an answer that are read at most."""
+DEPTHS = (1 / 2, 2 / 3, 3 / 4, 7 / 8)
+"""Where the layers lie that a probe may read, as shares of the model's depth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Pooled states. An example has a row for each of its beginnings, and one for the whole."""
+
+    features: np.ndarray
+    """float32 `[rows, layers, poolings, width]`."""
+    good: np.ndarray
+    """bool `[rows]`."""
+    groups: np.ndarray
+    """Names `[rows]`: what belongs together."""
+    examples: np.ndarray
+    """The number of the example, int64 `[rows]`."""
+    counts: np.ndarray
+    """Tokens read, float64 `[rows]`."""
+    whole: np.ndarray
+    """Whether the row is the whole answer, bool `[rows]`."""
+    layers: tuple[Layer, ...]
+    poolings: tuple[str, ...] = tuple(POOLINGS)
+
+    def of(self, layer: Layer, pooling: str) -> np.ndarray:
+        """Features of one layer and pooling, float64 `[rows, width]`."""
+        return self.features[:, self.layers.index(layer), self.poolings.index(pooling)].astype(np.float64)
+
+    def only(self, chosen: np.ndarray) -> Rows:
+        """Some of the rows, by a mask or by numbers."""
+        arrays = {
+            field.name: value[chosen]
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), np.ndarray)
+        }
+        return Rows(**arrays, layers=self.layers, poolings=self.poolings)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The rows of an example share a weight of 1, float64 `[rows]`."""
+        _, place, sizes = np.unique(self.examples, return_inverse=True, return_counts=True)
+        return 1.0 / sizes[place]
+
+
+def layers_to_try(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Of the layers that a backend can read those that a probe is fitted on: in the middle and behind, and the last."""
+    depth = max(layers)
+    inner = [max(1, round(depth * share)) for share in DEPTHS] if depth else []
+    return tuple(dict.fromkeys([*inner, LAST] if LAST in layers else inner))
+
+
+def answer_tokens(codec: Codec, prompt: Prompt, answer: str) -> Tokens:
+    """Token ids of an answer as the model would go on with it after the prompt."""
+    lead = " " if prompt.format == "dialogue" else ""
+    return encode_continuation(codec, lead + answer)
+
+
+def read_states(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    layers: Sequence[Layer],
+    *,
+    prompt_format: PromptFormat = "auto",
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and states float32 `[layers, tokens, width]` of each example's answer, in about the given order.
+
+    What does not fit into the context is left out. Raises what the backend raises.
+    """
+    backend.keep_layers(layers)
+    numbers: dict[Task[object, np.ndarray], int] = {}
+
+    def tasks() -> Iterator[Task[object, np.ndarray]]:
+        for number, example in enumerate(examples):
+            try:
+                prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
+            except ContextLengthError:
+                continue
+            room = min(LONGEST, backend.context_length - len(prompt.tokens))
+            tokens = answer_tokens(backend.codec, prompt, example.answer)[:room]
+            program = _states(prompt.tokens + tokens, len(prompt.tokens), tuple(layers))
+            task = Task[object, np.ndarray](program, backend.new_owner())
+            numbers[task] = number
+            yield task
+
+    with closing(Scheduler.of(backend).run(tasks(), 1)) as finished:
+        for task in finished:
+            backend.finish(task.owner)
+            if task.error is not None:
+                raise task.error
+            assert task.result is not None
+            yield numbers.pop(task), task.result
+
+
+def _states(tokens: Tokens, start: int, layers: tuple[Layer, ...]) -> Program[np.ndarray]:
+    return (yield from ask(HiddenStates(tokens, start, layers)))
+
+
+def pooled_rows(
+    states: Sequence[tuple[int, np.ndarray]], examples: Sequence[ReadingExample], layers: Sequence[Layer]
+) -> Rows:
+    """The rows of what `read_states` gave."""
+    features, numbers, counts, whole = [], [], [], []
+    for number, each in states:
+        length = each.shape[1]
+        if not length:
+            continue
+        pooled = [pool(np.moveaxis(each, 0, 1).astype(np.float64))[0] for pool in POOLINGS.values()]
+        for end in sorted({end for end in BEGINNINGS if end < length} | {length}):
+            features.append(np.stack([values[end - 1] for values in pooled], axis=1).astype(np.float32))
+            numbers.append(number)
+            counts.append(float(end))
+            whole.append(end == length)
+    return Rows(
+        features=np.stack(features),
+        good=np.array([examples[number].good for number in numbers]),
+        groups=np.array([examples[number].group for number in numbers]),
+        examples=np.array(numbers),
+        counts=np.array(counts),
+        whole=np.array(whole),
+        layers=tuple(layers),
+    )
