@@ -110,6 +110,11 @@ class EndpointBackend:
         self._said: set[str] = set()
         weakref.finalize(self, loop.stop, endpoint.client.close())
 
+    @property
+    def pending(self) -> int:
+        asked = sum(len(work.handles) for work in self._working)
+        return asked + sum(stream.consumer is not None for stream in self._streams) + len(self._ready)
+
     def new_owner(self) -> int:
         return next(self._owners)
 
