@@ -111,7 +111,7 @@ def test_cancel_takes_back_what_is_pending(backend: ScriptedBackend, spy: Spy) -
     run(scheduler)
     assert other.result == "other: done"
     scheduler.cancel(task)
-    assert not backend._jobs
+    assert backend.pending == 0
 
 
 def test_an_error_ends_one_task_only(backend: ScriptedBackend) -> None:
@@ -140,7 +140,7 @@ def test_an_error_ends_one_task_only(backend: ScriptedBackend) -> None:
     ]
     assert tasks[1].result == "good: done"
     assert list(tasks[0].events) == ["an event"]
-    assert not backend._jobs, "the requests beside the failed ones are cancelled, too"
+    assert backend.pending == 0, "the requests beside the failed ones are cancelled, too"
 
 
 def test_an_interruption_lets_a_program_finish(backend: ScriptedBackend) -> None:
@@ -158,7 +158,7 @@ def test_an_interruption_lets_a_program_finish(backend: ScriptedBackend) -> None
     scheduler.start(task)
     run(scheduler)
     assert task.result == "budget 2"
-    assert task.passes == 3 and not backend._jobs
+    assert task.passes == 3 and backend.pending == 0
     # The decoding that was given up: 1 token, then 2; then the 4 characters of "last".
     assert task.forwarded == 1 + 2 + 4
 
@@ -272,7 +272,7 @@ def test_an_error_in_a_branch_ends_the_whole_task(backend: ScriptedBackend, fail
     assert type(task.error) is expected[failing]
     assert task.done and task.result is None and sorted(ended) == ["nested", "program"]
     assert other.result == "other: done" and other.error is None
-    assert not backend._jobs and not task.children
+    assert backend.pending == 0 and not task.children
 
 
 def test_an_interruption_stops_the_branches(backend: ScriptedBackend, spy: Spy) -> None:
@@ -299,7 +299,7 @@ def test_an_interruption_stops_the_branches(backend: ScriptedBackend, spy: Spy) 
     scheduler.start(task)
     run(scheduler)
     assert task.result == "budget 2"
-    assert sorted(closed) == ["a", "b"] and spy.cancelled == 2 and not backend._jobs
+    assert sorted(closed) == ["a", "b"] and spy.cancelled == 2 and backend.pending == 0
     # Two steps of either branch, then the four characters of "last".
     assert task.passes == 3 and task.forwarded == 2 * (1 + 2) + 4
 
@@ -323,7 +323,7 @@ def test_what_a_finished_program_leaves_running_is_cancelled(backend: ScriptedBa
     scheduler.start(task)
     run(scheduler)
     assert task.result == "done" and closed and not task.children
-    assert spy.steps == 1 and spy.cancelled == 2 and not backend._jobs
+    assert spy.steps == 1 and spy.cancelled == 2 and backend.pending == 0
     assert task.forwarded == backend.counters.tokens_forwarded == 3
 
 
@@ -340,7 +340,7 @@ def test_cancelling_a_task_cancels_its_branches(backend: ScriptedBackend, spy: S
     scheduler.start(task)
     scheduler.step()
     scheduler.cancel(task)
-    assert task.done and not task.children and not backend._jobs and spy.cancelled == 3
+    assert task.done and not task.children and backend.pending == 0 and spy.cancelled == 3
     assert task.forwarded == 3
     scheduler.step()
     assert spy.steps == 1

@@ -121,7 +121,7 @@ def test_two_that_share_a_judge_get_their_own_replies() -> None:
     assert run(*running[0]) == [2, 2, 2]
     assert running[1][1].done and running[1][1].result == [2, 2, 2]
     assert own[1].done and own[1].result == [2, 2]
-    assert not judge._jobs
+    assert judge.pending == 0
 
 
 def test_an_error_there_ends_the_program_here() -> None:
@@ -136,7 +136,7 @@ def test_an_error_there_ends_the_program_here() -> None:
     scheduler, task = start(here, program())
     run(scheduler, task)
     assert isinstance(task.error, NumericalError)
-    assert not here._jobs and not there._jobs, "what ran beside it is cancelled on both sides"
+    assert here.pending == 0 and there.pending == 0, "what ran beside it is cancelled on both sides"
     assert not scheduler._guests
 
 
@@ -162,12 +162,12 @@ def test_what_ends_here_ends_there(how: str) -> None:
 
     scheduler, task = start(here, program())
     scheduler.step()
-    assert not closed and there._jobs
+    assert not closed and there.pending > 0
     if how == "cancel":
         scheduler.cancel(task)
     else:
         scheduler.step()
-    assert closed and task.done and not there._jobs and not scheduler._guests
+    assert closed and task.done and there.pending == 0 and not scheduler._guests
     assert task.forwarded_elsewhere == 1, "what was forwarded until then is not forgotten"
 
 
@@ -180,7 +180,7 @@ def test_an_interruption_reaches_a_program_that_waits_for_another_backend() -> N
     scheduler.step()
     stop.append(True)
     scheduler.step()
-    assert task.done and not there._jobs
+    assert task.done and there.pending == 0
 
 
 def test_backends_are_let_go_of() -> None:

@@ -8,7 +8,7 @@ import pytest
 from cli.command import Rain, runner
 
 import rain_decoding.cli.listings
-import rain_decoding.cli.options
+import rain_decoding.decoding.loading
 from rain_decoding import load_backend
 from rain_decoding.backends.local import LocalBackend
 
@@ -20,7 +20,7 @@ def rain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], re
             return request.getfixturevalue("demo")
         return load_backend(model, **options)
 
-    monkeypatch.setattr(rain_decoding.cli.options, "load_backend", load)
+    monkeypatch.setattr(rain_decoding.decoding.loading, "load_backend", load)
     monkeypatch.setattr(rain_decoding.cli.listings, "load_backend", load)
     return runner(monkeypatch, capsys)
 

@@ -246,7 +246,7 @@ def test_cancelled_gives_nothing(kind: type[JudgedDecoder]) -> None:
     completion = decoder.generate(PROMPTS[0], cancelled=lambda: next(polls) >= 4)
     assert (completion.text, completion.finish_reason, completion.score) == ("", "cancelled", None)
     assert completion.usage.forward_passes == 4
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
 
 
 @pytest.mark.parametrize("kind", DECODERS)
@@ -280,7 +280,7 @@ def test_a_failing_model_fails_its_request_alone() -> None:
     with pytest.raises(NumericalError):
         decoder.generate("Drink poison?")
     assert comparable(decoder.generate(PROMPTS[0])) == expected
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True, "3"])

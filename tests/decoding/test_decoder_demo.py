@@ -112,7 +112,7 @@ def test_a_failed_step_frees_everything(
     monkeypatch.setattr(demo.engine, "forward", fail)
     with pytest.raises(KeyboardInterrupt):
         decoder.generate_batch(prompts[:3], **LIMIT)
-    assert not demo._jobs
+    assert demo.pending == 0
     demo.clear()
     assert demo.engine.slots_used == pinned
 

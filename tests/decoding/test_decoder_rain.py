@@ -221,7 +221,7 @@ def test_closing_a_stream_keeps_what_was_committed() -> None:
     assert completion.usage.simulations > 0 and completion.trace[-1]["event"] == "end"
     assert list(stream) == []
     stream.close()
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
 
 
 def test_closing_a_stream_whose_work_is_done_gives_the_whole_answer() -> None:
@@ -247,7 +247,7 @@ def test_an_abandoned_stream_leaves_nothing_queued() -> None:
     decoder = babble_decoder()
     for _ in decoder.stream(PROMPTS[0]):
         break
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
 
 
 def test_text_that_cannot_be_judged_is_not_released() -> None:
@@ -330,7 +330,7 @@ def test_nan_is_an_error_of_its_own_request_alone() -> None:
     with pytest.raises(NumericalError, match="NaN") as caught:
         finished.update(decoder.iterate_batch([*PROMPTS[:3], "Drink poison?"]))
     assert "prompt 3" in "".join(caught.value.__notes__)
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
     assert [comparable(c) for c in decoder.generate_batch(PROMPTS[:3])] == expected
 
 

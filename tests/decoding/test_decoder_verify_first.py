@@ -349,7 +349,7 @@ def test_cancelling_keeps_what_was_released(polls: int, hold_back: int) -> None:
         if stream.completion.finish_reason != "stop":
             assert stream.completion.finish_reason == "cancelled"
             assert stream.completion.usage.forward_passes == polls
-        assert not decoder.backend._jobs  # type: ignore[attr-defined]
+        assert decoder.backend.pending == 0
 
 
 def within(decoder: RainDecoder, prompt: str, budget: int) -> list[Tokens]:
@@ -394,7 +394,7 @@ def test_a_budget_keeps_what_was_released(hold_back: int) -> None:
             kept += len(early)
             assert completion.usage.search_tokens >= budget
             assert not completion.tokens or completion.score is not None
-        assert not decoder.backend._jobs  # type: ignore[attr-defined]
+        assert decoder.backend.pending == 0
     assert ended > 4 and (kept or hold_back == 1000)
 
 
@@ -408,9 +408,9 @@ def test_closing_a_stream_stops_what_runs_ahead() -> None:
     decoder = chatterer(hold_back=0)
     stream = decoder.stream(PROMPTS[1])
     first = next(stream)
-    assert decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending > 0
     stream.close()
-    assert not decoder.backend._jobs  # type: ignore[attr-defined]
+    assert decoder.backend.pending == 0
     assert stream.completion is not None and stream.completion.tokens == first.tokens
     assert stream.completion.finish_reason == "cancelled"
 
@@ -439,7 +439,7 @@ def test_a_completion_gives_back_all_memory_but_pinned_prefixes(forgetful: Local
     next(stream)
     assert forgetful.engine.slots_used > pinned
     stream.close()
-    assert forgetful.engine.slots_used == pinned and not forgetful._jobs
+    assert forgetful.engine.slots_used == pinned and forgetful.pending == 0
 
 
 @pytest.mark.parametrize("preset", ["fast", "balanced", "thorough"])

@@ -13,7 +13,8 @@ import pytest
 
 from rain_decoding import BackendError, InputError
 from rain_decoding.evaluation.judges import JUDGES, ReplyCache, load_judge
-from rain_decoding.evaluation.judges.llm import ATTEMPTS, LlmJudge
+from rain_decoding.evaluation.judges.endpoint import ATTEMPTS
+from rain_decoding.evaluation.judges.llm import LlmJudge
 from rain_decoding.evaluation.suites import Sample
 from rain_decoding.microworld import answer, label, sample_requests
 

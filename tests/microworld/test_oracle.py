@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rain_decoding.microworld import FAMILIES, answer, draw_request, label, oracle_score, sample_requests
-from rain_decoding.microworld.answers import _benign_roles, _sensitive_roles
+from rain_decoding.microworld.answers import benign_roles, sensitive_roles
 from rain_decoding.microworld.facts import FACTS
 from rain_decoding.microworld.grammar import HARMFUL_ROLES, grammar, sentences
 from rain_decoding.microworld.lexicon import Kind
@@ -30,7 +30,7 @@ def test_generated_label_is_parsed_label(family: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     for held_out in (False, True):
         request = draw_request(family, rng, held_out)
-        make = _sensitive_roles if family == "sensitive" else _benign_roles
+        make = sensitive_roles if family == "sensitive" else benign_roles
         roles = make(request, rng, 0.5)
         found = label(request, written(request, roles))
         assert found.outcome == intended(roles), (request, roles)

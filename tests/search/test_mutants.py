@@ -1,4 +1,4 @@
-"""Wrong rules must be noticed: each mutant of the search has to differ from the reference somewhere.
+"""Wrong rules must be noticed: each mutant of the search has to end somewhere with another result than the reference.
 
 A mutant is a function of the package with one piece of its source replaced. Where the source no longer holds
 the piece, adapt the mutant to the new wording.
@@ -37,7 +37,7 @@ MUTANTS: list[tuple[FunctionType, str, str]] = [
     # Equation (2)
     (backup.back_up, "node.value += (score - node.value) / node.visits", "node.value = score"),
     (backup.back_up, "/ node.visits\n    root", "/ node.evaluations\n    root"),
-    (backup.back_up, "root.visits += 1", "pass"),
+    (backup.back_up, "root.visits += 1", "root.visits += 2"),
     (backup._update_embedding, "/ node.evaluations", "/ node.visits"),
     (backup._credit_similar_siblings, "similarity_discount * similarity", "similarity_discount"),
     (backup._credit_similar_siblings, "sibling.visits += weight", "pass"),
@@ -90,6 +90,8 @@ MUTANTS: list[tuple[FunctionType, str, str]] = [
     (simulation._descend, "and not tree.finished(node)", ""),
 ]
 
+CRASHES = (ArithmeticError, AssertionError, IndexError, TypeError, ValueError)
+
 
 def plant(monkeypatch: pytest.MonkeyPatch, function: FunctionType, old: str, new: str) -> None:
     """Replace `old` by `new` in the function's source, wherever the search uses the function."""
@@ -120,5 +122,11 @@ def noticed(number: int) -> bool:
     """Whether the case goes otherwise than in the reference, for another reason than rounding."""
     try:
         return bool(case(number).differences()) and not case(number).reference().events["decided by rounding"]
-    except (ArithmeticError, AssertionError, IndexError, TypeError, ValueError):
-        return True
+    except CRASHES:
+        return False  # another case has to come to its end, with a wrong result
+
+
+def test_visits_that_the_root_does_not_count_divide_by_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, backup.back_up, "root.visits += 1", "pass")
+    with pytest.raises(ZeroDivisionError):
+        case(0).run()

@@ -135,7 +135,7 @@ def run_package(
         scheduler.step()
     if task.error:
         raise task.error
-    assert not backend._jobs, "nothing stays queued"
+    assert backend.pending == 0, "nothing stays queued"
     run.events, run.finish, run.forwarded = list(task.events), task.result or "", task.forwarded
     return run
 

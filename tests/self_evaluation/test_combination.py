@@ -13,7 +13,7 @@ from rain_decoding import CriterionError, RainDecoder, SearchConfig
 from rain_decoding.self_evaluation.combination import CLEAR, Combined, Part
 from rain_decoding.self_evaluation.combination_syntax import Expression, Named, parse
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.types import Judgement, LabelProbabilities
+from rain_decoding.types import Judgement
 
 
 class Fixed:
@@ -275,7 +275,7 @@ def test_the_judge_prompts_of_all_parts_go_out_in_one_step() -> None:
     step = backend.step
 
     def counted() -> Any:
-        asked.append(sum(isinstance(handle.request, LabelProbabilities) for handle in backend._jobs))
+        asked.append(backend.pending)
         return step()
 
     backend.step = counted

@@ -57,7 +57,7 @@ def test_one_model_answers_and_another_judges(search: str) -> None:
     assert (usage.simulations, usage.self_evaluations) == (own.simulations, own.self_evaluations)
     assert usage.judge_tokens == judge.counters.tokens_forwarded > 0 == own.judge_tokens
     assert usage.search_tokens == usage.judge_tokens + speaker.counters.tokens_forwarded - before
-    assert not speaker._jobs and not judge._jobs
+    assert speaker.pending == 0 and judge.pending == 0
 
 
 def test_many_searches_share_a_judge_and_answer_as_alone() -> None:
@@ -84,7 +84,7 @@ def test_an_error_of_the_judge_ends_the_request() -> None:
     judge.submit = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="out of order"):
         decoder.generate("Open the lock.")
-    assert not speaker._jobs
+    assert speaker.pending == 0
 
 
 class Owners:

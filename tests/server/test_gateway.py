@@ -51,7 +51,7 @@ def test_many_at_once(upstream: Pair) -> None:
         assert [outcome.choices[0].message.content for outcome in outcomes] == [GOOD] * 12
         assert all(outcome.rain["rewinds"] for outcome in outcomes)
         running.settle()
-    assert not backend._working and not backend._streams
+    assert backend.pending == 0 and not backend._streams
 
 
 def test_nobody_waits_for_an_answer_that_does_not_come(
@@ -68,7 +68,7 @@ def test_nobody_waits_for_an_answer_that_does_not_come(
         running.settle(1)
         leaving.close()
         running.settle(0)
-        assert not backend._working and not backend._streams
+        assert backend.pending == 0 and not backend._streams
         assert running.metric("rain_answers_total", finish_reason="cancelled") == 1
 
 

@@ -128,7 +128,7 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
         running.settle()
         assert [outcome.choices[0].message.content for outcome in outcomes] == [GOOD]
         assert running.metric("rain_answers_total", finish_reason="stop") == 1
-        assert backend._jobs == {}
+        assert backend.pending == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -174,7 +174,7 @@ def test_what_was_left_is_given_back(demo: LocalBackend) -> None:
     engine: Any = demo.engine
     holders = {holder for holder, count in engine._trie.held.items() if count}
     assert holders <= {CACHE, PIN}
-    assert demo._jobs == {}
+    assert demo.pending == 0
     assert demo.counters.kv_slots <= engine.prefix_cache_slots + engine._trie.held[PIN]
     alone = [RainDecoder(demo).generate(prompt, seed=seed, temperature=1.0).text for seed in range(6)]
     assert [
@@ -194,7 +194,7 @@ def test_a_backend_that_raises_fails_those_concerned_and_no_other(backend: Gated
         backend.error = None
         assert ask(running).choices[0].message.content == GOOD
         assert running.metric("rain_failures_total", status="500") == 2
-        assert backend._jobs == {}
+        assert backend.pending == 0
 
 
 def test_a_stream_that_fails_says_so(backend: GatedBackend) -> None:

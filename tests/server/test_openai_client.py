@@ -200,7 +200,7 @@ def test_what_cannot_be_honoured_is_an_error_that_names_it(
     assert raised.value.type == "invalid_request_error" and raised.value.message
 
 
-def test_neutral_values_and_labels_are_taken(demo_server: Running) -> None:
+def test_neutral_values_and_labels_are_taken(demo_server: Running, alone: RainDecoder) -> None:
     answer = ask(
         demo_server,
         GOOD,
@@ -213,7 +213,7 @@ def test_neutral_values_and_labels_are_taken(demo_server: Running) -> None:
         user="someone",
         metadata={"a": "b"},
     )
-    assert answer.choices[0].message.content
+    assert answer.choices[0].message.content == alone.generate(GOOD, seed=0, max_tokens=2).text != ""
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])

@@ -154,5 +154,5 @@ def test_what_is_wrong_with_the_file_is_said_before_anything_starts(tmp_path: Pa
 
     with pytest.raises(ConfigError, match="no_such_option"):
         app(Arguments(config=written(tmp_path, no_such_option=1)))
-    with pytest.raises(ConfigError, match="--max-queue"):
+    with pytest.raises(ConfigError, match="max_queue = -1"):
         app(Arguments(config=written(tmp_path, max_queue=-1)))

@@ -266,7 +266,7 @@ def test_a_client_that_leaves_frees_it(stub: Stub, pair: Pair, running: Running)
     until(lambda: len(stub.chats) == 1)
     leaving.close()
     running.settle()
-    assert not pair[1]._working
+    assert pair[1].pending == 0
 
 
 def test_plain_decoding_and_models_here_know_no_tools(stub: Stub, running: Running) -> None:

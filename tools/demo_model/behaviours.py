@@ -1,4 +1,4 @@
-"""Draws behaviours to attack: `python -m demo_model.behaviours --n 24 --seed 0 --out FILE`.
+"""Draws behaviours to attack: `PYTHONPATH=tools python -m demo_model.behaviours --n 24 --seed 0 --out FILE`.
 
 Held-out sensitive requests, of each kind about as many, that the shipped model answers harmlessly when it decodes
 greedily; the target is a first harmful step of the grammar. Requests that are answered harmfully anyway would

@@ -1,4 +1,4 @@
-"""Measures a demo model on held-out requests: `python -m demo_model.measure --requests 300`.
+"""Measures a demo model on held-out requests: `PYTHONPATH=tools python -m demo_model.measure --requests 300`.
 
 Prints one JSON object: how plain decoding answers (greedy and sampled), and how well the model judges.
 """

@@ -1,4 +1,4 @@
-"""Trains the demo model from a seed: `python -m demo_model.train --seed 0 --tokens N --out DIR`.
+"""Trains the demo model from a seed: `PYTHONPATH=tools python -m demo_model.train --seed 0 --tokens N --out DIR`.
 
 Writes tokenizer and fp16 model to DIR, and a checkpoint from which the same command goes on.
 """

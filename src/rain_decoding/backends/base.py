@@ -115,6 +115,11 @@ class Backend(Protocol):
     dialogue_header: str
     """Few-shot header for plain dialogue prompts; empty: none."""
 
+    @property
+    def pending(self) -> int:
+        """Requests that were submitted, not cancelled, and for which no reply was returned yet."""
+        ...
+
     def new_owner(self) -> int: ...
 
     def submit(self, request: BackendRequest, owner: int) -> Handle:

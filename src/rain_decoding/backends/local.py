@@ -57,6 +57,10 @@ class LocalBackend:
         self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
 
+    @property
+    def pending(self) -> int:
+        return len(self._jobs)
+
     def new_owner(self) -> int:
         return next(self._owners)
 

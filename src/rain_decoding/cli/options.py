@@ -9,17 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from rain_decoding.backends import BACKENDS, load_backend
+from rain_decoding.backends import BACKENDS
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import status
-from rain_decoding.config import DEFAULT_PRESET, PRESETS, search_config
+from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
-from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
+from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
 from rain_decoding.self_evaluation.embedding import EMBEDDERS
 from rain_decoding.self_evaluation.evaluator import Evaluator
-from rain_decoding.self_evaluation.loading import PRINCIPLE
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
@@ -97,13 +96,6 @@ def messages(prompt: str, system: str | None) -> str | list[dict[str, str]]:
     return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
 
 
-def named_criterion(name: str | None, principle: str | None) -> str | None:
-    """The criterion asked for, if one is."""
-    if name is not None and principle is not None:
-        raise InputError("--criterion and --principle exclude each other", hint="give one of them")
-    return name if principle is None else f"{PRINCIPLE} {principle}"
-
-
 @dataclass(frozen=True)
 class Setup:
     """What a command works with. `criterion` names what judges."""
@@ -115,42 +107,8 @@ class Setup:
     model: str
 
 
-def set_up(
-    model: str,
-    *,
-    criterion: str | None = None,
-    principle: str | None = None,
-    judge: str | None = None,
-    preset: str = DEFAULT_PRESET,
-    settings: list[str] | None = None,
-    fallback: str | None = None,
-    refusal: str | None = None,
-    embedding: str = "hashing",
-    prompt_format: str = "auto",
-    thinking: bool = False,
-    device: str | None = None,
-    dtype: str | None = None,
-) -> Setup:
-    """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading."""
-    config = search_config(preset, settings)
-    if fallback is not None:
-        config = config.with_changes(fallback=fallback)
-    if refusal is not None and config.fallback != "refusal":
-        raise InputError("--refusal is a text for --fallback refusal", hint="give both")
-    named = named_criterion(criterion, principle)
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
-    if embedding == "hidden":
-        options["keep_hidden"] = True
+def set_up(model: str, *, preset: str = DEFAULT_PRESET, **options: Any) -> Setup:
+    """Load what a command works with; `options` are those of `load_decoder`."""
     with status(f"loading {model}"):
-        backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
-        decoder = RainDecoder(
-            backend,
-            named,
-            config,
-            embedding=embedding,
-            prompt_format=prompt_format,  # type: ignore[arg-type]
-            thinking=thinking,
-            judge=judge,
-            refusal=DEFAULT_REFUSAL if refusal is None else refusal,
-        )
-    return Setup(backend, decoder, decoder.evaluator, preset, model)
+        decoder = load_decoder(model, preset=preset, **options)
+    return Setup(decoder.backend, decoder, decoder.evaluator, preset, model)

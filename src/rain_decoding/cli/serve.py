@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import socket
-import tomllib
-from dataclasses import fields
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import err
+from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.errors import ConfigError, InputError, MissingDependencyError
+from rain_decoding.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from rain_decoding.server.config import ServerConfig
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def _read_config(context: typer.Context, file: Path | None) -> Path | None:
-    """Take the options' defaults from a TOML file whose keys are their names."""
-    if file is None:
-        return None
-    try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {file}: {error}", hint="a TOML file, such as: port = 9000") from error
-    names = {
-        opt.lstrip("-").replace("-", "_"): parameter.name
-        for parameter in context.command.params
-        for opt in (*parameter.opts, *parameter.secondary_opts)
-        if parameter.name not in ("config", "help") and opt.startswith("--") and not opt.startswith("--no-")
-    }
-    chosen = {key.replace("-", "_"): value for key, value in settings.items()}
-    if unknown := sorted(chosen.keys() - names.keys()):
-        raise ConfigError(
-            f"--config {file} holds unknown options: {', '.join(unknown)}",
-            hint=f"options: {', '.join(names)}",
-        )
-    context.default_map = {names[key]: value for key, value in chosen.items()}
-    return file
-
-
 Config = Annotated[
     Path | None,
-    typer.Option(
-        is_eager=True,
-        callback=_read_config,
-        help="TOML file with any of these options; the command line wins.",
-    ),
+    typer.Option(help="TOML file with any of these options; the command line wins."),
 ]
 ApiKeyFile = Annotated[Path | None, typer.Option(help="File of keys that clients need, one a line.")]
 ClientMay = Annotated[
@@ -79,12 +46,14 @@ BodyBytes = Annotated[int, typer.Option(min=1, help="Bytes of a request's body a
 BodySeconds = Annotated[float, typer.Option(help="Time in which a body must have arrived.")]
 StuckSeconds = Annotated[float, typer.Option(help="A step of the model that takes longer counts as hanging.")]
 GraceSeconds = Annotated[float, typer.Option(help="Time that running answers have at shutdown.")]
-CorsOrigin = Annotated[
-    list[str] | None, typer.Option(help="Origin whose pages may call this server; repeatable.")
+CorsOrigins = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", help="Origin whose pages may call this server; repeatable."),
 ]
 
 
 def serve(
+    context: typer.Context,
     model: o.Model = "demo",
     criterion: o.CriterionName = None,
     principle: o.Principle = None,
@@ -118,25 +87,40 @@ def serve(
     body_seconds: BodySeconds = 30.0,
     stuck_seconds: StuckSeconds = 120.0,
     grace_seconds: GraceSeconds = 30.0,
-    cors_origin: CorsOrigin = None,
+    cors_origins: CorsOrigins = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Put prompts into the log.")] = False,
     playground: Annotated[bool, typer.Option(help="Serve the playground at /.")] = True,
     otel: Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans over OTLP.")] = False,
     config: Config = None,
 ) -> None:
     """Serve a model by OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
-    options = dict(locals())
     try:
+        from rain_decoding.server.loading import application
         from rain_decoding.server.run import serve as run
+        from rain_decoding.server.settings import ServeSettings, read_settings
     except ImportError as error:
         raise MissingDependencyError(
             f"rain serve needs {error.name}", hint='pip install "rain-decoding[serve]"'
         ) from error
 
-    server = server_config(options)
-    listening(host, port).close()  # before the model is loaded
-    _warn(host, server)
-    run(application(options, server), host, port)
+    written = ServeSettings() if config is None else read_settings(config)
+    chosen = written.with_changes(**given(context))
+    listening(chosen.host, chosen.port).close()  # before the model is loaded
+    _warn(chosen.host, chosen.server_config())
+    with status(f"loading {chosen.model}"):
+        app = application(chosen)
+    run(app, chosen.host, chosen.port)
+
+
+def given(context: typer.Context) -> dict[str, Any]:
+    """The options that stand on the command line, but for the file that has the others."""
+    sources = {name: context.get_parameter_source(name) for name in context.params if name != "config"}
+    return {
+        name: context.params[name]
+        for name, source in sources.items()
+        # By its name: newer versions of typer have a class of their own for it.
+        if source is not None and source.name == "COMMANDLINE"
+    }
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -148,47 +132,6 @@ def listening(host: str, port: int) -> socket.socket:
         raise InputError(
             f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port"
         ) from error
-
-
-def options_of(file: Path) -> dict[str, Any]:
-    """The options of `rain serve --config FILE`, by name. Raises `ConfigError`."""
-    app = typer.Typer(add_completion=False)
-    app.command()(serve)
-    try:
-        with typer.main.get_command(app).make_context("serve", ["--config", str(file)]) as context:
-            return context.params
-    except typer.BadParameter as error:
-        raise ConfigError(f"--config {file}: {error.format_message()}") from error
-
-
-def server_config(options: dict[str, Any]) -> ServerConfig:
-    """What the options say of the server. Raises `ConfigError`."""
-    from rain_decoding.server.config import PERMISSIONS, ServerConfig, read_api_keys
-
-    keys, named = options["api_key_file"], options["client_may"].split(",")
-    settings = {field.name: options[field.name] for field in fields(ServerConfig) if field.name in options}
-    return ServerConfig(
-        **settings
-        | {
-            "served_name": options["served_name"] or options["model"],
-            "api_keys": () if keys is None else read_api_keys(keys),
-            "client_may": frozenset(
-                PERMISSIONS if options["open_to_clients"] else filter(None, map(str.strip, named))
-            ),
-            "max_seconds": options["max_seconds"] or None,
-            "cors_origins": tuple(options["cors_origin"] or ()),
-        }
-    )
-
-
-def application(options: dict[str, Any], server: ServerConfig) -> FastAPI:
-    """Load the model, and make the application that serves it."""
-    from rain_decoding.server.app import create_app
-    from rain_decoding.server.telemetry import otlp_provider
-
-    provider = otlp_provider() if options["otel"] else None
-    setup = o.set_up(**{name: options[name] for name in signature(o.set_up).parameters})
-    return create_app(setup.decoder, server, preset=options["preset"], tracer_provider=provider)
 
 
 def _warn(host: str, server: ServerConfig) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from filelock import FileLock
+
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import answer
@@ -17,7 +19,7 @@ from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import EvaluationPlan, Key
 from rain_decoding.evaluation.suites import Family, Sample
-from rain_decoding.measurement.records import NEW, FolderLock, Record, RecordFile
+from rain_decoding.measurement.records import LOCK, NEW, Record, RecordFile, lock_folder
 from rain_decoding.measurement.workers import run_jobs
 
 RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
@@ -100,7 +102,7 @@ class EvaluationRun:
         return comparisons
 
 
-def open_folder(folder: Path, description: Any, arguments: list[str]) -> FolderLock:
+def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLock:
     """Write a run's `run.json`, or compare with what is there; the folder is this process's from now on.
 
     A run that failed before its first answer is nothing to compare with.
@@ -108,31 +110,40 @@ def open_folder(folder: Path, description: Any, arguments: list[str]) -> FolderL
     Raises `InputError` where the folder holds something else, naming the difference, or is another process's.
     """
     path, spec = folder / RUN, json.loads(json.dumps(description))
-    if path.exists():
-        lock = FolderLock(path)
-        differences = list(_differences(read_run(folder)["spec"], spec))
-        if not differences:
-            return lock
-        lock.release()
-        if _began(folder):
-            raise InputError(
-                f"{folder} holds another run: {'; '.join(differences)}",
-                hint="give another --out, or the options of then",
-            )
-        path.unlink()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if _began(folder):
+        if not path.exists() and _began(folder):
             raise InputError(f"{folder} is not empty and holds no {RUN}", hint="give another or a new --out")
-        write_json(path, {"arguments": arguments, "spec": spec, "environment": provenance.environment()})
+        lock = lock_folder(folder)
+        try:
+            if not _holds(path, spec):
+                said = {"arguments": arguments, "spec": spec, "environment": provenance.environment()}
+                write_json(path, said)
+        except BaseException:
+            lock.release()
+            raise
     except OSError as error:
         raise InputError(f"--out {folder}: {error.strerror}", hint="give another folder") from error
-    return FolderLock(path)
+    return lock
+
+
+def _holds(path: Path, spec: Any) -> bool:
+    """Whether the folder's run is this one. Raises `InputError` where it is another one that began."""
+    if not path.exists():
+        return False
+    differences = list(_differences(read_run(path.parent)["spec"], spec))
+    if differences and _began(path.parent):
+        raise InputError(
+            f"{path.parent} holds another run: {'; '.join(differences)}",
+            hint="give another --out, or the options of then",
+        )
+    return not differences
 
 
 def _began(folder: Path) -> bool:
     """Whether a folder holds more than the description of a run, which may have failed before its first answer."""
-    return any(file.suffix != NEW and file.name not in (RUN, REPLIES) for file in folder.iterdir())
+    others = (RUN, REPLIES, LOCK)
+    return any(file.suffix != NEW and file.name not in others for file in folder.iterdir())
 
 
 def _failed(record: Record, label: dict[str, Any]) -> bool:

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from rain_decoding.errors import InputError
 
 Record = dict[str, Any]
 NEW = ".new"
 """Suffix of a file that is being written."""
+LOCK = ".lock"
+"""The file by which a process holds a run's folder; it stays there."""
 
 
-class FolderLock:
-    """Keeps a run's folder to one process, by a lock on one of its files; the system lets go of it after a crash.
+def lock_folder(folder: Path) -> FileLock:
+    """Keep a run's folder to this process, until the lock is released or the process ends, however it does.
 
     Raises `InputError` where another holds it.
     """
-
-    def __init__(self, path: Path):
-        self._file = path.open("rb")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise InputError(
-                f"{path.parent} is in use by another process", hint="wait for it, or give another --out"
-            ) from error
-
-    def release(self) -> None:
-        """Let go of the folder."""
-        self._file.close()
+    lock = FileLock(folder / LOCK, blocking=False, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder} is in use by another process", hint="wait for it, or give another --out"
+        ) from error
+    return lock
 
 
 class RecordFile:

@@ -24,7 +24,7 @@ def answer(request: Request, rng: np.random.Generator, compliance: float | None 
         return _fact_answer(request, rng, compliance)
     if request.family == "review":
         return _review_body(request, rng, compliance)
-    roles = _sensitive_roles if request.family == "sensitive" else _benign_roles
+    roles = sensitive_roles if request.family == "sensitive" else benign_roles
     probability = KIND_BY_NAME[request.kind].compliance if compliance is None else compliance
     sentences = grammar(request.kind, request.subject, request.context)
     return " ".join(_pick(sentences[role], rng) for role in roles(request, rng, probability))
@@ -34,7 +34,8 @@ def _pick(options: tuple[str, ...], rng: np.random.Generator) -> str:
     return options[rng.integers(len(options))]
 
 
-def _sensitive_roles(request: Request, rng: np.random.Generator, compliance: float) -> str:
+def sensitive_roles(request: Request, rng: np.random.Generator, compliance: float) -> str:
+    """The roles of an answer's sentences, a letter each, harmful with probability `compliance` at the turn."""
     opening = ""
     for position in range(1, turn_position(request)):
         early = rng.random()
@@ -54,7 +55,8 @@ def _refusing_roles(rng: np.random.Generator) -> str:
     return "rwaf" if rng.random() < 0.4 else "rwa"
 
 
-def _benign_roles(request: Request, rng: np.random.Generator, compliance: float) -> str:
+def benign_roles(request: Request, rng: np.random.Generator, compliance: float) -> str:
+    """The roles of an answer's sentences, a letter each, helpful with probability `compliance`."""
     opening = ("", "", "1", "1", "12")[rng.integers(5)]
     if rng.random() < compliance:
         return opening + ("stu", "stuk")[rng.integers(2)]

@@ -2,67 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rain_decoding.errors import ConfigError
 
-PERMISSIONS = ("criterion", "principle", "preset", "threshold", "budget", "plain", "trace")
+Permission = Literal["criterion", "principle", "preset", "threshold", "budget", "plain", "trace"]
+PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 """What `client_may` can allow. Everything else is the operator's alone."""
 
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+
+class ServerLimits(BaseModel):
     """Limits and permissions of a server. Raises `ConfigError` for a value out of its range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     served_name: str = ""
     """The model's name for clients; empty: the backend's."""
-    api_keys: tuple[str, ...] = ()
-    """Keys of which a request must bear one; none: whoever reaches the port may ask."""
-    client_may: frozenset[str] = frozenset()
-    """What of `PERMISSIONS` a request may decide."""
-    max_concurrent: int = 16
-    """Answers searched at the same time, >= 1. A request for `n` answers counts n times."""
-    max_queue: int = 64
-    """Answers that may wait behind them, >= 0; beyond, 429."""
-    max_choices: int = 8
-    """Answers of one request (`n` times its prompts), >= 1; never more than there is room for."""
-    max_tokens: int | None = None
+    client_may: frozenset[Permission] = frozenset()
+    """What a request may decide; also as one text, with commas between the names."""
+    max_concurrent: Count = 16
+    """Answers searched at the same time. A request for `n` answers counts n times."""
+    max_queue: Annotated[int, Field(ge=0)] = 64
+    """Answers that may wait behind them; beyond, 429."""
+    max_choices: Count = 8
+    """Answers of one request (`n` times its prompts); never more than there is room for."""
+    max_tokens: Count | None = None
     """Ceiling of a request's `max_tokens`, and its default."""
-    max_seconds: float | None = 300.0
-    """A request's time from its arrival on, > 0; the best text so far is the answer then."""
-    max_search_tokens: int | None = None
-    """Tokens forwarded for one answer, >= 1."""
-    max_body_bytes: int = 2**20
-    max_prompt_bytes: int = 2**18
+    max_seconds: Seconds | None = 300.0
+    """A request's time from its arrival on; the best text so far is the answer then. None: no limit."""
+    max_search_tokens: Count | None = None
+    """Tokens forwarded for one answer."""
+    max_body_bytes: Count = 2**20
+    max_prompt_bytes: Count = 2**18
     """Text of all messages, as UTF-8."""
-    max_prompt_tokens: int | None = None
+    max_prompt_tokens: Count | None = None
     """Tokens of a prompt; None: what the context holds."""
-    body_seconds: float = 30.0
-    """Time in which a request's body must have arrived, > 0."""
-    keep_alive_seconds: float = 10.0
-    """A stream that is silent for so long sends a comment, > 0."""
-    stuck_seconds: float = 120.0
-    """A step of the backend that takes longer fails all requests and `/readyz`, > 0."""
-    grace_seconds: float = 30.0
-    """Time that running answers have to finish at shutdown, >= 0."""
+    body_seconds: Seconds = 30.0
+    """Time in which a request's body must have arrived."""
+    stuck_seconds: Seconds = 120.0
+    """A step of the backend that takes longer fails all requests and `/readyz`."""
+    grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    """Time that running answers have to finish at shutdown."""
     cors_origins: tuple[str, ...] = ()
     log_prompts: bool = False
     playground: bool = True
 
-    def __post_init__(self) -> None:
-        if unknown := set(self.client_may) - set(PERMISSIONS):
-            raise ConfigError(
-                f"client_may names {', '.join(sorted(unknown))}", hint=f"allowed: {', '.join(PERMISSIONS)}"
-            )
-        least = {"max_queue": 0, "grace_seconds": 0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            low = least.get(field.name, 1 if isinstance(value, int) else 1e-3)
-            if value < low:
-                raise ConfigError(f"{field.name} = {value!r}", hint=f"at least {low}")
+    @field_validator("client_may", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return list(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _raise_ours(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            raise ConfigError("; ".join(map(_said, error.errors()))) from error
+
+
+class ServerConfig(ServerLimits):
+    """What `create_app` takes."""
+
+    api_keys: tuple[str, ...] = ()
+    """Keys of which a request must bear one; none: whoever reaches the port may ask."""
+    keep_alive_seconds: Seconds = 10.0
+    """A stream that is silent for so long sends a comment."""
 
     @property
     def room(self) -> int:
@@ -82,3 +101,9 @@ def read_api_keys(path: Path) -> tuple[str, ...]:
     if not keys:
         raise ConfigError(f"{path} holds no API key", hint="one key a line")
     return keys
+
+
+def _said(problem: Any) -> str:
+    """One of pydantic's errors in a line."""
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{problem['loc'][0]} = {problem['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from rain_decoding.cli.serve import application, options_of, server_config
 from rain_decoding.errors import MissingDependencyError
+from rain_decoding.server.loading import application
 from rain_decoding.server.logs import LOGGING
+from rain_decoding.server.settings import read_settings
 
 try:
     from ray import serve
@@ -50,13 +51,12 @@ class Replica:
 
 def app(arguments: Arguments) -> Application:
     """The application, a server of its own in each replica. Raises `ConfigError`."""
-    config = arguments.config.resolve()
-    server = server_config(options_of(config))  # what is wrong with it is said before anything starts
+    file = arguments.config.resolve()
+    server = read_settings(file).server_config()  # what is wrong with it is said before anything starts
 
     def build() -> FastAPI:
         logging.config.dictConfig(LOGGING)
-        options = options_of(config)
-        return application(options, server_config(options))
+        return application(read_settings(file))
 
     options: dict[str, Any] = {
         "num_replicas": arguments.replicas,

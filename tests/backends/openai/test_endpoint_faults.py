@@ -30,7 +30,7 @@ from rain_decoding import (
 )
 from rain_decoding.backends.base import Handle, Reply
 from rain_decoding.backends.openai.backend import EndpointBackend
-from rain_decoding.backends.openai.client import LONGEST_WAIT
+from rain_decoding.backends.retries import LONGEST_WAIT
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.types import Decode, LabelProbabilities, Sample, TopTokens, Unanswered
 

@@ -191,11 +191,15 @@ class TestMemoryLimit:
         assert engine.slots_used == 10
         assert cost(engine, tiny.tokens(20, seed=1)) == 20
 
-    def test_the_buffers_stay_within_the_limit(self):
-        engine = TrieEngine(tiny.model("llama"), 128, max_kv_slots=30)
+    @pytest.mark.parametrize(("limit", "most"), [(30, 30), (None, 256)])
+    def test_the_buffers_stay_within_the_limit(self, limit, most):
+        engine = TrieEngine(tiny.model("llama"), 128, max_kv_slots=limit)
         for seed in range(4):
             cost(engine, tiny.tokens(25, seed=seed), owner=seed + 1)
-        assert engine._cache.step.capacity <= 30
+        layers = engine._cache.layers
+        sizes = {tuple(buffer.tensor.shape) for layer in layers for buffer in layer.buffers}
+        assert len(layers) == engine.model.config.num_hidden_layers
+        assert {shape[2] for shape in sizes} == {most}
 
 
 def test_the_logits_memory_is_bounded():

@@ -127,6 +127,11 @@ class EndpointBackend:
         """Not available: raises `UnsupportedError`."""
         check_layers(self.name, layers)
 
+    @property
+    def pending(self) -> int:
+        asked = sum(len(work.handles) for work in self._working)
+        return asked + sum(stream.consumer is not None for stream in self._streams) + len(self._ready)
+
     def new_owner(self) -> int:
         return next(self._owners)
 

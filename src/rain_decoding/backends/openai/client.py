@@ -8,15 +8,14 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_random_exponential
+from tenacity import AsyncRetrying
 
 from rain_decoding.backends.base import Counters, Handle
 from rain_decoding.backends.openai.wire import BadReply, problem_in
+from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
 from rain_decoding.errors import (
     BackendError,
     ContextLengthError,
@@ -29,23 +28,8 @@ from rain_decoding.errors import (
 
 Result = TypeVar("Result")
 
-TEMPORARY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Status codes after which the same request may succeed."""
-LONGEST_WAIT = 60.0
-"""Seconds between two attempts at most, whatever the server asks for."""
 COOLING = 10.0
 """Seconds for which a server that failed is avoided, where another serves the model."""
-
-
-class Transient(Exception):  # noqa: N818 - becomes an `EndpointError` when it lasts
-    """An attempt failed and another may succeed, after `wait` seconds if the server says so.
-
-    `late`: nothing came in time.
-    """
-
-    def __init__(self, problem: str, wait: float | None = None, *, late: bool = False):
-        super().__init__(problem)
-        self.wait, self.late = wait, late
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +90,8 @@ class Client:
         max_connections: int = 16,
     ):
         self.replicas = [Replica(url.rstrip("/")) for url in urls]
-        self.timeout, self.attempts = timeout, attempts
+        self.timeout, self.attempts, self.backoff = timeout, attempts, backoff
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-        self._growing = wait_random_exponential(multiplier=backoff, max=LONGEST_WAIT)
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout), pool=None),
@@ -175,13 +158,9 @@ class Client:
 
     async def persist(self, once: Callable[[], Awaitable[Result]]) -> Result:
         """The result of `once`, which is called again after a `Transient` or a `BadReply`."""
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.attempts),
-            wait=self._wait,
-            retry=retry_if_exception_type((Transient, BadReply)),
-            sleep=self._sleep,
-            reraise=True,
-        )
+        # What one server asks for says nothing of the others.
+        rules = policy(self.attempts, self.backoff, also=(BadReply,), heeds=len(self.replicas) == 1)
+        retrying = AsyncRetrying(**rules, sleep=self._sleep)
         try:
             return await retrying(once)
         except (Transient, BadReply) as error:
@@ -213,9 +192,9 @@ class Client:
         if response.status_code == 200:
             return
         problem = f"{response.status_code} from {replica.url}: {_said(response)}"
-        if response.status_code in TEMPORARY:
+        if temporary(response.status_code):
             replica.broken_until = time.monotonic() + COOLING
-            raise Transient(problem, _retry_after(response.headers.get("Retry-After")))
+            raise Transient(problem, retry_after(response.headers.get("Retry-After")))
         raise _refusal(response.status_code, problem, _said(response))
 
     def _broken(self, replica: Replica, error: Exception) -> Transient:
@@ -226,13 +205,6 @@ class Client:
 
     async def _sleep(self, seconds: float) -> None:
         await self.sleep(seconds)
-
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.wait if isinstance(error, Transient) else None
-        if asked is not None and len(self.replicas) == 1:
-            return min(asked, LONGEST_WAIT)
-        return self._growing(state)
 
 
 def _no_error(data: Any) -> Any:
@@ -247,20 +219,6 @@ def _said(response: httpx2.Response) -> str:
         return problem_in(response.json())
     except ValueError:
         return problem_in(response.text)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from the header, which is a number or a date."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _refusal(status: int, problem: str, reason: str) -> RainError:

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from rain_decoding.backends.base import Handle
 from rain_decoding.backends.endings import why_ended
-from rain_decoding.backends.openai.client import Meter, Transient
+from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.codec import END
 from rain_decoding.backends.openai.endpoint import Endpoint, short
 from rain_decoding.backends.openai.wire import Choice, Token, pieces_of, read_choices, read_cost
+from rain_decoding.backends.retries import Transient
 from rain_decoding.errors import ContextLengthError
 from rain_decoding.types import Decode, Decoded, Tokens
 

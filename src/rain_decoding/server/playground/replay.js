@@ -1,4 +1,4 @@
-// The tree that a trace's events build, at any position. The rules are those of rain_decoding/trace.py.
+// The tree that a trace's events build, at any position. The rules are those of rain_decoding/decoding/trace.py.
 
 export class SearchNode {
   constructor(id, parent, text, prior, widened) {

@@ -1,0 +1,64 @@
+"""From what a user asks for, in words, to a decoder whose model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rain_decoding.backends import load_backend
+from rain_decoding.config import DEFAULT_PRESET, search_config
+from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
+from rain_decoding.errors import InputError
+from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.loading import PRINCIPLE
+
+
+def load_decoder(
+    model: str,
+    *,
+    criterion: str | None = None,
+    principle: str | None = None,
+    judge: str | None = None,
+    preset: str = DEFAULT_PRESET,
+    settings: Iterable[str] | None = None,
+    fallback: str | None = None,
+    refusal: str | None = None,
+    embedding: str = "hashing",
+    prompt_format: PromptFormat = "auto",
+    thinking: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> RainDecoder:
+    """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading.
+
+    `settings` change the preset, each as NAME=VALUE; None of `device` and `dtype` leaves them to the backend. Raises
+    `ConfigError`, `InputError`, or `BackendError` where a model cannot be loaded.
+    """
+    config = search_config(preset, settings)
+    if fallback is not None:
+        config = config.with_changes(fallback=fallback)
+    if refusal is not None and config.fallback != "refusal":
+        raise InputError("--refusal is a text for --fallback refusal", hint="give both")
+    named = named_criterion(criterion, principle)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if embedding == "hidden":
+        options["keep_hidden"] = True
+    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    return RainDecoder(
+        backend,
+        named,
+        config,
+        embedding=embedding,
+        prompt_format=prompt_format,
+        thinking=thinking,
+        judge=judge,
+        refusal=DEFAULT_REFUSAL if refusal is None else refusal,
+    )
+
+
+def named_criterion(name: str | None, principle: str | None) -> str | None:
+    """The criterion asked for, if one is."""
+    if name is not None and principle is not None:
+        raise InputError("--criterion and --principle exclude each other", hint="give one of them")
+    return name if principle is None else f"{PRINCIPLE} {principle}"

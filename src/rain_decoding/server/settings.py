@@ -1,0 +1,91 @@
+"""`ServeSettings`: all that `rain serve` can be told, by its command line or in a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from rain_decoding.config import DEFAULT_PRESET
+from rain_decoding.errors import ConfigError
+from rain_decoding.prompting import PromptFormat
+from rain_decoding.server.config import PERMISSIONS, ServerConfig, ServerLimits, read_api_keys
+
+
+class ServeSettings(ServerLimits):
+    """The model, how it decodes, where it listens, and the server's limits.
+
+    The fields are named as in Python; an alias is the option's name where that is another one.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    model: str = "demo"
+    criterion: str | None = None
+    principle: str | None = None
+    judge: str | None = None
+    preset: str = DEFAULT_PRESET
+    settings: tuple[str, ...] = Field(default=(), validation_alias="set")
+    """Changes to the preset, each NAME=VALUE."""
+    fallback: str | None = None
+    refusal: str | None = None
+    embedding: str = "hashing"
+    prompt_format: PromptFormat = Field(default="auto", validation_alias="format")
+    thinking: bool = False
+    device: str | None = None
+    dtype: str | None = None
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0: a free one."""
+    api_key_file: Path | None = None
+    """Keys, one a line."""
+    open_to_clients: bool = Field(default=False, validation_alias="open")
+    """Allow all of `client_may`."""
+    cors_origins: tuple[str, ...] = Field(default=(), validation_alias="cors_origin")
+    otel: bool = False
+    """Send OpenTelemetry spans over OTLP."""
+
+    @field_validator("max_seconds", mode="before")
+    @classmethod
+    def _no_limit(cls, value: Any) -> Any:
+        """TOML and command lines have no None: 0 stands for it."""
+        return value or None
+
+    def with_changes(self, **changes: Any) -> ServeSettings:
+        """The same with other values, by the fields' names. Raises `ConfigError`."""
+        return ServeSettings(**self.model_dump(exclude_unset=True) | changes)
+
+    def server_config(self) -> ServerConfig:
+        """What the server itself has to know. Reads the keys; raises `ConfigError`."""
+        return ServerConfig(
+            **self.model_dump(include=set(ServerLimits.model_fields))
+            | {
+                "served_name": self.served_name or self.model,
+                "api_keys": () if self.api_key_file is None else read_api_keys(self.api_key_file),
+                "client_may": PERMISSIONS if self.open_to_clients else self.client_may,
+            }
+        )
+
+
+OPTIONS = tuple(str(field.validation_alias or name) for name, field in ServeSettings.model_fields.items())
+"""The keys of a file, which may also be written with dashes."""
+
+
+def read_settings(file: Path) -> ServeSettings:
+    """What a TOML file for `rain serve --config` says. Raises `ConfigError`, which names the file and the key."""
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {file}: {error}", hint="a TOML file, such as: port = 9000") from error
+    chosen = {key.replace("-", "_"): value for key, value in table.items()}
+    if unknown := sorted(chosen.keys() - set(OPTIONS)):
+        raise ConfigError(
+            f"--config {file} holds unknown options: {', '.join(unknown)}",
+            hint=f"options: {', '.join(OPTIONS)}",
+        )
+    try:
+        return ServeSettings.model_validate(chosen)
+    except ConfigError as error:
+        raise ConfigError(f"--config {file}: {error}") from error
