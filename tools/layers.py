@@ -30,6 +30,7 @@ LAYERS = [
     ["search"],
     ["measurement", "config", "web", "demo"],
     ["types", "errors", "version"],
+    ["programs"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

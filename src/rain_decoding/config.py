@@ -98,12 +98,14 @@ class SearchConfig:
     """Sentences proposed at once in place of bad ones, >= 1."""
     first_good: bool = False
     """Take the first good alternative, instead of the most probable one when all are judged."""
+    opening_share: float = 0.02
+    """A first token less probable than this share of the most probable one opens no alternative, in [0, 1]."""
     hold_back: int = 1
     """Good sentences that are not yet released, so that the search can rewind past them, >= 0."""
 
-    # Answers that are judged whole (tool calls, response formats; reads of the above: accept_value,
+    # Messages that the model's own server makes (tool calls, response formats; reads of the above: accept_value,
     # candidate_temperature)
-    whole_attempts: int = 3
+    message_attempts: int = 3
     """Messages made and judged until one is good, >= 1."""
 
     # Self-evaluation
@@ -124,10 +126,12 @@ class SearchConfig:
     """File that `rain calibrate --save` wrote for this model and criterion. A decoder takes accept_value, votes and
     min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
-    # Safety net
+    # Fallback
     fallback: Literal["flag", "alternative", "refusal"] = "flag"
     """What happens to a finished answer whose score is not above `fallback_threshold`: return it, flagged; return the
     best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
+    fallback_alternatives: int = 3
+    """Alternatives that are completed and judged at most, >= 1."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -212,8 +216,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "accept_value": (-1, 1),
     "undecided_margin": (0, 2),
     "alternatives": (1, 1000),
+    "opening_share": (0, 1),
     "hold_back": (0, 1_000_000),
-    "whole_attempts": (1, 1000),
+    "message_attempts": (1, 1000),
+    "fallback_alternatives": (1, 1000),
     "order_margin": (0, 1000),
     "min_label_mass": (0, 1),
 }
@@ -226,7 +232,8 @@ _WHOLE = (
     "min_evaluations",
     "alternatives",
     "hold_back",
-    "whole_attempts",
+    "message_attempts",
+    "fallback_alternatives",
 )
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "strategy": ("paper", "verify-first"),
