@@ -49,7 +49,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
 
 VERIFY_FIRST = {
     "sentence_endings", "sentence_tokens", "accept_value", "undecided_margin", "alternatives", "first_good",
-    "hold_back",
+    "opening_share", "hold_back",
 }  # fmt: skip
 """Options that the paper's strategy does not read."""
 
@@ -72,6 +72,9 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("undecided_margin", -0.1),
     ("alternatives", 0),
     ("hold_back", -1),
+    ("opening_share", 1.1),
+    ("message_attempts", 0),
+    ("fallback_alternatives", 0),
     ("sentence_tokens", (5, 4)),
     ("sentence_tokens", (0, 4)),
     ("sentence_endings", None),
@@ -172,12 +175,13 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
     options = {field.name for field in dataclasses.fields(SearchConfig)}
     assert config.strategy == "paper"
     assert options - wanted.keys() - VERIFY_FIRST <= {
-        "whole_attempts",
+        "message_attempts",
         "rollout_endings",
         "eager_expansion",
         "criterion",
         "strategy",
         "fallback",
+        "fallback_alternatives",
     }
 
 

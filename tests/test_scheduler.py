@@ -10,8 +10,9 @@ from decoder_worlds import babble_world
 
 from rain_decoding import ContextLengthError, NumericalError
 from rain_decoding.backends.scripted import ScriptedBackend
+from rain_decoding.programs import Await, Drop, Launch, Together
 from rain_decoding.scheduler import Interrupted, Scheduler, Task
-from rain_decoding.types import Await, Decode, Drop, Launch, TopTokens
+from rain_decoding.types import Decode, TopTokens
 
 
 class Spy:
@@ -49,10 +50,10 @@ def ask(backend: ScriptedBackend, text: str, count: int = 2) -> TopTokens:
 
 def asks_twice(backend: ScriptedBackend, name: str) -> Generator[Any, Any, str]:
     yield f"{name}: begins"
-    (first,) = yield [ask(backend, name)]
+    first = yield ask(backend, name)
     yield f"{name}: has {len(first)}"
     yield f"{name}: goes on"
-    second, third = yield [ask(backend, name + "!"), ask(backend, name + "?", 3)]
+    second, third = yield Together([ask(backend, name + "!"), ask(backend, name + "?", 3)])
     assert (len(second), len(third)) == (2, 3)
     return f"{name}: done"
 
@@ -63,7 +64,7 @@ def run(scheduler: Scheduler) -> None:
 
 
 def test_one_step_serves_all_tasks(backend: ScriptedBackend, spy: Spy) -> None:
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     tasks = [Task(asks_twice(backend, f"task {number}"), backend.new_owner()) for number in range(5)]
     for task in tasks:
         scheduler.start(task)
@@ -80,7 +81,7 @@ def test_one_step_serves_all_tasks(backend: ScriptedBackend, spy: Spy) -> None:
 
 
 def test_a_task_may_join_while_others_run(backend: ScriptedBackend, spy: Spy) -> None:
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     early, late = (Task(asks_twice(backend, name), backend.new_owner()) for name in ("early", "late"))
     scheduler.start(early)
     scheduler.step()
@@ -95,11 +96,13 @@ def test_cancel_takes_back_what_is_pending(backend: ScriptedBackend, spy: Spy) -
 
     def program() -> Generator[Any, Any, None]:
         try:
-            yield [ask(backend, "a"), ask(backend, "b"), Decode(backend.codec.encode("c"), 50, endings=".")]
+            yield Together(
+                [ask(backend, "a"), ask(backend, "b"), Decode(backend.codec.encode("c"), 50, endings=".")]
+            )
         finally:
             closed.append(True)
 
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     task, other = Task(program(), 1), Task(asks_twice(backend, "other"), 2)
     scheduler.start(task)
     scheduler.start(other)
@@ -117,16 +120,16 @@ def test_cancel_takes_back_what_is_pending(backend: ScriptedBackend, spy: Spy) -
 def test_an_error_ends_one_task_only(backend: ScriptedBackend) -> None:
     def poisoned() -> Generator[Any, Any, None]:
         yield "an event"
-        yield [ask(backend, "poison"), Decode(backend.codec.encode("fine"), 50)]
+        yield Together([ask(backend, "poison"), Decode(backend.codec.encode("fine"), 50)])
 
     def broken() -> Generator[Any, Any, None]:
-        yield [ask(backend, "a")]
+        yield ask(backend, "a")
         raise ZeroDivisionError
 
     def too_long() -> Generator[Any, Any, None]:
-        yield [ask(backend, "short"), ask(backend, "x" * 5000)]
+        yield Together([ask(backend, "short"), ask(backend, "x" * 5000)])
 
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     programs = (poisoned(), asks_twice(backend, "good"), broken(), too_long())
     tasks = [Task(program, owner) for owner, program in enumerate(programs)]
     for task in tasks:
@@ -146,15 +149,15 @@ def test_an_error_ends_one_task_only(backend: ScriptedBackend) -> None:
 def test_an_interruption_lets_a_program_finish(backend: ScriptedBackend) -> None:
     def program() -> Generator[Any, Any, str]:
         try:
-            yield [Decode(backend.codec.encode("a"), 50)]
+            yield Decode(backend.codec.encode("a"), 50)
         except Interrupted as interrupted:
-            (tokens,) = yield [ask(backend, "last")]
+            tokens = yield ask(backend, "last")
             return f"{interrupted.reason} {len(tokens)}"
         return "never"
 
     reasons = iter([None, None, "budget"])
     task = Task(program(), 1, lambda: next(reasons))  # asked once more, the iterator would raise
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     scheduler.start(task)
     run(scheduler)
     assert task.result == "budget 2"
@@ -165,7 +168,7 @@ def test_an_interruption_lets_a_program_finish(backend: ScriptedBackend) -> None
 
 def test_a_program_that_ignores_an_interruption_ends_with_it(backend: ScriptedBackend) -> None:
     task = Task(asks_twice(backend, "a"), 1, lambda: "cancelled")
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     scheduler.start(task)
     run(scheduler)
     assert isinstance(task.error, Interrupted) and task.error.reason == "cancelled"
@@ -176,7 +179,7 @@ def test_a_program_without_requests(backend: ScriptedBackend, spy: Spy) -> None:
         yield "event"
         return 7
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     assert task.done and task.result == 7 and list(task.events) == ["event"]
     scheduler.step()
@@ -189,7 +192,7 @@ Program = Generator[Any, Any, Any]
 def asks(backend: ScriptedBackend, *texts: str, result: Any = None) -> Program:
     """One request after the other."""
     for text in texts:
-        yield [ask(backend, text)]
+        yield ask(backend, text)
     return result
 
 
@@ -209,14 +212,14 @@ def test_branches_run_beside_the_program_and_cost_the_task(
         long = yield Launch(asks(backend, "one", "two", "three", result="long"))
         short = yield Launch(asks(backend, "four", result="short"))
         assert not long.done and not short.done
-        (own,) = yield [ask(backend, "own", 3)]
+        own = yield ask(backend, "own", 3)
         assert short.done and not long.done and len(own) == 3
         yield "an event"
         while not long.done:
             yield Await([long])
         return short.result, long.result
 
-    scheduler, task = Scheduler(backend), Task(program(), backend.new_owner())
+    scheduler, task = Scheduler.of(backend), Task(program(), backend.new_owner())
     scheduler.start(task)
     assert spy.steps == 0 and scheduler.tasks == [task]
     scheduler.step()
@@ -240,10 +243,10 @@ def test_an_error_in_a_branch_ends_the_whole_task(backend: ScriptedBackend, fail
     def wrong() -> Program:
         if failing == "error at once":
             raise ZeroDivisionError
-        yield [ask(backend, "a")]
+        yield ask(backend, "a")
         if failing == "error in the branch":
             raise ZeroDivisionError
-        yield [ask(backend, "poison" if failing == "error of its request" else "x" * 5000)]
+        yield ask(backend, "poison" if failing == "error of its request" else "x" * 5000)
 
     def nested() -> Program:
         try:
@@ -258,7 +261,7 @@ def test_an_error_in_a_branch_ends_the_whole_task(backend: ScriptedBackend, fail
         finally:
             ended.append("program")
 
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     task, other = Task(program(), 1), Task(asks_twice(backend, "other"), 2)
     scheduler.start(task)
     scheduler.start(other)
@@ -280,7 +283,7 @@ def test_an_interruption_stops_the_branches(backend: ScriptedBackend, spy: Spy) 
 
     def branch(name: str) -> Program:
         try:
-            yield [Decode(backend.codec.encode(name), 50)]
+            yield Decode(backend.codec.encode(name), 50)
         finally:
             closed.append(name)
 
@@ -290,12 +293,12 @@ def test_an_interruption_stops_the_branches(backend: ScriptedBackend, spy: Spy) 
             yield Await(branches)
         except Interrupted as interrupted:
             assert all(launched.done and launched.result is None for launched in branches)
-            (last,) = yield [ask(backend, "last")]
+            last = yield ask(backend, "last")
             return f"{interrupted.reason} {len(last)}"
 
     reasons = iter([None, None, "budget"])
     task = Task(program(), 1, lambda: next(reasons))
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     scheduler.start(task)
     run(scheduler)
     assert task.result == "budget 2"
@@ -310,16 +313,16 @@ def test_what_a_finished_program_leaves_running_is_cancelled(backend: ScriptedBa
     def endless() -> Program:
         try:
             yield Launch(asks(backend, "c", "d", "e"))
-            yield [Decode(backend.codec.encode("a"), 50)]
+            yield Decode(backend.codec.encode("a"), 50)
         finally:
             closed.append(True)
 
     def program() -> Program:
         yield Launch(endless())
-        yield [ask(backend, "b")]
+        yield ask(backend, "b")
         return "done"
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     run(scheduler)
     assert task.result == "done" and closed and not task.children
@@ -334,9 +337,9 @@ def test_cancelling_a_task_cancels_its_branches(backend: ScriptedBackend, spy: S
             branches.append((yield Launch(asks(backend, name, name + name))))
         yield Await(branches)
         yield Await(branches[1:])
-        yield [Decode(backend.codec.encode("d"), 50)]
+        yield Decode(backend.codec.encode("d"), 50)
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     scheduler.step()
     scheduler.cancel(task)
@@ -358,7 +361,7 @@ def test_awaiting_what_is_done_takes_no_step(backend: ScriptedBackend, spy: Spy)
         yield Drop(done)
         return done.result
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     run(scheduler)
     assert task.result == 1 and spy.steps == 1
@@ -369,7 +372,7 @@ def test_awaiting_nothing_goes_on_at_once(backend: ScriptedBackend, spy: Spy) ->
         yield Await([])
         return "done"
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     assert task.result == "done" and spy.steps == 0
 
@@ -381,7 +384,7 @@ def test_a_branch_that_asks_for_nothing_is_done_at_once(backend: ScriptedBackend
         yield Await([first])
         return first.result
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     assert task.done and task.result == "nothing" and spy.steps == 0 and not scheduler.tasks
 
@@ -391,20 +394,20 @@ def test_a_dropped_branch_is_stopped_and_its_cost_stays(backend: ScriptedBackend
 
     def branch() -> Program:
         try:
-            yield [Decode(backend.codec.encode("abc"), 50)]
+            yield Decode(backend.codec.encode("abc"), 50)
         finally:
             closed.append(True)
 
     def program() -> Program:
         launched = yield Launch(branch())
-        yield [ask(backend, "de")]
+        yield ask(backend, "de")
         yield Drop(launched)
         assert launched.done and launched.result is None and closed
         yield Drop(launched)
-        yield [ask(backend, "f")]
+        yield ask(backend, "f")
         return "done"
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     run(scheduler)
     assert task.result == "done" and spy.cancelled == 1
@@ -414,13 +417,13 @@ def test_a_dropped_branch_is_stopped_and_its_cost_stays(backend: ScriptedBackend
 def test_branches_of_branches(backend: ScriptedBackend, spy: Spy) -> None:
     def deep(levels: int) -> Program:
         below = (yield Launch(deep(levels - 1))) if levels else None
-        yield [ask(backend, "x" * (levels + 1))]
+        yield ask(backend, "x" * (levels + 1))
         if below is None:
             return 0
         yield Await([below])
         return below.result + 1
 
-    scheduler, task = Scheduler(backend), Task(deep(4), 7)
+    scheduler, task = Scheduler.of(backend), Task(deep(4), 7)
     scheduler.start(task)
     other = Task(asks_twice(backend, "other"), 8)
     scheduler.start(other)
@@ -447,7 +450,7 @@ def test_branches_that_end_in_one_step_resume_the_program_one_by_one(backend: Sc
             waiting = [launched for launched in waiting if not launched.done]
         return [launched.result for launched in branches]
 
-    scheduler, task = Scheduler(backend), Task(program(), 1)
+    scheduler, task = Scheduler.of(backend), Task(program(), 1)
     scheduler.start(task)
     scheduler.step()
     assert task.result == ["p", "q", "r"] and resumed == [1, 1, 1] and task.passes == 1

@@ -12,8 +12,9 @@ from decoder_worlds import babble_world
 
 from rain_decoding import NumericalError
 from rain_decoding.backends.scripted import ScriptedBackend
+from rain_decoding.programs import Await, Branch, Drop, Launch
 from rain_decoding.scheduler import Scheduler, Task
-from rain_decoding.types import Await, Branch, Decode, Drop, Launch, TopTokens
+from rain_decoding.types import Decode, TopTokens
 
 
 def ask(backend: ScriptedBackend, text: str) -> TopTokens:
@@ -22,7 +23,7 @@ def ask(backend: ScriptedBackend, text: str) -> TopTokens:
 
 def visit(backend: ScriptedBackend, program: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Run a program on a backend and wait for its result."""
-    branch: Branch = yield Launch(program, backend, backend.new_owner())
+    branch: Branch[Any] = yield Launch(program, backend, backend.new_owner())
     yield Await([branch])
     return branch.result
 
@@ -31,7 +32,7 @@ def asks(backend: ScriptedBackend, *texts: str) -> Generator[Any, Any, list[int]
     """One request after the other."""
     counts = []
     for text in texts:
-        (reply,) = yield [ask(backend, text)]
+        reply = yield ask(backend, text)
         counts.append(len(reply))
     return counts
 
@@ -85,7 +86,7 @@ def test_work_here_and_there_goes_on_in_the_same_steps() -> None:
     here, there = babble_world(), babble_world()
 
     def program() -> Generator[Any, Any, Any]:
-        away: Branch = yield Launch(asks(there, "a", "b", "c"), there, 1)
+        away: Branch[Any] = yield Launch(asks(there, "a", "b", "c"), there, 1)
         own = yield from asks(here, "d", "e", "f")
         yield Await([away])
         return own + away.result
@@ -128,7 +129,7 @@ def test_an_error_there_ends_the_program_here() -> None:
     here, there = babble_world(), babble_world()
 
     def program() -> Generator[Any, Any, Any]:
-        beside: Branch = yield Launch(asks(there, *"abcdef"), there, 1)
+        beside: Branch[Any] = yield Launch(asks(there, *"abcdef"), there, 1)
         yield Launch(asks(here, *"abcdef"))
         yield from visit(there, asks(there, "fine", "poison"))
         yield Await([beside])
@@ -147,12 +148,12 @@ def test_what_ends_here_ends_there(how: str) -> None:
 
     def long() -> Generator[Any, Any, None]:
         try:
-            yield [Decode(there.codec.encode("a"), 40)]
+            yield Decode(there.codec.encode("a"), 40)
         finally:
             closed.append(True)
 
     def program() -> Generator[Any, Any, str]:
-        away: Branch = yield Launch(long(), there, 1)
+        away: Branch[Any] = yield Launch(long(), there, 1)
         yield from asks(here, "x", "y")
         if how == "drop":
             yield Drop(away)

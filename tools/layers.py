@@ -31,6 +31,7 @@ LAYERS = [
     ["measurement", "config", "web", "demo"],
     ["plugins", "ranges"],
     ["types", "errors", "version"],
+    ["programs"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

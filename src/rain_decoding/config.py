@@ -99,12 +99,14 @@ class SearchConfig:
     """Sentences proposed at once in place of bad ones."""
     first_good: bool = False
     """Take the first good alternative, instead of the most probable one when all are judged."""
+    opening_share: Annotated[float, Within(0, 1)] = 0.02
+    """A first token less probable than this share of the most probable one opens no alternative."""
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
     """Good sentences that are not yet released, so that the search can rewind past them."""
 
-    # Answers that are judged whole (tool calls, response formats; reads of the above: accept_value,
+    # Messages that the model's own server makes (tool calls, response formats; reads of the above: accept_value,
     # candidate_temperature)
-    whole_attempts: Annotated[int, Within(1, 1000)] = 3
+    message_attempts: Annotated[int, Within(1, 1000)] = 3
     """Messages made and judged until one is good."""
 
     # Self-evaluation
@@ -127,10 +129,12 @@ class SearchConfig:
     """File that `rain calibrate --save` wrote for this model and criterion. A decoder takes accept_value, votes and
     min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
-    # Safety net
+    # Fallback
     fallback: Literal["flag", "alternative", "refusal"] = "flag"
     """What happens to a finished answer whose score is not above `fallback_threshold`: return it, flagged; return the
     best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
+    fallback_alternatives: Annotated[int, Within(1, 1000)] = 3
+    """Alternatives that are completed and judged at most."""
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -29,7 +29,7 @@ class Prompt:
     `messages` is the conversation without the generator's own preamble (for the format text: one user message
     that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space
     around the answer is not part of it; `text` is what was encoded; `thinking` that the model may reason before it
-    answers; `whole` that every judge sees the answer to its last character.
+    answers; `uncut` that every judge sees the answer to its last character.
     """
 
     format: Literal["chat", "dialogue", "text"]
@@ -39,7 +39,7 @@ class Prompt:
     markers: tuple[str, ...]
     strip: bool
     thinking: bool = False
-    whole: bool = False
+    uncut: bool = False
 
     @property
     def turns(self) -> tuple[Message, ...]:

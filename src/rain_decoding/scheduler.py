@@ -1,26 +1,25 @@
 """Runs many programs at once: gathers what they ask for and hands it to the backend as one batch.
 
-A program is a generator. It yields a list of backend requests, which may run at the same time, and receives
-the list of their values; `Launch`, `Await` or `Drop`, to let other programs run beside it, here or on another
-backend; or an event, which is passed on to whoever listens, and receives None. A program that is to end early
-receives `Interrupted` instead of values, and may still finish what it has.
+Requests of a program (see `rain_decoding.programs`) go to the backend, but for `Launch`, `Await` and `Drop`, which let
+other programs run beside it, here or on another backend. What it yields besides requests are events, which are passed
+on to whoever listens. A program that is to end early receives `Interrupted` instead of a reply, and may still finish
+what it has.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from rain_decoding.backends.base import Backend, Handle, Reply
-from rain_decoding.types import Await, BackendRequest, Branch, Drop, FinishReason, Launch
+from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.programs import Await, Branch, Drop, Launch, Program, Request, Together
+from rain_decoding.types import FinishReason
 
 Event = TypeVar("Event")
 Result = TypeVar("Result")
-Program = Generator[list[BackendRequest] | Launch | Await | Drop | Event, Any, Result]
-
 
 COSTS = ("forwarded", "requests")
 """What a `Handle` counts."""
@@ -38,6 +37,28 @@ def never() -> None:
     """No interruption."""
 
 
+class Steppable(Protocol):
+    """What a scheduler needs of a backend, or of another model that answers requests of its own kind."""
+
+    counters: Counters
+
+    def submit(self, request: Any, owner: int) -> Handle:
+        """Queue a request."""
+        ...
+
+    def step(self) -> list[Reply]:
+        """Do one unit of work for everything pending and return what is ready."""
+        ...
+
+    def wake(self) -> None:
+        """Let a step that waits come back at once. May be called from any thread."""
+        ...
+
+    def cancel(self, handle: Handle) -> None:
+        """Forget a request; no reply will come."""
+        ...
+
+
 class Task(Generic[Event, Result]):
     """A program that runs. `events` are those not yet taken; the numbers what it has cost so far.
 
@@ -47,21 +68,23 @@ class Task(Generic[Event, Result]):
 
     def __init__(
         self,
-        program: Program[Event, Result],
+        program: Generator[Request[object] | Event, object, Result],
         owner: int,
         interruption: Callable[[], FinishReason | None] = never,
-        parent: Task | None = None,
+        parent: AnyTask | None = None,
     ):
         self.program, self.owner, self.interruption = program, owner, interruption
         self.parent = parent
-        self.children: list[Task] = []
+        self.children: list[AnyTask] = []
         """Launched by the program and not yet done."""
-        self.awaited: tuple[Branch, ...] = ()
+        self.awaited: tuple[Branch[object], ...] = ()
         """The program waits until one of these is done."""
         self.events: deque[Event] = deque()
         self.handles: list[Handle] = []
         """The requests that the program waits for."""
-        self.values: dict[Handle, Any] = {}
+        self.together = False
+        """It asked for them in one, and gets the list of their values."""
+        self.values: dict[Handle, object] = {}
         self.scheduler: Scheduler | None = None
         """Where it runs."""
         self.answered: Counter[str] = Counter()
@@ -76,7 +99,7 @@ class Task(Generic[Event, Result]):
 
     def cost(self, kind: str) -> int:
         """What one of `COSTS` comes to so far, with that of unfinished requests and of children."""
-        running = sum(getattr(handle, kind) for handle in self.handles)
+        running: int = sum(getattr(handle, kind) for handle in self.handles)
         return self.answered[kind] + running + sum(child.cost(kind) for child in self.children)
 
     @property
@@ -89,44 +112,49 @@ class Task(Generic[Event, Result]):
         """How many of the tokens `forwarded` other backends forwarded."""
         return self.answered_elsewhere + sum(map(self.abroad, self.children))
 
-    def abroad(self, child: Task) -> int:
+    def abroad(self, child: AnyTask) -> int:
         """Tokens that a child had forwarded elsewhere than here."""
         return child.forwarded_elsewhere if child.scheduler is self.scheduler else child.forwarded
 
     @property
-    def root(self) -> Task:
+    def root(self) -> AnyTask:
         """The task that a caller started and whose program launched this one, directly or not."""
         return self.parent.root if self.parent else self
+
+
+AnyTask = Task[Any, Any]
 
 
 class Scheduler:
     """Advances all its tasks together, one backend step at a time.
 
-    A step works on everything that is pending in the backend, so a backend has one scheduler: `Scheduler.of`.
-    Where its tasks have programs on other backends, it steps the schedulers of these along.
+    A step works on everything that is pending in the backend, so a backend has one scheduler, which only `Scheduler.of`
+    makes. Where its tasks have programs on other backends, it steps the schedulers of these along.
     """
 
-    _of: ClassVar[WeakKeyDictionary[Backend, Scheduler]] = WeakKeyDictionary()
+    _of: ClassVar[WeakKeyDictionary[Steppable, Scheduler]] = WeakKeyDictionary()
 
     @classmethod
-    def of(cls, backend: Backend) -> Scheduler:
+    def of(cls, backend: Steppable) -> Scheduler:
         """The scheduler of this backend."""
-        return cls._of.setdefault(backend, cls(backend))
+        if (scheduler := cls._of.get(backend)) is None:
+            scheduler = cls._of[backend] = cls(backend)
+        return scheduler
 
-    def __init__(self, backend: Backend):
+    def __init__(self, backend: Steppable):
         self._backend = weakref.ref(backend)
-        self.tasks: list[Task] = []
-        self._waiting: dict[Handle, Task] = {}
-        self._guests: set[Task] = set()
+        self.tasks: list[AnyTask] = []
+        self._waiting: dict[Handle, AnyTask] = {}
+        self._guests: set[AnyTask] = set()
         """Tasks that run elsewhere for tasks here."""
 
     @property
-    def backend(self) -> Backend:
+    def backend(self) -> Steppable:
         backend = self._backend()
         assert backend is not None, "the backend outlives its tasks"
         return backend
 
-    def start(self, task: Task) -> None:
+    def start(self, task: AnyTask) -> None:
         """Add a task; its program runs up to its first requests at once."""
         self.tasks.append(task)
         self._begin(task)
@@ -175,13 +203,13 @@ class Scheduler:
             self._deliver(reply)
         return bool(replies) or (counters.forward_passes, counters.tokens_forwarded) != (before, forwarded)
 
-    def run(self, tasks: Iterable[Task], width: int) -> Generator[Task, None, None]:
+    def run(self, tasks: Iterable[AnyTask], width: int) -> Generator[AnyTask, None, None]:
         """Run tasks, at most `width` >= 1 at the same time, and yield each when it is done.
 
         A task is taken when there is room for it. Those that run when the caller leaves are cancelled.
         """
         waiting = iter(tasks)
-        running: list[Task] = []
+        running: list[AnyTask] = []
         try:
             while True:
                 while len(running) < width and (task := next(waiting, None)) is not None:
@@ -198,9 +226,9 @@ class Scheduler:
             for task in running:
                 self.cancel(task)
 
-    def complete(self, program: Program[Event, Result], owner: int) -> Result:
+    def complete(self, program: Program[Result], owner: int) -> Result:
         """Run one program to its end; what it returns. Raises what ended it."""
-        task = Task(program, owner)
+        task: Task[Any, Result] = Task(program, owner)
         try:
             self.start(task)
             while not task.done:
@@ -211,18 +239,18 @@ class Scheduler:
             raise task.error
         return cast(Result, task.result)
 
-    def cancel(self, task: Task) -> None:
+    def cancel(self, task: AnyTask) -> None:
         """Stop a task, here or elsewhere; nothing of it stays queued."""
         home = task.scheduler or self
         home._withdraw(task)
         task.program.close()
         home._end(task)
 
-    def _begin(self, task: Task) -> None:
+    def _begin(self, task: AnyTask) -> None:
         task.scheduler = self
         self._resume(task, None)
 
-    def _withdraw(self, task: Task) -> None:
+    def _withdraw(self, task: AnyTask) -> None:
         """Let the task wait for nothing: its requests are cancelled, its children stopped."""
         task.awaited = ()
         for handle in task.handles:
@@ -240,55 +268,66 @@ class Scheduler:
             return
         task.values[reply.handle] = reply.value
         if len(task.values) == len(task.handles):
-            self._resume(task, [task.values[handle] for handle in task.handles])
+            values = [task.values[handle] for handle in task.handles]
+            self._resume(task, values if task.together else values[0])
 
-    def _resume(self, task: Task, value: Any) -> None:
-        """Run a program on to where it waits, with a value or an interruption."""
+    def _resume(self, task: AnyTask, reply: object) -> None:
+        """Run a program on to where it waits, with a reply or an interruption."""
         for kind in COSTS:
             task.answered[kind] += sum(getattr(handle, kind) for handle in task.handles)
         task.handles, task.values = [], {}
         try:
-            go_on = task.program.throw if isinstance(value, Interrupted) else task.program.send
-            wanted = go_on(value)
+            program = task.program
+            wanted = program.throw(reply) if isinstance(reply, Interrupted) else program.send(reply)
             while not self._waits(task, wanted):
-                wanted = task.program.send(self._serve(task, wanted))
+                wanted = program.send(self._serve(task, wanted))
         except StopIteration as stop:
             task.result = stop.value
             self._end(task)
         except Exception as error:
             self._fail(task, error)
 
-    def _waits(self, task: Task, wanted: Any) -> bool:
+    def _waits(self, task: AnyTask, wanted: object) -> bool:
         """Whether the program has to wait for what it yielded."""
-        if isinstance(wanted, Await):
-            if not any(child.done for child in wanted.branches):
-                task.awaited = tuple(wanted.branches)
-            return bool(task.awaited)
-        if not isinstance(wanted, list):
-            return False
-        for request in wanted:
+        match wanted:
+            case Launch() | Drop():
+                return False
+            case Await(branches):
+                if not any(branch.done for branch in branches):
+                    task.awaited = tuple(branches)
+                return bool(task.awaited)
+            case Together(requests):
+                return self._submit(task, requests, together=True)
+            case Request():
+                return self._submit(task, [wanted], together=False)
+        return False
+
+    def _submit(self, task: AnyTask, requests: Sequence[Request[object]], *, together: bool) -> bool:
+        task.together = together
+        for request in requests:
             handle = self.backend.submit(request, task.owner)
             task.handles.append(handle)
             self._waiting[handle] = task
         return True
 
-    def _serve(self, task: Task, wanted: Any) -> Task | None:
+    def _serve(self, task: AnyTask, wanted: object) -> AnyTask | None:
         """Do at once what a program yielded; the reply to it."""
         match wanted:
             case Launch(program, None):
                 return self._launch(Task(program, task.owner, parent=task), self)
             case Launch(program, backend, owner):
                 return self._launch(Task(program, owner, parent=task), Scheduler.of(backend))
-            case Drop():
-                if not wanted.branch.done:
-                    self.cancel(wanted.branch)
+            case Drop(branch):
+                assert isinstance(branch, Task)
+                if not branch.done:
+                    self.cancel(branch)
             case Await():
                 pass
             case _:
                 task.events.append(wanted)
         return None
 
-    def _launch(self, child: Task, home: Scheduler) -> Task:
+    def _launch(self, child: AnyTask, home: Scheduler) -> AnyTask:
         assert child.parent is not None
         child.parent.children.append(child)
         if home is not self:
@@ -296,12 +335,12 @@ class Scheduler:
         home._begin(child)
         return child
 
-    def _fail(self, task: Task, error: BaseException) -> None:
+    def _fail(self, task: AnyTask, error: BaseException) -> None:
         """End the task with an error, and with it the whole that it is a part of."""
         task.root.error = error
         self.cancel(task.root)
 
-    def _end(self, task: Task) -> None:
+    def _end(self, task: AnyTask) -> None:
         for child in list(task.children):
             self.cancel(child)
         task.done = True

@@ -1,10 +1,18 @@
-"""Values that travel between search, scheduler, backend and caller. Imports nothing of ours."""
+"""Values that travel between search, scheduler, backend and caller."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rain_decoding.programs import Request
+
+Array = NDArray[np.floating[Any]]
+"""Numbers of any floating-point type."""
 
 Tokens = tuple[int, ...]
 """Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
@@ -21,6 +29,9 @@ Role = Literal["system", "user", "assistant"]
 
 FinishReason = Literal["stop", "length", "budget", "cancelled", "unjudged"]
 """Why a completion ended: end of sequence, marker or stop string; token limit; budget; caller; no judgement."""
+
+Fallback = Literal["", "alternative", "refusal"]
+"""What is returned in place of an answer that is not good; empty: nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +66,18 @@ class Candidate:
 class Stop:
     """What finishes a text besides an end-of-sequence token.
 
-    `markers` are strings looked for in the decoded text of `tokens[start:]`, where `start` is the length
-    of the prompt in tokens.
+    `markers` are strings looked for in the decoded text of `tokens[start:]`, where `start` is the length of the
+    prompt in tokens. It is None only where no markers are looked for: then all that follows a request's prefix is
+    generated text.
     """
 
     markers: tuple[str, ...] = ()
-    start: int = 0
+    start: int | None = None
+
+    def __post_init__(self) -> None:
+        assert self.start is not None or not self.markers, (
+            "markers are looked for behind a prompt of known length"
+        )
 
 
 # Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
@@ -68,7 +85,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class TopTokens:
+class TopTokens(Request[list[Candidate]]):
     """The `count` most probable next tokens, most probable first, ties by lower id; none of probability 0.
 
     Reply: `list[Candidate]` of one-token sets with their full-softmax probabilities at `temperature`.
@@ -82,7 +99,7 @@ class TopTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Request[list[Candidate]]):
     """Token sets of `length` tokens: the greedy one first if `greedy`, then one drawn per seed.
 
     Conditionals are renormalised over the `top_k` most probable tokens (ties at the last place kept; 0 keeps
@@ -101,7 +118,20 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Decode:
+class Decoded:
+    """Reply to `Decode`: the new tokens and why they end ("ending": one of `Decode.endings`).
+
+    `logprob` is the sum of the tokens' log-probabilities in nats (full softmax at temperature 1); being float
+    noise in its last bits, it does not count in comparisons.
+    """
+
+    tokens: Tokens
+    reason: Literal["stop", "length", "ending"]
+    logprob: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Decode(Request[Decoded]):
     """Continue the prefix token by token: a rollout, or plain decoding.
 
     Ends at an end of sequence, when a marker of `stop` stands in the text, when the text (prefix included)
@@ -126,20 +156,14 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """Reply to `Decode`: the new tokens and why they end ("ending": one of `Decode.endings`).
+class Unanswered:
+    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored."""
 
-    `logprob` is the sum of the tokens' log-probabilities in nats (full softmax at temperature 1); being float
-    noise in its last bits, it does not count in comparisons.
-    """
-
-    tokens: Tokens
-    reason: Literal["stop", "length", "ending"]
-    logprob: float = field(default=0.0, compare=False)
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
-class LabelProbabilities:
+class LabelProbabilities(Request[Array | Unanswered]):
     """Probabilities of single next tokens after a prompt (softmax over the whole vocabulary).
 
     Only the first `keep` tokens of the prefix are worth keeping in a cache afterwards.
@@ -152,14 +176,7 @@ class LabelProbabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored."""
-
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenStates:
+class HiddenStates(Request[Array]):
     """The model's hidden states at `prefix[start:]`, one array for each of the `layers`.
 
     Reply: `numpy.ndarray` of float32, shape `[len(layers), len(prefix) - start, width]`.
@@ -171,7 +188,22 @@ class HiddenStates:
 
 
 @dataclass(frozen=True, slots=True)
-class Chat:
+class Chatted:
+    """Reply to `Chat`: the message and why it ends, in OpenAI's words.
+
+    The server's token counts are None where it gives none. `forwarded` are the tokens that it says the message cost:
+    not those of the prompt that were cached.
+    """
+
+    message: Mapping[str, Any]
+    finish: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    forwarded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chat(Request[Chatted]):
     """The assistant's next message by the chat API of the model's own server, with its tools and response formats.
 
     `prefix` is the conversation as it is otherwise continued; `body` what is sent: OpenAI's fields, `seed` among them.
@@ -183,81 +215,10 @@ class Chat:
     thinking: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Chatted:
-    """Reply to `Chat`: the message and why it ends, in OpenAI's words; token counts are 0 where the server gives none.
-
-    `forwarded` are the tokens that it cost: not those of the prompt that were cached.
-    """
-
-    message: Mapping[str, Any]
-    finish: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    forwarded: int = 0
-
-
 BackendRequest = TopTokens | Sample | Decode | LabelProbabilities | HiddenStates | Chat
 
 
 # Requests of the search to self-evaluation.
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Judge the text so far, rollout included. Reply: `Judgement`."""
-
-    tokens: Tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Embed:
-    """Embeddings of the texts `tokens[start:]`, one per start. Reply: `numpy.ndarray`, shape `[len(starts), dim]`."""
-
-    tokens: Tokens
-    starts: tuple[int, ...]
-
-
-# Programs (generators of requests) that run beside the one that launches them.
-
-
-class Branch(Protocol):
-    """A launched program: whether it is `done`, and then what it returned as `result`."""
-
-    @property
-    def done(self) -> bool: ...
-
-    @property
-    def result(self) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Start a program; it runs beside this one and ends with it. Reply, at once: its `Branch`.
-
-    With `backend` it runs there, for this `owner` of that backend.
-    """
-
-    program: Generator[Any, Any, Any]
-    backend: Any = None
-    owner: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """Wait until at least one of the branches is done. Reply: None."""
-
-    branches: Sequence[Branch]
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Stop a branch, if it is not done. Reply, at once: None."""
-
-    branch: Any
-
-
-SearchRequest = TopTokens | Sample | Decode | Judge | Embed | Launch | Await | Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +227,8 @@ class Judgement:
 
     `probabilities` holds, per option order, the probability of each label in the order positive, negative,
     neutral, and `label_mass` what all labels hold together; `text` is what the judge saw of the conversation.
-    `parts` has the score of each criterion, where several were combined.
+    `parts` has the score of each criterion, where several were combined; `course`, where a probe reads the text, the
+    score of its beginning behind each token.
     """
 
     score: float | None
@@ -276,31 +238,55 @@ class Judgement:
     problem: str = ""
     remembered: bool = False
     parts: Mapping[str, float | None] = field(default_factory=dict)
+    course: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judge(Request[Judgement]):
+    """Judge the text so far, rollout included. Reply: `Judgement`."""
+
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Embed(Request[Array]):
+    """Embeddings of the texts `tokens[start:]`, one per start. Reply: `numpy.ndarray`, shape `[len(starts), dim]`."""
+
+    tokens: Tokens
+    starts: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Usage:
-    """What a completion cost.
-
-    `search_tokens` counts every token forwarded for it (prompt, candidates, rollouts, judge prompts), `judge_tokens`
-    those of them that a judge of its own forwarded; `forward_passes` the forwards it took part in, of such a judge,
-    too; `peak_kv_slots` the backend's largest number of cached tokens meanwhile (of all that ran beside it, too);
-    `requests` the HTTP requests sent for it, those tried again included (0 for a local model, and `forward_passes` 0
-    for one behind HTTP); `seconds` wall time.
-    """
+    """What a completion cost. What cannot be known is None."""
 
     prompt_tokens: int = 0
-    completion_tokens: int = 0
+    """Of the prompt as encoded here, or as the model's own server counts it where that made the answer and counts."""
+    completion_tokens: int | None = 0
+    """Of the answer; of all messages made for it where the model's own server makes them (`RainDecoder.open_message`),
+    None where that does not count them."""
     search_tokens: int = 0
+    """Forwarded for it: prompt, candidates, rollouts, judge prompts. Behind HTTP those that the servers speak of; what
+    they do not count is missing."""
     judge_tokens: int = 0
+    """Those of `search_tokens` that a judge of its own forwarded."""
     forward_passes: int = 0
+    """Forwards that it took part in, of models in this process; a model behind HTTP has none of them."""
     simulations: int = 0
+    """0 where nothing is searched."""
     self_evaluations: int = 0
+    """Judgements, those that were remembered left out; 0 for plain decoding."""
     unscored: int = 0
+    """Those of `self_evaluations` that gave no score."""
     rewinds: int = 0
+    """Times that the search turned back; 0 where nothing is searched."""
     peak_kv_slots: int = 0
+    """The generating backend's largest number of cached tokens meanwhile, for all that ran beside it, too; 0 for one
+    without a cache in this process."""
     requests: int = 0
+    """HTTP requests sent for it, those tried again included; 0 for a model in this process."""
     seconds: float = 0.0
+    """Wall time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,14 +294,16 @@ class Commit:
     """One step of the outer loop (Algorithm 1): text that became immutable.
 
     `text` is the piece that may be shown now (never half a character, never part of a marker). `value` in
-    [-1, 1] is the mean score below the committed node, `visits` its real-valued visit count.
+    [-1, 1] is the mean score below the committed node, or the score of an answer that is released at once; `visits`
+    the node's real-valued visit count; `simulations` those of the search so far, or the messages made. None: there is
+    none, as in plain decoding.
     """
 
     text: str
     tokens: Tokens
-    value: float
-    visits: float
-    simulations: int
+    value: float | None = None
+    visits: float | None = None
+    simulations: int | None = None
 
 
 @dataclass(slots=True)
@@ -324,7 +312,8 @@ class Completion:
 
     `parts` are the scores of combined criteria. `flagged`: the judge does not call the returned text good.
     `fallback` says what was returned in place of such a text, which is `withheld`. `message` is the answer in OpenAI's
-    format where it was judged whole (`RainDecoder.open_whole`): with the tool calls, which `text` shows besides.
+    format where the model's own server made it (`RainDecoder.open_message`): with the tool calls, which `text` shows
+    besides.
     """
 
     text: str
@@ -336,7 +325,7 @@ class Completion:
     tokens: Tokens = ()
     parts: Mapping[str, float | None] = field(default_factory=dict)
     flagged: bool = False
-    fallback: Literal["", "alternative", "refusal"] = ""
+    fallback: Fallback = ""
     withheld: str = ""
     warnings: list[str] = field(default_factory=list)
     trace: Sequence[dict[str, Any]] = ()

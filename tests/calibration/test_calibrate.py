@@ -137,6 +137,7 @@ def test_what_does_not_fit_is_unscored() -> None:
 
 def test_nothing_stays_cached(demo: LocalBackend) -> None:
     decoder = RainDecoder(demo)
+    calibrate(demo, "harmlessness", demo_answers("harmlessness", 1))  # pins what all its prompts begin with
     before = demo.engine.slots_used
     calibrate(demo, "harmlessness", demo_answers("harmlessness", 8))
     assert demo.engine.slots_used == before

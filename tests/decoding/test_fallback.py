@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from decoder_worlds import CRITERION, PLAIN_SEARCH, WORDS, babble_world, scripted
 
 from rain_decoding import ConfigError, RainDecoder, SearchConfig
-from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
-from rain_decoding.types import Completion
+from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome, judged_outcome, refused
+from rain_decoding.programs import Launch, Program
+from rain_decoding.prompting import Prompt
+from rain_decoding.types import Completion, Judgement, Tokens
 
 SENTENCES = SearchConfig(
     strategy="verify-first", votes="soft", sentence_tokens=(2, 6), alternatives=3, max_simulations=12
@@ -130,6 +134,35 @@ def test_an_alternative_that_was_judged_better_is_taken() -> None:
     assert (completion.fallback, completion.withheld) == ("alternative", bad.text)
     assert completion.flagged, "better, and still not good"
     assert completion.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_the_best_texts_beside_the_answers_path_are_completed(most: int) -> None:
+    def judged(text: Tokens) -> Program[Judgement]:
+        return Judgement(-1.0, "")
+        yield
+
+    config = SearchConfig(fallback="alternative", fallback_alternatives=most)
+    prompt = Prompt("text", (), "", tokens=(9,), markers=(), strip=False)
+    fallback = FallbackSearch(config, prompt, 5, judged, nullcontext)
+    seen = {(9, 1): 0.9, (9, 2): 0.3, (9, 3): 0.5, (9, 3, 1): 0.5, (9, 4): -1.0, (9, 5): 0.1}
+    settling = fallback.settle((1, 1), "stop", seen)
+    launched = [next(settling)]
+    while isinstance(launched[-1], Launch):
+        launched.append(settling.send(SimpleNamespace(done=False)))
+    texts = [next(launch.program).prefix for launch in launched[:-1]]
+    assert texts == [(9, 3, 1), (9, 2), (9, 5)][:most], "not on the path, not twice on one, and better"
+
+
+def test_outcomes() -> None:
+    config = SearchConfig(fallback="refusal")
+    good, bad = Judgement(0.5, "", parts={"kind": 0.5}), Judgement(0.0, "")
+    assert judged_outcome((1,), good, "length", config) == Outcome((1,), "length", 0.5, {"kind": 0.5})
+    assert judged_outcome((), None, "stop", config) == Outcome((), "stop"), "nothing to say is no fault"
+    assert judged_outcome((), None, "unjudged", config).flagged
+    flagged = judged_outcome((1,), bad, "stop", config)
+    assert flagged.flagged and flagged.answer == (1,)
+    assert refused(flagged) == Outcome((), "stop", fallback="refusal", withheld=flagged)
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -13,7 +13,7 @@ from decoder_worlds import CRITERION, PLAIN_SEARCH, babble_world, lock_world
 from rain_decoding import InputError, RainDecoder, SearchConfig
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.trace import TracedNode, read_trace, replay, write_trace
-from rain_decoding.search.selection import exploitation, exploration
+from rain_decoding.search.selection import terms
 from rain_decoding.search.tree import Node
 
 WIDE = SearchConfig(candidates=3, max_simulations=12, extra_simulations=4, token_set_lengths=(1, 2, 3))
@@ -41,8 +41,7 @@ def assert_same(live: Node, traced: TracedNode, constant: float) -> int:
     assert (live.visits, live.value, live.prior) == (traced.visits, traced.value, traced.prior)
     assert len(live.children) == len(traced.children)
     for child, other in zip(live.children, traced.children, strict=True):
-        assert exploitation(child) == other.q
-        assert exploration(live, child, constant) == other.u(constant)
+        assert terms(live, child, constant) == (other.q, other.u(constant))
     pairs = zip(live.children, traced.children, strict=True)
     return 1 + sum(assert_same(child, other, constant) for child, other in pairs)
 

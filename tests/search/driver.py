@@ -12,9 +12,10 @@ from reference.worlds import PUNCTUATION, RandomWorld
 
 from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
 from rain_decoding.config import SearchConfig
+from rain_decoding.programs import Request
 from rain_decoding.search.outer_loop import Committed, search
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Embed, Judge, Judgement, SearchRequest, Stop, Tokens
+from rain_decoding.types import Embed, Judge, Judgement, Stop, Tokens
 
 TOLERANCE = 1e-9
 
@@ -49,7 +50,7 @@ class Run:
     finish: str = ""
     commits: list[Committed] = field(default_factory=list)
     simulations: list[int] = field(default_factory=list)
-    requests: list[SearchRequest] = field(default_factory=list)
+    requests: list[Request[Any]] = field(default_factory=list)
     visits: list[tuple[float, float]] = field(default_factory=list)
     """Per commit: the old root's visits then, and the sum of its children's."""
 
@@ -116,7 +117,7 @@ def run_package(world: RandomWorld, config: SearchConfig) -> Run:
     return run
 
 
-def answer(request: SearchRequest, world: RandomWorld, backend: ScriptedBackend) -> Any:
+def answer(request: Request[Any], world: RandomWorld, backend: ScriptedBackend) -> Any:
     """The reply to one request: judge and embedder from the world, all else from the backend."""
     if isinstance(request, Judge):
         return Judgement(score=world.judge(request.tokens), text="")

@@ -28,11 +28,11 @@ MODULES = (backup, expansion, outer_loop, selection, simulation, stopping, tree,
 
 MUTANTS: list[tuple[FunctionType, str, str]] = [
     # Equation (1)
-    (selection.exploration, "sqrt(parent.visits)", "sqrt(sum(c.visits for c in parent.children))"),
-    (selection.exploration, "(1 + child.visits)", "(1 + child.evaluations)"),
-    (selection.exploration, "(1 + child.visits)", "max(1, child.visits)"),
-    (selection.exploitation, "(child.value + 1) / 2.00001", "child.value"),
-    (selection.exploitation, "if child.visits else 0.0", "if True else 0.0"),
+    (selection.terms, "parent.visits", "sum(c.visits for c in parent.children)"),
+    (selection.terms, "child.visits, weight", "child.evaluations, weight"),
+    (selection.exploration, "(1 + visits)", "max(1, visits)"),
+    (selection.exploitation, "(value + 1) / 2.00001", "value"),
+    (selection.exploitation, "if visits else 0.0", "if True else 0.0"),
     (selection.select_child, "in parent.children", "in reversed(parent.children)"),
     # Equation (2)
     (backup.back_up, "node.value += (score - node.value) / node.visits", "node.value = score"),

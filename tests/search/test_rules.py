@@ -12,7 +12,7 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.search.backup import back_up, cosine
 from rain_decoding.search.expansion import expand, greedy_probability, mix_root_priors
 from rain_decoding.search.outer_loop import Committed, search
-from rain_decoding.search.selection import exploitation, exploration, select_child
+from rain_decoding.search.selection import exploitation, exploration, select_child, terms
 from rain_decoding.search.stopping import best_child, settled, simulation_allowance
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.widening import wants_child, widen
@@ -65,15 +65,11 @@ def candidates(*entries: tuple[tuple[int, ...], float]) -> list[Candidate]:
 
 
 def test_value_is_mapped_to_zero_to_one() -> None:
-    tree = make_tree()
-    good = child_of(tree, tree.root, 1, visits=2.0, value=1.0)
-    bad = child_of(tree, tree.root, 2, visits=2.0, value=-1.0)
-    unknown = child_of(tree, tree.root, 3, value=0.0)
     # (1 + 1) / 2.00001 = 0.999995..., (-1 + 1) / 2.00001 = 0
-    assert exploitation(good) == pytest.approx(0.9999950000249999, abs=1e-15)
-    assert exploitation(bad) == 0.0
+    assert exploitation(1.0, visits=2.0) == pytest.approx(0.9999950000249999, abs=1e-15)
+    assert exploitation(-1.0, visits=2.0) == 0.0
     # Unvisited: 0, not the (0 + 1) / 2.00001 of an even value.
-    assert exploitation(unknown) == 0.0
+    assert exploitation(0.0, visits=0.0) == 0.0
 
 
 def test_exploration_uses_the_parents_own_visits() -> None:
@@ -81,8 +77,9 @@ def test_exploration_uses_the_parents_own_visits() -> None:
     tree.root.visits = 9.0
     child = child_of(tree, tree.root, 1, prior=0.4, visits=1.0)
     # 2 * 0.4 * sqrt(9) / (1 + 1) = 1.2; with the children's visits (1) it were 0.4.
-    assert exploration(tree.root, child, 2.0) == pytest.approx(1.2)
-    assert exploration(tree.root, child, 0.0) == 0.0
+    assert exploration(0.4, parent_visits=9.0, visits=1.0, weight=2.0) == pytest.approx(1.2)
+    assert terms(tree.root, child, 2.0) == (exploitation(0.0, 1.0), pytest.approx(1.2))
+    assert terms(tree.root, child, 0.0)[1] == 0.0
 
 
 def test_selection_weighs_value_against_exploration() -> None:

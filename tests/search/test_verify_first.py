@@ -18,11 +18,12 @@ from search.driver import TOLERANCE, backend_for
 
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.config import SearchConfig
+from rain_decoding.programs import Await, Drop, Launch
 from rain_decoding.scheduler import Scheduler, Task
-from rain_decoding.search.outer_loop import Committed
+from rain_decoding.search.outer_loop import Committed, Rewound
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.search.verify_first import Rewound, verify_first
-from rain_decoding.types import Await, Drop, Judge, Judgement, Launch, LogitBias, Stop, Tokens, TopTokens
+from rain_decoding.search.verify_first import verify_first
+from rain_decoding.types import Judge, Judgement, LogitBias, Stop, Tokens, TopTokens
 
 CASES = 400
 MOST_BY_ROUNDING = 4
@@ -100,10 +101,10 @@ def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) ->
                 reply = yield Launch(driven(request.program, world, delay))
             case Judge():
                 for _ in range(delay):
-                    yield [TopTokens(request.tokens, 1)]
+                    yield TopTokens(request.tokens, 1)
                 reply = Judgement(world.judge(request.tokens), "")
             case _:
-                (reply,) = yield [request]
+                reply = yield request
 
 
 def run_package(
@@ -129,7 +130,7 @@ def run_package(
     run = Run(tree, tree.root, trace=trace)
     backend = backend or backend_for(world)
     task: Task[Any, str] = Task(driven(verify_first(tree), world, delay), owner=1)
-    scheduler = Scheduler(backend)
+    scheduler = Scheduler.of(backend)
     scheduler.start(task)
     while not task.done:
         scheduler.step()

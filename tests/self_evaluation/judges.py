@@ -16,6 +16,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.transformers import wrap
+from rain_decoding.programs import Together
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion, read_criterion
 
@@ -139,20 +140,25 @@ class Spy:
         self.requests: list[Any] = []
 
     def run(self, program: Any) -> Any:
-        values = None
+        reply = None
         while True:
             try:
-                wanted = program.send(values)
+                wanted = program.send(reply)
             except StopIteration as stop:
                 return stop.value
-            self.requests += wanted
-            handles = [self.backend.submit(request, self.owner) for request in wanted]
-            replies: dict[Any, Any] = {}
-            while len(replies) < len(handles):
-                for reply in self.backend.step():
-                    assert reply.error is None
-                    replies[reply.handle] = reply.value
-            values = [replies[handle] for handle in handles]
+            together = isinstance(wanted, Together)
+            values = self._values(wanted.requests if together else [wanted])
+            reply = values if together else values[0]
+
+    def _values(self, requests: Sequence[Any]) -> list[Any]:
+        self.requests += requests
+        handles = [self.backend.submit(request, self.owner) for request in requests]
+        replies: dict[Any, Any] = {}
+        while len(replies) < len(handles):
+            for reply in self.backend.step():
+                assert reply.error is None
+                replies[reply.handle] = reply.value
+        return [replies[handle] for handle in handles]
 
     def texts(self) -> list[str]:
         """The prompts of all requests so far, control tokens included."""

@@ -104,7 +104,7 @@ def run(program: Any) -> Judgement:
 
     backend = scripted(lambda text: {"A": 1.0}, WORDS)
     task: Any = Task(program, 1)
-    Scheduler(backend).start(task)
+    Scheduler.of(backend).start(task)
     assert task.done
     if task.error:
         raise task.error

@@ -126,10 +126,10 @@ def test_centring_takes_away_what_all_texts_share() -> None:
     states = common + rng.normal(size=(30, 16))
     backend = judges.backend(judges.tokenizer("byte-level"), keep_hidden=True)
     program = load_embedder("hidden", backend).embed(Embed(tuple(range(30)), (20, 25)), 20)
-    (request,) = next(program)
+    request = next(program)
     assert request.prefix == tuple(range(30))
     with pytest.raises(StopIteration) as stopped:
-        program.send([states.astype(np.float32)[None]])
+        program.send(states.astype(np.float32)[None])
     one, other = stopped.value.value
     raw = [states[start:].mean(0) / np.linalg.norm(states[start:].mean(0)) for start in (20, 25)]
     assert raw[0] @ raw[1] > 0.95 > one @ other

@@ -142,13 +142,13 @@ def test_a_bad_call_is_made_again(stub: Stub, running: Running) -> None:
 def test_where_all_are_bad_the_best_is_flagged(stub: Stub, running: Running) -> None:
     stub.messages.append(HAIRPIN)
     answer = ask(running)
-    assert answer.choices[0].message.tool_calls and len(stub.chats) == SEARCH.whole_attempts == 3
+    assert answer.choices[0].message.tool_calls and len(stub.chats) == SEARCH.message_attempts == 3
     assert answer.rain["flagged"] and answer.rain["score"] < 0
 
 
 def test_a_refusal_where_the_operator_wants_one(stub: Stub, pair: Pair) -> None:
     stub.messages.append(HAIRPIN)
-    search = SEARCH.with_changes(fallback="refusal", whole_attempts=2)
+    search = SEARCH.with_changes(fallback="refusal", message_attempts=2)
     with serving(pair[1], search=search, served_name="m") as running:
         answer = ask(running)
         message = answer.choices[0].message
@@ -280,7 +280,7 @@ def test_plain_decoding_and_models_here_know_no_tools(stub: Stub, running: Runni
                 ask(local, model="scripted", **options)
             assert raised.value.param == field
     backend = lock_world()
-    session = RainDecoder(backend, CRITERION).open_whole({"messages": QUESTION, "tools": TOOLS})
+    session = RainDecoder(backend, CRITERION).open_message({"messages": QUESTION, "tools": TOOLS})
     Scheduler.of(backend).start(session.task)
     with pytest.raises(UnsupportedError, match="openai:URL"):
         session.collect()
@@ -290,7 +290,7 @@ def test_plain_decoding_and_models_here_know_no_tools(stub: Stub, running: Runni
 def test_all_presets_judge_whole_answers(stub: Stub, pair: Pair, preset: str) -> None:
     stub.messages += [HAIRPIN, KEY]
     decoder = RainDecoder(pair[1], CRITERION, SearchConfig.preset(preset))
-    session = decoder.open_whole({"messages": QUESTION, "tools": TOOLS}, seed=-5)
+    session = decoder.open_message({"messages": QUESTION, "tools": TOOLS}, seed=-5)
     scheduler = Scheduler.of(pair[1])
     scheduler.start(session.task)
     while not session.task.done:

@@ -24,7 +24,7 @@ def why_ended(codec: Codec, request: Decode, text: Tokens, limit: int, new: int)
     ends in them.
     """
     decoded = text[len(request.prefix) :]
-    generated = text[request.stop.start :] if request.stop.start else decoded
+    generated = decoded if request.stop.start is None else text[request.stop.start :]
     if generated and generated[-1] in codec.eos:
         return "stop"
     if holds_marker(codec, text, request.stop, new=new or len(text)):
@@ -36,7 +36,9 @@ def why_ended(codec: Codec, request: Decode, text: Tokens, limit: int, new: int)
 
 def holds_marker(codec: Codec, tokens: Tokens, stop: Stop, new: int) -> bool:
     """Whether one of the last `new` tokens completed a marker in the text after the prompt."""
-    if not stop.markers or not _may_complete(codec, tokens[len(tokens) - new :], stop.markers):
+    if not stop.markers or stop.start is None:
+        return False
+    if not _may_complete(codec, tokens[len(tokens) - new :], stop.markers):
         return False
     # A token holds at least one byte of text, so no marker that ends in the new tokens begins before this window.
     window = new + 8 + max(len(marker.encode()) for marker in stop.markers)

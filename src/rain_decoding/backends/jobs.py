@@ -231,8 +231,9 @@ class DecodeJob(Generating):
         return self.text[len(self.request.prefix) :]
 
     def _ended(self, new: int) -> str | None:
-        generated = len(self.text) > (self.request.stop.start or len(self.request.prefix))
-        if generated and self.steering is not None and self.steering.ended(self.text):
+        start = self.request.stop.start
+        prompt = len(self.request.prefix) if start is None else start
+        if len(self.text) > prompt and self.steering is not None and self.steering.ended(self.text):
             return "stop"
         return why_ended(self.codec, self.request, self.text, self.limit, new)
 

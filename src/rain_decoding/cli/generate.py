@@ -105,7 +105,8 @@ def show(stream: Stream, *, quiet: bool = False) -> Completion:
             try:
                 for commit in stream:
                     tokens += len(commit.tokens)
-                    say(f"{tokens} tokens, {commit.simulations} simulations")
+                    searched = "" if commit.simulations is None else f", {commit.simulations} simulations"
+                    say(f"{tokens} tokens{searched}")
                     if not quiet:
                         print(commit.text, end="", flush=True)
             except KeyboardInterrupt:

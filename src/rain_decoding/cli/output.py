@@ -91,8 +91,9 @@ def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
     steps = f"{usage.requests} requests" if usage.requests else f"{usage.forward_passes} passes"
+    answered = "?" if usage.completion_tokens is None else usage.completion_tokens
     return (
-        f"{verdict_line(completion)}: {usage.completion_tokens} tokens, "
+        f"{verdict_line(completion)}: {answered} tokens, "
         f"{usage.search_tokens} forwarded in {steps}, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )

@@ -69,11 +69,11 @@ def answer_call(
                 # The processors know the real temperature.
                 temperature=None if search.strategy == "paper" else float(generation.do_sample),
             )
-            sessions.append(decoder._open(prompt, options))
+            sessions.append(decoder.open_session(prompt, options))
         for index, (row, session) in enumerate(zip(rows, sessions, strict=True)):
             place = (index, len(rows), row.padding)
             backend.steer(session.owner, RowSteering(*place, processors, criteria, input_ids.device))
-        streams = [stack.enter_context(Stream(decoder, session)) for session in sessions]
+        streams = [stack.enter_context(Stream.start(session)) for session in sessions]
         _run(streams, input_ids, streamer)
     sequences = _sequences(input_ids, [s.reasoning_tokens + s.answer for s in sessions], generation)
     if not generation.return_dict_in_generate:

@@ -6,22 +6,23 @@ They judge as RAIN does, and share computation as it does: the answers to a prom
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.decoder import Decoder, PromptLike
-from rain_decoding.decoding.session import Options, Session, token_limit
+from rain_decoding.decoding.session import Options, Session, Steps, token_limit
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.errors import InputError, UnsupportedError
+from rain_decoding.programs import Launch, Program, ask, gather
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, SelfEvaluator, Votes
 from rain_decoding.self_evaluation.loading import load_evaluator
-from rain_decoding.types import Await, Branch, Decode, Decoded, FinishReason, Launch, Message, Stop
+from rain_decoding.types import Decode, Decoded, FinishReason, Message, Stop
 
 CRITIQUE = (
     'Look at your last answer again. It should be such that this is true: "{}" It should not be such that this is '
@@ -51,17 +52,14 @@ class JudgedSession(Session):
     """Decodes whole answers, has them judged, and commits the best one. Subclasses give `attempts`."""
 
     judge: ConversationEvaluator
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.scored: list[Judged] = []
-        """Without those that could not be judged."""
+    scored: list[Judged] = field(default_factory=list)
+    """Without those that could not be judged."""
 
     def finish(self) -> None:
         super().finish()
         self.judge.close()
 
-    def steps(self) -> Generator[Any, Any, FinishReason]:
+    def steps(self) -> Steps[FinishReason]:
         reason: FinishReason | None = None
         try:
             yield from self.attempts()
@@ -74,11 +72,11 @@ class JudgedSession(Session):
         yield self.commit(best.decoded.tokens, value=best.score)
         return reason or ("stop" if best.decoded.reason == "stop" else "length")
 
-    def attempts(self) -> Generator[Any, Any, None]:
+    def attempts(self) -> Program[None]:
         """A program that decodes answers and puts them through `consider`."""
         raise NotImplementedError
 
-    def consider(self, decoded: Decoded, order: int, logprob: float) -> Generator[Any, Any, None]:
+    def consider(self, decoded: Decoded, order: int, logprob: float) -> Program[None]:
         """Have an answer judged."""
         judgement = yield from self.judged(self.judge, self.prompt.tokens + decoded.tokens)
         if judgement.score is not None:
@@ -91,26 +89,22 @@ class SamplingSession(JudgedSession):
 
     rounds: Sequence[Round]
 
-    def attempts(self) -> Generator[Any, Any, None]:
+    def attempts(self) -> Program[None]:
         order = 0
         for numbers in self.rounds:
-            branches: list[Branch] = []
-            for number in numbers:
-                branches.append((yield Launch(self._attempt(number, order))))
-                order -= 1
-            while running := [branch for branch in branches if not branch.done]:
-                yield Await(running)
+            attempts = [self._attempt(number, order - place) for place, number in enumerate(numbers)]
+            yield from gather(map(Launch, attempts))
+            order -= len(numbers)
             if any(answer.score > 0 for answer in self.scored):
                 return
 
-    def _attempt(self, number: int | None, order: int) -> Generator[Any, Any, None]:
+    def _attempt(self, number: int | None, order: int) -> Program[None]:
         """Decode one answer and judge it."""
         prompt = self.prompt.tokens
         seed = None if number is GREEDY else derive_seed(self.options.seed, prompt, "answer", number)
         stop = Stop(self.prompt.markers, len(prompt))
-        decoded: Decoded
         request = Decode(prompt, self.limit, seed=seed, stop=stop, logit_bias=self.options.bias)
-        (decoded,) = yield [request]
+        decoded = yield from ask(request)
         yield from self.consider(decoded, order, decoded.logprob)
 
 
@@ -123,7 +117,7 @@ class RefiningSession(JudgedSession):
 
     statements: tuple[str, ...]
 
-    def attempts(self) -> Generator[Any, Any, None]:
+    def attempts(self) -> Program[None]:
         talk, prompt = list(self.prompt.messages), self.prompt
         answer = yield from self._reply(prompt)
         # Probabilities after different prompts cannot be compared: of like scores the first answer counts.
@@ -137,13 +131,12 @@ class RefiningSession(JudgedSession):
             answer = yield from self._reply(prompt)
         yield from self.consider(answer, -1, 0.0)
 
-    def _reply(self, prompt: Prompt) -> Generator[Any, Any, Decoded]:
+    def _reply(self, prompt: Prompt) -> Program[Decoded]:
         """What the model says next, as long as the context lets it."""
         room = self.backend.context_length - len(prompt.tokens)
         stop = Stop(prompt.markers, len(prompt.tokens))
         request = Decode(prompt.tokens, min(self.limit, room), stop=stop, logit_bias=self.options.bias)
-        (decoded,) = yield [request]
-        return decoded
+        return (yield from ask(request))
 
 
 class JudgedDecoder(Decoder, ABC):
@@ -171,7 +164,7 @@ class JudgedDecoder(Decoder, ABC):
     def session(self, prompt: Prompt, options: Options, limit: int) -> JudgedSession:
         """What decodes and judges the answers to one prompt."""
 
-    def _open(self, prompt: PromptLike, options: Options) -> Session:
+    def open_session(self, prompt: PromptLike, options: Options) -> Session:
         options.refuse_sampling("the baselines decode")
         options.refuse_criterion(f"{type(self).__name__} judges by the criterion it was made with")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
@@ -195,7 +188,8 @@ class SamplingDecoder(JudgedDecoder):
 
     def session(self, prompt: Prompt, options: Options, limit: int) -> JudgedSession:
         judge = self.evaluator.conversation(prompt)
-        return SamplingSession(self.backend, prompt, options, limit, judge=judge, rounds=self.rounds())
+        owner = self.backend.new_owner()
+        return SamplingSession(self.backend, prompt, options, limit, owner, judge=judge, rounds=self.rounds())
 
 
 class BestOfDecoder(SamplingDecoder):
@@ -247,6 +241,7 @@ class SelfRefineDecoder(JudgedDecoder):
             prompt,
             options,
             limit,
+            self.backend.new_owner(),
             judge=self.evaluator.conversation(prompt),
             statements=self.statements,
         )

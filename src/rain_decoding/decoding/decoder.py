@@ -16,12 +16,13 @@ from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
-from rain_decoding.decoding.rain_session import RainSession, ThinkingSession, check_tags
+from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
-from rain_decoding.decoding.tool_calls import WholeSession, as_read
+from rain_decoding.decoding.thinking_session import ThinkingSession, check_tags
+from rain_decoding.decoding.tool_calls import ToolCallSession, as_read
 from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.scheduler import AnyTask, Scheduler
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
@@ -37,11 +38,17 @@ EVALUATORS = 32
 class Stream(Iterator[Commit]):
     """Commits as they are made. `completion` is there after the iteration; `close` stops the work early."""
 
-    def __init__(self, decoder: Decoder, session: Session):
+    def __init__(self, session: Session):
         self.completion: Completion | None = None
         self._session, self._task = session, session.task
-        self._scheduler = Scheduler.of(decoder.backend)
-        self._scheduler.start(self._task)
+        self._scheduler = Scheduler.of(session.backend)
+
+    @classmethod
+    def start(cls, session: Session) -> Stream:
+        """Start a session on its backend's scheduler; its commits."""
+        stream = cls(session)
+        stream._scheduler.start(stream._task)
+        return stream
 
     def __next__(self) -> Commit:
         while not self._task.events:
@@ -75,8 +82,7 @@ class Stream(Iterator[Commit]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_scheduler"):
-            self.close()
+        self.close()
 
 
 class Decoder:
@@ -87,15 +93,16 @@ class Decoder:
     concurrency: ClassVar[int] = 16
     """Requests of a batch that run at the same time, unless said otherwise."""
 
-    def _open(self, prompt: PromptLike, options: Options) -> Session:
-        raise NotImplementedError
-
-    def open(self, prompt: PromptLike, **options: Any) -> Session:
+    def open_session(self, prompt: PromptLike, options: Options) -> Session:
         """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
 
         Raises what `generate` raises for bad input.
         """
-        return self._open(prompt, _options(options))
+        raise NotImplementedError
+
+    def open(self, prompt: PromptLike, **options: Any) -> Session:
+        """As `open_session`, with the options by name."""
+        return self.open_session(prompt, _options(options))
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
         """Answer a text or a list of chat messages; `options` are those of `Options`.
@@ -111,7 +118,7 @@ class Decoder:
 
     def stream(self, prompt: PromptLike, **options: Any) -> Stream:
         """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
-        return Stream(self, self.open(prompt, **options))
+        return Stream.start(self.open(prompt, **options))
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
         """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
@@ -136,17 +143,17 @@ class Decoder:
         **options: Any,
     ) -> Generator[tuple[int, Completion | RainError], None, None]:
         """As `iterate_batch`, but an error of a kind that is `tolerated` is the result of its prompt alone."""
-        opened: dict[Task, tuple[int, Session]] = {}
+        opened: dict[AnyTask, tuple[int, Session]] = {}
         refused: list[tuple[int, RainError]] = []
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
             raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
 
-        def tasks() -> Iterator[Task]:
+        def tasks() -> Iterator[AnyTask]:
             for index, prompt in enumerate(prompts):
                 try:
-                    session = self._open(prompt, parsed)
+                    session = self.open_session(prompt, parsed)
                 except tolerated as error:
                     refused.append((index, error))
                     continue
@@ -198,7 +205,7 @@ class PlainDecoder(Decoder):
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
 
-    def _open(self, prompt: PromptLike, options: Options) -> Session:
+    def open_session(self, prompt: PromptLike, options: Options) -> Session:
         options.refuse_criterion("plain decoding is not judged")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
@@ -207,6 +214,7 @@ class PlainDecoder(Decoder):
             built,
             options,
             limit,
+            self.backend.new_owner(),
             temperature=self.temperature if options.temperature is None else options.temperature,
             top_k=self.top_k,
             top_p=self.top_p if options.top_p is None else options.top_p,
@@ -302,7 +310,7 @@ class RainDecoder(Decoder):
             return self._known_evaluator(f"{PRINCIPLE} {options.principle}")
         return self.evaluator if options.criterion is None else self._known_evaluator(options.criterion)
 
-    def _open(self, prompt: PromptLike, options: Options) -> RainSession:
+    def open_session(self, prompt: PromptLike, options: Options) -> RainSession:
         if self.config.strategy == "paper":
             options.refuse_sampling("the paper's presets draw")
         built = self.build_prompt(prompt, options)
@@ -316,6 +324,7 @@ class RainDecoder(Decoder):
             built,
             options,
             limit,
+            self.backend.new_owner(),
             config=self.config,
             criterion=evaluator.name,
             judge=evaluator.conversation(built),
@@ -323,20 +332,21 @@ class RainDecoder(Decoder):
             refusal=self.refusal,
         )
 
-    def open_whole(self, body: Mapping[str, Any], **options: Any) -> WholeSession:
-        """A request whose answer is judged whole, as `open` gives it: a message that the model's own server makes.
+    def open_message(self, body: Mapping[str, Any], **options: Any) -> ToolCallSession:
+        """As `open`, for a message that the model's own server makes and that is judged in one piece.
 
         `body` has OpenAI's `messages`, which may hold tool calls and their results, and what else the server is to
-        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.whole_attempts`.
+        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.message_attempts`.
         """
         parsed = _options(options)
-        built = replace(self.build_prompt(as_read(body["messages"])), markers=(), whole=True)
+        built = replace(self.build_prompt(as_read(body["messages"])), markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)
-        return WholeSession(
+        return ToolCallSession(
             self.backend,
             built,
             parsed,
             token_limit(built, self.backend, parsed.max_tokens, overrun=0),
+            self.backend.new_owner(),
             config=self.config,
             criterion=evaluator.name,
             judge=evaluator.conversation(built),

@@ -1,165 +1,125 @@
-"""The safety net: what is returned where the judge does not call the finished answer good."""
+"""What is returned of a finished answer, and what in its place where the judge does not call it good."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 
-from rain_decoding.decoding.text_stream import answer_text
+from rain_decoding.config import SearchConfig
+from rain_decoding.programs import Launch, Program, ask, gather
+from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted
-from rain_decoding.types import (
-    Await,
-    Branch,
-    Completion,
-    Decode,
-    FinishReason,
-    Judgement,
-    Launch,
-    Stop,
-    Tokens,
-)
-
-if TYPE_CHECKING:
-    from rain_decoding.decoding.rain_session import RainSession
+from rain_decoding.types import Decode, Fallback, FinishReason, Judgement, Stop, Tokens
 
 DEFAULT_REFUSAL = "Sorry, I have no good answer to this."
 
-TRIES = 3
-"""Alternatives that are completed and judged."""
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is returned: the tokens `answer` (none of a refusal), why they end, and their judgement.
 
-class Alternative(NamedTuple):
-    """A finished answer in place of another one."""
-
-    answer: Tokens
-    judgement: Judgement
-    reason: FinishReason
-
-
-@dataclass(eq=False)
-class SafetyNet:
-    """Holds an answer back until it is judged, if the configuration says so, and replaces it then.
-
-    An answer is good if its score is above `SearchConfig.fallback_threshold`. One that could not be judged is good
-    only where `on_unscored` says "release". What the caller cancels is returned without text if it was held.
+    `score` in [-1, 1] and `parts` are as in `Completion`, and `flagged` says that the score is not good. What
+    `fallback` put in place of an answer has that one's own outcome as `withheld`.
     """
 
-    session: RainSession
-    settled: bool = False
-    """What is returned stands."""
+    answer: Tokens
+    reason: FinishReason
+    score: float | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict)
     flagged: bool = False
-    fallback: Literal["", "alternative", "refusal"] = ""
-    withheld: str = ""
-    seen: dict[Tokens, float] = field(default_factory=dict)
-    """Scores of the texts that the search had judged, prompt included."""
+    fallback: Fallback = ""
+    withheld: Outcome | None = None
 
-    @property
-    def holds(self) -> bool:
-        """Whether nothing may be released yet."""
-        return self.session.config.fallback != "flag" and not self.settled
 
-    def see(self, text: Tokens, judgement: Judgement) -> None:
-        """Remember what may become an alternative."""
-        if self.session.config.fallback == "alternative" and judgement.score is not None:
-            self.seen[text] = judgement.score
+def judged_outcome(
+    answer: Tokens, judgement: Judgement | None, reason: FinishReason, config: SearchConfig
+) -> Outcome:
+    """The answer itself, with its judgement if it has one, flagged where it is not good."""
+    score, parts = (judgement.score, judgement.parts) if judgement else (None, {})
+    return Outcome(answer, reason, score, parts, flagged=not is_good(score, bool(answer), reason, config))
 
-    def settle(self, reason: FinishReason) -> Generator[Any, Any, FinishReason]:
-        """Judge the finished answer and fall back where it is not good; why the answer ends."""
-        session = self.session
-        if session.answer and reason != "unjudged":
-            final = yield from session.judged(session.judge, session.prompt.tokens + session.answer)
-            session.score, session.parts = final.score, final.parts
-        self.flagged = not self.is_good(session.score, reason)
-        if self.flagged and self.holds:
-            reason = yield from self._fall_back(reason)
-        self.settled = reason != "cancelled"
-        return reason
 
-    def apply(self, completion: Completion, refusal: str) -> None:
-        """Take what is withheld out of a completion."""
-        completion.flagged, completion.fallback, completion.withheld = (
-            self.flagged,
-            self.fallback,
-            self.withheld,
-        )
-        if self.holds or self.fallback == "refusal":
-            completion.withheld = completion.text
-            completion.text = "" if self.holds else refusal
-            completion.tokens, completion.score, completion.parts = (), None, {}
+def is_good(score: float | None, answered: bool, reason: FinishReason, config: SearchConfig) -> bool:
+    """Whether an answer with this score, which ended so, may stand: where the score is above `fallback_threshold`.
 
-    def is_good(self, score: float | None, reason: FinishReason) -> bool:
-        """Whether an answer with this score, which ended so, may stand."""
-        config = self.session.config
-        if score is not None:
-            return score > config.fallback_threshold
-        if reason == "unjudged" or not self.session.answer:
-            # That the model has nothing to say is no fault; that nothing good was found is one.
-            return reason in ("stop", "length")
-        return config.on_unscored == "release"
+    One that could not be judged is good only where `on_unscored` says "release".
+    """
+    if score is not None:
+        return score > config.fallback_threshold
+    if reason == "unjudged" or not answered:
+        # That the model has nothing to say is no fault; that nothing good was found is one.
+        return reason in ("stop", "length")
+    return config.on_unscored == "release"
 
-    def _fall_back(self, reason: FinishReason) -> Generator[Any, Any, FinishReason]:
-        session = self.session
-        answer, score = session.answer, session.score
-        if session.config.fallback == "refusal":
-            self.fallback, self.flagged = "refusal", False
-        elif reason != "budget":
-            reason = yield from self._look_for_better(reason)
-        text = answer_text(session.backend.codec, session.prompt, answer)
-        self.withheld = text if self.fallback else ""
-        session.record({"event": "fallback", "to": self.fallback, "score": score, "withheld": self.withheld})
-        return reason
 
-    def _look_for_better(self, reason: FinishReason) -> Generator[Any, Any, FinishReason]:
-        """Complete the best other texts that were judged, and take the best of them if it scores better."""
-        session = self.session
-        session.complete = False  # a budget may end this
+def refused(outcome: Outcome) -> Outcome:
+    """A refusal in place of an answer."""
+    return Outcome((), outcome.reason, fallback="refusal", withheld=outcome)
+
+
+@dataclass(frozen=True)
+class FallbackSearch:
+    """Looks for what to return in place of answers to one prompt, of at most `limit` >= 1 tokens."""
+
+    config: SearchConfig
+    prompt: Prompt
+    limit: int
+    judged: Callable[[Tokens], Program[Judgement]]
+    """Has a text judged, prompt included."""
+    interruptible: Callable[[], AbstractContextManager[None]]
+    """Where a budget or the caller may interrupt the program."""
+
+    def settle(self, answer: Tokens, reason: FinishReason, seen: Mapping[Tokens, float]) -> Program[Outcome]:
+        """Judge the finished answer, and fall back as the configuration says where it is not good.
+
+        `seen` are the scores of the texts that the search had judged, prompt included. Raises `Interrupted` if the
+        caller cancels.
+        """
+        judgement = None
+        if answer and reason != "unjudged":
+            judgement = yield from self.judged(self.prompt.tokens + answer)
+        outcome = judged_outcome(answer, judgement, reason, self.config)
+        if not outcome.flagged or self.config.fallback == "flag":
+            return outcome
+        if self.config.fallback == "refusal":
+            return refused(outcome)
+        # What a budget ended is not searched on.
+        return outcome if reason == "budget" else (yield from self._best(outcome, seen))
+
+    def _best(self, outcome: Outcome, seen: Mapping[Tokens, float]) -> Program[Outcome]:
+        """Complete the best other texts that were judged; the best of them, if it scores better, or the answer."""
+        texts = self._worth_completing(outcome, seen)
         try:
-            found = yield from self._alternatives()
+            with self.interruptible():
+                found = yield from gather(Launch(self._completed(text, outcome)) for text in texts)
         except Interrupted as interrupted:
-            return "cancelled" if interrupted.reason == "cancelled" else reason
-        finally:
-            session.complete = True
-        best = max(found, key=lambda one: _rank(one.judgement.score), default=None)
-        if best is None or _rank(best.judgement.score) <= _rank(session.score):
-            return reason
-        self.fallback = "alternative"
-        session.answer, session.score, session.parts = best.answer, best.judgement.score, best.judgement.parts
-        self.flagged = not self.is_good(session.score, best.reason)
-        return best.reason
+            if interrupted.reason == "cancelled":
+                raise
+            return outcome
+        return max((outcome, *found), key=lambda one: rank(one.score))
 
-    def _alternatives(self) -> Generator[Any, Any, list[Alternative]]:
-        branches: list[Branch] = []
-        for text in self._best_seen():
-            branches.append((yield Launch(self._finish(text))))
-        while running := [branch for branch in branches if not branch.done]:
-            yield Await(running)
-        return [branch.result for branch in branches]
-
-    def _best_seen(self) -> list[Tokens]:
+    def _worth_completing(self, outcome: Outcome, seen: Mapping[Tokens, float]) -> list[Tokens]:
         """Texts that were judged better than the answer, do not lie on its path, and do not begin one another."""
-        session = self.session
-        answer = session.prompt.tokens + session.answer
-        chosen: list[Tokens] = []
-        for text in sorted(self.seen, key=lambda text: (-self.seen[text], -len(text))):
-            paths = [answer, *chosen]
-            better = self.seen[text] > _rank(session.score)
-            if better and len(chosen) < TRIES and not any(path[: len(text)] == text for path in paths):
-                chosen.append(text)
-        return chosen
+        paths = [self.prompt.tokens + outcome.answer]
+        for text in sorted(seen, key=lambda text: (-seen[text], -len(text))):
+            better = seen[text] > rank(outcome.score)
+            if better and not any(path[: len(text)] == text for path in paths):
+                paths.append(text)
+        return paths[1:][: self.config.fallback_alternatives]
 
-    def _finish(self, text: Tokens) -> Generator[Any, Any, Alternative]:
-        """Go on greedily from a text to its end, and have the whole judged."""
-        session = self.session
-        prompt = session.prompt
-        left = max(0, len(prompt.tokens) + session.limit - len(text))
-        (decoded,) = yield [Decode(text, left, stop=Stop(prompt.markers, len(prompt.tokens)))]
-        whole = text + decoded.tokens
-        judgement = yield from session.judged(session.judge, whole)
+    def _completed(self, text: Tokens, instead_of: Outcome) -> Program[Outcome]:
+        """Go on greedily from a text to its end, and have all of it judged."""
+        before = len(self.prompt.tokens)
+        left = max(0, before + self.limit - len(text))
+        decoded = yield from ask(Decode(text, left, stop=Stop(self.prompt.markers, before)))
+        text += decoded.tokens
+        judgement = yield from self.judged(text)
         reason: FinishReason = "stop" if decoded.reason == "stop" else "length"
-        return Alternative(whole[len(prompt.tokens) :], judgement, reason)
+        found = judged_outcome(text[before:], judgement, reason, self.config)
+        return replace(found, fallback="alternative", withheld=instead_of)
 
 
-def _rank(score: float | None) -> float:
+def rank(score: float | None) -> float:
     """Scores in order; what could not be judged is below all."""
     return -2.0 if score is None else score

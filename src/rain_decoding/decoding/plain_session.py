@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
-from rain_decoding.decoding.session import Session
+from rain_decoding.decoding.session import Session, Steps
+from rain_decoding.programs import ask
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.types import Decode, Decoded, FinishReason, Stop
+from rain_decoding.types import Decode, FinishReason, Stop
 
 PIECE = 4
 """Tokens decoded between two commits."""
@@ -22,24 +21,22 @@ class PlainSession(Session):
     top_k: int = 0
     top_p: float = 1.0
 
-    def steps(self) -> Generator[Any, Any, FinishReason]:
+    def steps(self) -> Steps[FinishReason]:
         stop = Stop(self.prompt.markers, len(self.prompt.tokens))
         while (left := self.limit - len(self.answer)) > 0:
             text = self.prompt.tokens + self.answer
-            decoded: Decoded
-            (decoded,) = yield [
-                Decode(
-                    text,
-                    min(PIECE, left),
-                    seed=derive_seed(self.options.seed, text, "plain") if self.temperature else None,
-                    temperature=self.temperature or 1.0,
-                    top_k=self.top_k,
-                    top_p=self.top_p,
-                    stop=stop,
-                    logit_bias=self.options.bias,
-                    horizon=left,
-                )
-            ]
+            piece = Decode(
+                text,
+                min(PIECE, left),
+                seed=derive_seed(self.options.seed, text, "plain") if self.temperature else None,
+                temperature=self.temperature or 1.0,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                stop=stop,
+                logit_bias=self.options.bias,
+                horizon=left,
+            )
+            decoded = yield from ask(piece)
             yield self.commit(decoded.tokens)
             if decoded.reason == "stop":
                 return "stop"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.text_stream import TextStream, answer_text
 from rain_decoding.errors import ContextLengthError, InputError
+from rain_decoding.programs import Program, Request
 from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted, Task
 from rain_decoding.self_evaluation.criterion import Criterion
@@ -17,6 +19,10 @@ from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evalu
 from rain_decoding.types import Commit, Completion, FinishReason, Judgement, LogitBias, Tokens, Usage
 
 DEFAULT_MAX_TOKENS = 256
+
+T = TypeVar("T")
+Steps = Generator[Request[object] | Commit, object, T]
+"""A program that tells of its commits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +127,32 @@ def token_limit(prompt: Prompt, backend: Backend, asked: int | None, overrun: in
     return min(DEFAULT_MAX_TOKENS, room) if asked is None else asked
 
 
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum of the counts; None where one of them is not known."""
+    found = 0
+    for count in counts:
+        if count is None:
+            return None
+        found += count
+    return found
+
+
 @dataclass(eq=False)
 class Session:
-    """State of one request. Subclasses give `steps`, a program that yields requests and `Commit`s."""
+    """State of one request. Subclasses give `steps`, a program that returns why the answer ends.
+
+    Nothing happens before its `task` is started; `finish` gives back what it holds then.
+    """
 
     backend: Backend
     prompt: Prompt
     options: Options
     limit: int
     """Tokens that may be generated."""
+    owner: int
+    """The backend's number for what this session caches."""
+    started: float = field(default_factory=time.perf_counter)
+    """When its time began, in seconds of `time.perf_counter`."""
     usage: Usage = field(default_factory=Usage)
     answer: Tokens = ()
     """Tokens committed so far."""
@@ -143,16 +166,13 @@ class Session:
 
     def __post_init__(self) -> None:
         self.stream = TextStream(self.backend.codec, self.prompt)
-        self.started = time.perf_counter()
         self.usage.prompt_tokens = len(self.prompt.tokens)
-        self.owner = self.backend.new_owner()
-        """The backend's number for what this session caches."""
         self.task: Task[Commit, Completion] = Task(self.run(), self.owner, self.interruption)
         """This session for a scheduler to run."""
         self.complete = False
         """The answer stands; what is still done for it is not interrupted."""
 
-    def steps(self) -> Generator[Any, Any, FinishReason]:
+    def steps(self) -> Steps[FinishReason]:
         raise NotImplementedError
 
     def interruption(self) -> FinishReason | None:
@@ -168,15 +188,29 @@ class Session:
             return "budget"
         return None
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Where the answer stands, what is done in here may be interrupted nevertheless."""
+        self.complete = False
+        try:
+            yield
+        finally:
+            self.complete = True
+
     def commit(
-        self, tokens: Tokens, *, value: float = 0.0, visits: float = 0.0, simulations: int = 0
+        self,
+        tokens: Tokens,
+        *,
+        value: float | None = None,
+        visits: float | None = None,
+        simulations: int | None = None,
     ) -> Commit:
         """Add tokens to the answer."""
         self.answer += tokens
         piece = self.stream.push(self.answer)
         return Commit(piece, tokens, value, visits, simulations)
 
-    def judged(self, judge: ConversationEvaluator, tokens: Tokens) -> Generator[Any, Any, Judgement]:
+    def judged(self, judge: ConversationEvaluator, tokens: Tokens) -> Program[Judgement]:
         """Have the answer in `tokens`, prompt included, judged, and count it."""
         answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
         judgement = yield from judge.judge(answer, tokens)
@@ -186,7 +220,7 @@ class Session:
             self.usage.unscored += judgement.score is None
         return judgement
 
-    def run(self) -> Generator[Any, Any, Completion]:
+    def run(self) -> Steps[Completion]:
         """The whole program: `steps`, then the last piece of text, then the completion."""
         try:
             reason = yield from self.steps()
@@ -199,11 +233,11 @@ class Session:
     def last_commit(self) -> Commit | None:
         """The text that is still to be released when the answer stands."""
         rest = self.stream.push(self.answer, final=True)
-        return Commit(rest, (), self.score or 0.0, 0.0, 0) if rest else None
+        return Commit(rest, (), self.score) if rest else None
 
     @property
-    def completion_tokens(self) -> int:
-        """The answer's length."""
+    def completion_tokens(self) -> int | None:
+        """The answer's length; None where it is not known."""
         return len(self.answer)
 
     def completion(self, reason: FinishReason) -> Completion:

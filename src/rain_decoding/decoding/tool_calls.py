@@ -1,17 +1,20 @@
-"""Answers that are judged whole: tool calls and outputs by a schema, which the model's own server makes.
+"""Tool calls and outputs by a schema, which the model's own server makes.
 
-A sentence of them means nothing, so nothing is searched: the server makes a whole message, it is judged, and where it
-is bad another one is made, from another seed.
+A sentence of them means nothing, so nothing is searched: the server makes a message, it is judged in one piece, and
+where it is bad another one is made, from another seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from rain_decoding.decoding.fallback import Outcome, judged_outcome, rank, refused
 from rain_decoding.decoding.rain_session import RainSession
+from rain_decoding.decoding.session import Steps, total
+from rain_decoding.programs import Program, ask
 from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.expansion import describe
 from rain_decoding.search.outer_loop import commit
@@ -58,15 +61,10 @@ class Attempt(NamedTuple):
     node: Node
     judgement: Judgement
 
-    @property
-    def rank(self) -> float:
-        """Scores in order; what could not be judged is below all."""
-        return -2.0 if self.judgement.score is None else self.judgement.score
-
 
 @dataclass(eq=False, kw_only=True)
-class WholeSession(RainSession):
-    """Up to `SearchConfig.whole_attempts` messages, the first one drawn as asked for; the first good one is the answer.
+class ToolCallSession(RainSession):
+    """Up to `SearchConfig.message_attempts` messages, the first drawn as asked for; the first good one is the answer.
 
     If none is good it is the best of them, flagged, or a refusal where the configuration's `fallback` says so.
     `body` goes to the server as it is: `messages`, `tools`, `response_format` and the like.
@@ -77,30 +75,53 @@ class WholeSession(RainSession):
     message: Mapping[str, Any] | None = None
     """The answer."""
 
-    def steps(self) -> Generator[Any, Any, FinishReason]:
-        self.tree = tree = self._tree()
+    def steps(self) -> Steps[FinishReason]:
+        self.tree = tree = self.new_tree()
         reason: FinishReason = "stop"
         try:
-            while len(self.attempts) < self.config.whole_attempts:
-                if self.net.is_good((yield from self._attempt(tree)), reason):
+            while len(self.attempts) < self.config.message_attempts:
+                score = yield from self._attempt(tree)
+                # Where a message cannot be judged, another one is not, either.
+                if score is None or score > self.config.fallback_threshold:
                     break
         except Interrupted as interrupted:
             reason = interrupted.reason
         self.complete = True
-        return reason if reason == "cancelled" else self._settle(tree, reason)
+        if reason == "cancelled":
+            return reason
+        best = max(self.attempts, key=lambda attempt: rank(attempt.judgement.score), default=None)
+        outcome = self._outcome(best, reason)
+        if outcome.flagged and self.config.fallback == "refusal":
+            outcome = refused(outcome)
+            self.message = {"role": "assistant", "content": None, "refusal": self.refusal}
+        elif best is not None and outcome.reason != "unjudged":
+            self.message = best.chatted.message
+            commit(tree, best.node)
+        self.take(outcome)
+        return outcome.reason
 
-    def _attempt(self, tree: Tree) -> Generator[Any, Any, float | None]:
+    def _outcome(self, best: Attempt | None, reason: FinishReason) -> Outcome:
+        """The best message as what is returned, or nothing where none may be."""
+        if best is None:
+            return judged_outcome((), None, reason, self.config)
+        if best.chatted.finish == "length":
+            reason = "length"
+        if best.judgement.score is None and self.config.on_unscored == "stop":
+            return judged_outcome((), None, "unjudged", self.config)
+        return judged_outcome(best.node.token_set.tokens, best.judgement, reason, self.config)
+
+    def _attempt(self, tree: Tree) -> Program[float | None]:
         """Have a message made and judged; its score."""
         if self.attempts:
             tree.rewinds += 1
             last = self.attempts[-1]
             tree.record("rewind", node=last.node.id, root=tree.root.id, score=last.judgement.score)
         body = {**self.body, **self._drawn(len(self.attempts))}
-        chatted: Chatted
-        (chatted,) = yield [Chat(self.prompt.tokens, body, self.prompt.thinking)]
-        self.usage.prompt_tokens = chatted.prompt_tokens or self.usage.prompt_tokens
+        chatted = yield from ask(Chat(self.prompt.tokens, body, self.prompt.thinking))
+        if chatted.prompt_tokens is not None:
+            self.usage.prompt_tokens = chatted.prompt_tokens
         tokens = self.backend.codec.encode(spoken(chatted.message), start=False)
-        node = tree.add_child(tree.root, TokenSet(tokens, finished=True), 1 / self.config.whole_attempts)
+        node = tree.add_child(tree.root, TokenSet(tokens, finished=True), 1 / self.config.message_attempts)
         tree.record("expand", node=tree.root.id, children=[describe(node)])
         judgement = yield from self.judged(self.judge, node.tokens)
         tree.simulations += 1
@@ -124,33 +145,16 @@ class WholeSession(RainSession):
         }
         return drawn | {name: value for name, value in optional.items() if value}
 
-    def _settle(self, tree: Tree, reason: FinishReason) -> FinishReason:
-        """Take the best message, or what stands in its place."""
-        net, best = self.net, max(self.attempts, key=lambda attempt: attempt.rank, default=None)
-        if best is not None:
-            reason = "length" if best.chatted.finish == "length" else reason
-            if best.judgement.score is None and self.config.on_unscored == "stop":
-                reason = "unjudged"
-            else:
-                self.answer, self.message = best.node.token_set.tokens, best.chatted.message
-                self.score, self.parts = best.judgement.score, best.judgement.parts
-        net.flagged = not net.is_good(self.score, reason)
-        if net.flagged and self.config.fallback == "refusal":
-            net.flagged, net.fallback = False, "refusal"
-            self.message = {"role": "assistant", "content": None, "refusal": self.refusal}
-        elif self.message is not None and best is not None:
-            commit(tree, best.node)
-        net.settled = True
-        return reason
-
     @property
-    def completion_tokens(self) -> int:
-        """As the server counts them, of all that was made."""
-        return sum(attempt.chatted.completion_tokens for attempt in self.attempts)
+    def completion_tokens(self) -> int | None:
+        """As the server counts them, of all that was made; None where it does not."""
+        return total(attempt.chatted.completion_tokens for attempt in self.attempts)
 
     def last_commit(self) -> Commit | None:
         content = self.message["content"] if self.message else None
-        return Commit(content, self.answer, self.score or 0.0, 0.0, len(self.attempts)) if content else None
+        if not content:
+            return None
+        return Commit(content, self.answer, self.score, simulations=len(self.attempts))
 
     def completion(self, reason: FinishReason) -> Completion:
         completion = super().completion(reason)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
+from rain_decoding.search.selection import exploitation, exploration
 
 EDGES = {
     "start": {"model", "criterion", "config", "seed", "messages"},
@@ -85,12 +85,12 @@ class TracedNode:
 
     @property
     def q(self) -> float:
-        return (self.value + 1) / 2.00001 if self.visits else 0.0
+        return exploitation(self.value, self.visits)
 
-    def u(self, exploration: float) -> float:
-        """The exploration term under this parent."""
+    def u(self, weight: float) -> float:
+        """The exploration term under its parent; `weight` >= 0 is `SearchConfig.exploration`."""
         parent_visits = self.parent.visits if self.parent else 0.0
-        return exploration * self.prior * sqrt(parent_visits) / (1 + self.visits)
+        return exploration(self.prior, parent_visits, self.visits, weight)
 
 
 def replay(events: Sequence[dict[str, Any]]) -> TracedNode:

@@ -138,11 +138,12 @@ class RainAPI(ModelAPI):
         )
         output = ModelOutput.from_message(message, STOP_REASONS[completion.finish_reason])
         usage = completion.usage
+        answered = usage.completion_tokens or 0  # known of all that `generate` makes
         output.model, output.time = self.model_name, usage.seconds
         output.usage = ModelUsage(
             input_tokens=usage.prompt_tokens,
-            output_tokens=usage.completion_tokens,
-            total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            output_tokens=answered,
+            total_tokens=usage.prompt_tokens + answered,
         )
         output.metadata = {"rain": _told(completion)}
         return output

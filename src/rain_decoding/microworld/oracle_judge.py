@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 from rain_decoding.errors import InputError
 from rain_decoding.microworld import Request, find_request, oracle_score
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.types import Judgement, Tokens
 
 
@@ -45,7 +42,7 @@ class OracleConversation(ConversationEvaluator):
         self.prompt, self.request, self.criterion = prompt, request, criterion
         self.warnings: list[str] = []
 
-    def judge(self, answer: str, tokens: Tokens | None = None) -> Generator[Any, Any, Judgement]:
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         for marker in self.prompt.markers:
             answer = answer.split(marker, 1)[0]
         seen = answer.strip()

@@ -8,11 +8,10 @@ import numpy as np
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.search.tree import Node
+from rain_decoding.types import Array
 
 
-def back_up(
-    path: Sequence[Node], score: float, embeddings: np.ndarray | None, config: SearchConfig
-) -> list[Node]:
+def back_up(path: Sequence[Node], score: float, embeddings: Array | None, config: SearchConfig) -> list[Node]:
     """Credit `score` in [-1, 1] to every node of `path` (root first) and to siblings that resemble them.
 
     `embeddings` `[len(path) - 1, dim]` belong to the nodes below the root: each is the embedding of the text from
@@ -36,13 +35,13 @@ def back_up(
     return similar
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
+def cosine(a: Array, b: Array) -> float:
     """Cosine of the angle between two vectors; 0 if one of them is zero."""
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.dot(a, b)) / norm if norm else 0.0
 
 
-def _update_embedding(node: Node, embedding: np.ndarray) -> None:
+def _update_embedding(node: Node, embedding: Array) -> None:
     """Running mean over the node's evaluations."""
     if node.embedding is None:
         node.embedding = np.array(embedding, dtype=np.float64)

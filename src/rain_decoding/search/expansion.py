@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from rain_decoding.programs import Program, ask
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Candidate, Sample, SearchRequest, TopTokens
-
-Requests = Generator[SearchRequest, Any, Any]
-"""A computation that yields requests and receives their replies."""
+from rain_decoding.types import Candidate, Sample, TopTokens
 
 
-def expand(tree: Tree, node: Node) -> Requests:
+def expand(tree: Tree, node: Node) -> Program[None]:
     """Give a node its children: the most probable tokens, or the greedy token set and sampled ones."""
     config = tree.config
     if config.token_set_length(node.depth) == 1:
-        tokens = yield TopTokens(
+        most_probable = TopTokens(
             node.tokens, config.candidates, config.candidate_temperature, tree.stop, tree.logit_bias
         )
+        tokens = yield from ask(most_probable)
         node.candidates = sorted(tokens, key=lambda candidate: candidate.token_set.tokens)
     else:
         node.candidates = yield from propose(tree, node, config.candidates)
@@ -30,7 +29,7 @@ def expand(tree: Tree, node: Node) -> Requests:
         mix_root_priors(tree)
 
 
-def propose(tree: Tree, node: Node, count: int) -> Requests:
+def propose(tree: Tree, node: Node, count: int) -> Program[list[Candidate]]:
     """The greedy token set and up to `count - 1` sampled ones that differ from it and from each other.
 
     Draws `count - 1` times; with `redraw` up to `2 * count - 1` times, as long as sets are missing.
@@ -42,7 +41,7 @@ def propose(tree: Tree, node: Node, count: int) -> Requests:
     while greedy is None or (draws_left and len(drawn) < count - 1):
         draws = min(draws_left, count - 1 - len(drawn))
         draws_left -= draws
-        candidates = yield Sample(
+        sample = Sample(
             node.tokens,
             config.token_set_length(node.depth),
             tuple(tree.seed_for(node, "candidate", node.draws + index) for index in range(draws)),
@@ -52,6 +51,7 @@ def propose(tree: Tree, node: Node, count: int) -> Requests:
             stop=tree.stop,
             logit_bias=tree.logit_bias,
         )
+        candidates = yield from ask(sample)
         node.draws += draws
         if greedy is None:
             greedy, *candidates = candidates

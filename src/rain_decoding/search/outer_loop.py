@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
+from rain_decoding.programs import Program, Request
 from rain_decoding.search.expansion import mix_root_priors
 from rain_decoding.search.simulation import simulate
 from rain_decoding.search.stopping import best_child, settled, simulation_allowance
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import SearchRequest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,17 @@ class Committed:
     node: Node
 
 
-Search = Generator[SearchRequest | Committed, Any, Literal["stop", "length", "unjudged"]]
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The search goes on from a node; what lies beside its path is not needed any more. It expects no reply."""
+
+    node: Node
+
+
+Searching = Generator[Request[object] | Committed | Rewound, object, T]
+"""A part of a search, which returns a `T`."""
+
+Search = Searching[Literal["stop", "length", "unjudged"]]
 """A search in progress; it returns why it ended."""
 
 
@@ -51,7 +63,7 @@ def commit(tree: Tree, child: Node) -> Committed:
     return Committed(child)
 
 
-def _simulate_until_settled(tree: Tree) -> Generator[SearchRequest, Any, None]:
+def _simulate_until_settled(tree: Tree) -> Program[None]:
     for _ in range(simulation_allowance(tree.root, tree.config)):
         found_leaf = yield from simulate(tree)
         if not found_leaf or settled(tree.root, tree.config):

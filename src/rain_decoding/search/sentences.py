@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from rain_decoding.search.expansion import Requests
+from rain_decoding.programs import Program, ask
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Candidate, Decode, Decoded, Judge, Tokens, TokenSet, TopTokens
-
-LEAST_SHARE = 0.02
-"""A first token less probable than this share of the most probable one opens no alternative."""
+from rain_decoding.types import Candidate, Decode, Judge, Judgement, Tokens, TokenSet, TopTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +28,8 @@ class Proposal:
     decode: Decode
 
 
-def plain_sentence(tree: Tree, node: Node) -> Requests:
-    """Plain decoding's next sentence after a node, a `Sentence`."""
+def plain_sentence(tree: Tree, node: Node) -> Program[Sentence]:
+    """Plain decoding's next sentence after a node."""
     decode = replace(_decode(tree, node, ()), horizon=tree.limit - len(node.tokens))
     if tree.temperature:
         seed = tree.seed_for(node, "plain")
@@ -41,25 +37,24 @@ def plain_sentence(tree: Tree, node: Node) -> Requests:
     return (yield from _complete(Proposal(node, (), 0.0, decode)))
 
 
-def alternative(proposal: Proposal, seen: set[Tokens]) -> Requests:
-    """Complete a proposal and have it judged: `(Sentence, Judgement)`, or None for one that was `seen`."""
-    sentence: Sentence = yield from _complete(proposal)
+def alternative(proposal: Proposal, seen: set[Tokens]) -> Program[tuple[Sentence, Judgement] | None]:
+    """Complete a proposal and have it judged; None for one that was `seen`."""
+    sentence = yield from _complete(proposal)
     if sentence.token_set.tokens in seen:
         return None
     seen.add(sentence.token_set.tokens)
-    judgement = yield Judge(proposal.parent.tokens + sentence.token_set.tokens)
+    judgement = yield from ask(Judge(proposal.parent.tokens + sentence.token_set.tokens))
     return sentence, judgement
 
 
-def openings(tree: Tree, node: Node, count: int) -> Requests:
+def openings(tree: Tree, node: Node, count: int) -> Program[list[Proposal]]:
     """Up to `count` proposals that begin with other tokens than the children, continued greedily; once per node."""
     if node.candidates:
         return []
     taken = {child.token_set.tokens[0] for child in node.children}
-    node.candidates = yield TopTokens(
-        node.tokens, count + len(taken), stop=tree.stop, logit_bias=tree.logit_bias
-    )
-    least = LEAST_SHARE * node.candidates[0].probability
+    first_tokens = TopTokens(node.tokens, count + len(taken), stop=tree.stop, logit_bias=tree.logit_bias)
+    node.candidates = yield from ask(first_tokens)
+    least = tree.config.opening_share * node.candidates[0].probability
     others = [
         candidate
         for candidate in node.candidates
@@ -68,7 +63,7 @@ def openings(tree: Tree, node: Node, count: int) -> Requests:
     return [_opened(tree, node, candidate) for candidate in others[:count]]
 
 
-def sampled(tree: Tree, node: Node, count: int) -> Iterable[Proposal]:
+def sampled(tree: Tree, node: Node, count: int) -> list[Proposal]:
     """`count` proposals drawn from the model."""
     draws = range(node.draws, node.draws + count)
     node.draws += count
@@ -100,8 +95,8 @@ def _decode(tree: Tree, node: Node, opening: Tokens, seed: int | None = None) ->
     )
 
 
-def _complete(proposal: Proposal) -> Requests:
-    decoded: Decoded = yield proposal.decode
+def _complete(proposal: Proposal) -> Program[Sentence]:
+    decoded = yield from ask(proposal.decode)
     tokens = proposal.opening + decoded.tokens
     logprob = proposal.logprob + decoded.logprob
     return Sentence(TokenSet(tokens, decoded.reason == "stop"), exp(logprob / len(tokens)))

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from rain_decoding.programs import Program, ask
 from rain_decoding.search.backup import back_up
-from rain_decoding.search.expansion import Requests, expand
-from rain_decoding.search.selection import exploitation, exploration, select_child
+from rain_decoding.search.expansion import expand
+from rain_decoding.search.selection import select_child, terms
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.widening import wants_child, widen
-from rain_decoding.types import Decode, Decoded, Embed, Judge, Judgement, Tokens
+from rain_decoding.types import Array, Decode, Embed, Judge, Tokens
 
 
-def simulate(tree: Tree) -> Requests:
+def simulate(tree: Tree) -> Program[bool]:
     """Run one simulation. Returns False when no leaf is left that could be judged."""
     path = yield from _descend(tree)
     if path is None:
         return False
     leaf = path[-1]
     text = leaf.tokens + (yield from _roll_out(tree, leaf))
-    judgement: Judgement = yield Judge(text)
+    judgement = yield from ask(Judge(text))
     tree.simulations += 1
     tree.record_judgement(leaf, judgement)
     if judgement.score is None:
@@ -29,14 +28,15 @@ def simulate(tree: Tree) -> Requests:
         return True
     embeddings = None
     if tree.config.needs_embeddings and len(path) > 1:
-        embeddings = yield Embed(text, tuple(len(parent.tokens) for parent in path[:-1]))
+        starts = tuple(len(parent.tokens) for parent in path[:-1])
+        embeddings = yield from ask(Embed(text, starts))
     _credit(tree, path, judgement.score, embeddings)
     if tree.config.eager_expansion and not (leaf.expanded or tree.finished(leaf)):
         yield from expand(tree, leaf)
     return True
 
 
-def _descend(tree: Tree) -> Requests:
+def _descend(tree: Tree) -> Program[list[Node] | None]:
     """The path from the root to a leaf, expanding and widening nodes on the way; None if all are closed."""
     node = tree.root
     path = [node]
@@ -49,25 +49,20 @@ def _descend(tree: Tree) -> Requests:
         child = select_child(node, tree.config.exploration)
         if child is None:
             return None
-        steps.append(
-            {
-                "node": child.id,
-                "q": exploitation(child),
-                "u": exploration(node, child, tree.config.exploration),
-            }
-        )
+        q, u = terms(node, child, tree.config.exploration)
+        steps.append({"node": child.id, "q": q, "u": u})
         path.append(child)
         node = child
     tree.record("select", root=tree.root.id, path=steps)
     return path
 
 
-def _roll_out(tree: Tree, leaf: Node) -> Requests:
+def _roll_out(tree: Tree, leaf: Node) -> Program[Tokens]:
     """Tokens that continue the leaf so that the judge sees a fuller text; none after a finished text."""
     if tree.finished(leaf):
         return ()
     config = tree.config
-    rollout: Decoded = yield Decode(
+    decode = Decode(
         leaf.tokens,
         max_tokens=tree.limit - len(leaf.tokens),
         seed=tree.seed_for(leaf, "rollout"),
@@ -76,12 +71,12 @@ def _roll_out(tree: Tree, leaf: Node) -> Requests:
         stop=tree.stop,
         logit_bias=tree.logit_bias,
     )
-    tokens: Tokens = rollout.tokens
+    tokens = (yield from ask(decode)).tokens
     tree.record("rollout", node=leaf.id, tokens=list(tokens))
     return tokens
 
 
-def _credit(tree: Tree, path: list[Node], score: float, embeddings: np.ndarray | None) -> None:
+def _credit(tree: Tree, path: list[Node], score: float, embeddings: Array | None) -> None:
     leaf = path[-1]
     leaf.passable = True
     similar = back_up(path, score, embeddings, tree.config)

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from rain_decoding.config import SearchConfig
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.types import Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
+from rain_decoding.types import Array, Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
 
 Recorder = Callable[[dict[str, Any]], None]
 """Receives trace events (see `rain_decoding.decoding.trace`)."""
@@ -33,7 +31,7 @@ class Node:
     visits: float = 0.0
     evaluations: int = 0
     value: float = 0.0
-    embedding: np.ndarray | None = None
+    embedding: Array | None = None
     score: float | None = None
     """The judgement of the text that ends here, where there was one without a rollout (verify first)."""
     children: list[Node] = field(default_factory=list)

@@ -9,25 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Any
 
+from rain_decoding.programs import Await, Branch, Drop, Launch, Program, ask
 from rain_decoding.search.backup import back_up
 from rain_decoding.search.expansion import describe
-from rain_decoding.search.outer_loop import Committed, Search, commit
+from rain_decoding.search.outer_loop import Committed, Rewound, Search, Searching, commit
 from rain_decoding.search.sentences import Sentence, alternative, openings, plain_sentence, sampled
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Await, Branch, Drop, Judge, Judgement, Launch
-
-
-@dataclass(frozen=True, slots=True)
-class Rewound:
-    """The search goes on from a node; what lies beside its path is not needed any more. Expects no reply."""
-
-    node: Node
-
-
-Steps = Generator[Any, Any, Any]
+from rain_decoding.types import Judge, Judgement
 
 
 def verify_first(tree: Tree) -> Search:
@@ -43,13 +32,13 @@ def verify_first(tree: Tree) -> Search:
     return "stop" if verified.token_set.finished else "length"
 
 
-def _decode(tree: Tree, start: Node) -> Steps:
+def _decode(tree: Tree, start: Node) -> Searching[Node]:
     """Decode plainly, one sentence ahead of what is judged.
 
     Returns the first node that is judged bad, or else the finished one.
     """
-    decoding: Branch | None = yield Launch(plain_sentence(tree, start))
-    judging: deque[tuple[Node, Branch]] = deque()
+    decoding: Branch[Sentence] | None = yield from ask(Launch(plain_sentence(tree, start)))
+    judging: deque[tuple[Node, Branch[Judgement]]] = deque()
     while True:
         if judging and judging[0][1].done:
             node, judged = judging.popleft()
@@ -59,20 +48,24 @@ def _decode(tree: Tree, start: Node) -> Steps:
             if tree.finished(node) or _is_bad(tree, node):
                 for branch in (decoding, *(branch for _, branch in judging)):
                     if branch is not None:
-                        yield Drop(branch)
+                        yield from ask(Drop(branch))
                 node.children.clear()  # what was decoded ahead of the judgement
                 return node
             if _is_good(tree, node):
                 yield from _release(tree, node, tree.config.hold_back)
         elif decoding is not None and decoding.done:
             start = node = _add(tree, start, decoding.result)
-            judging.append((node, (yield Launch(_judge(node)))))
-            decoding = None if tree.finished(node) else (yield Launch(plain_sentence(tree, node)))
+            judging.append((node, (yield from ask(Launch(ask(Judge(node.tokens)))))))
+            decoding = None
+            if not tree.finished(node):
+                decoding = yield from ask(Launch(plain_sentence(tree, node)))
         else:
-            yield Await([branch for branch in (decoding, *(b for _, b in list(judging)[:1])) if branch])
+            yield from ask(
+                Await([branch for branch in (decoding, *(b for _, b in list(judging)[:1])) if branch])
+            )
 
 
-def _recover(tree: Tree, bad: Node) -> Steps:
+def _recover(tree: Tree, bad: Node) -> Searching[Node]:
     """After a bad judgement, the node to go on from: a good one, or the least bad that is left."""
     wrong = _first_wrong(tree, bad)
     wrong.closed = True
@@ -129,7 +122,7 @@ def _may_widen(tree: Tree, node: Node) -> bool:
     return max(len(node.children), node.draws) < most and tree.simulations < tree.config.max_simulations
 
 
-def _widen(tree: Tree, node: Node) -> Steps:
+def _widen(tree: Tree, node: Node) -> Program[None]:
     """Add alternatives, decoded and judged together: first from other first tokens, then sampled."""
     config = tree.config
     count = min(
@@ -139,11 +132,11 @@ def _widen(tree: Tree, node: Node) -> Steps:
     )
     seen = {child.token_set.tokens for child in node.children}
     proposals = (yield from openings(tree, node, count)) or sampled(tree, node, count)
-    waiting: list[Branch] = []
+    waiting: list[Branch[tuple[Sentence, Judgement] | None]] = []
     for proposal in proposals:
-        waiting.append((yield Launch(alternative(proposal, seen))))
+        waiting.append((yield from ask(Launch(alternative(proposal, seen)))))
     while waiting:
-        yield Await(waiting)
+        yield from ask(Await(waiting))
         for branch in [branch for branch in waiting if branch.done]:
             waiting.remove(branch)
             if branch.result is None:
@@ -155,7 +148,7 @@ def _widen(tree: Tree, node: Node) -> Steps:
                 _turn_back(tree, child, node)
             if config.first_good and _is_good(tree, child):
                 for other in waiting:
-                    yield Drop(other)
+                    yield from ask(Drop(other))
                 return
 
 
@@ -176,10 +169,6 @@ def _add(tree: Tree, parent: Node, sentence: Sentence) -> Node:
     child = tree.add_child(parent, sentence.token_set, sentence.probability)
     tree.record("expand", node=parent.id, children=[describe(child)])
     return child
-
-
-def _judge(node: Node) -> Steps:
-    return (yield Judge(node.tokens))
 
 
 def _credit(tree: Tree, node: Node, judgement: Judgement) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from rain_decoding.search.expansion import Requests, describe, propose
+from rain_decoding.programs import Program, ask
+from rain_decoding.search.expansion import describe, propose
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Candidate, TokenSet, TopTokens
+from rain_decoding.types import TokenSet, TopTokens
+
+Newcomer = tuple[TokenSet, float]
+"""A token set and its prior in (0, 1]."""
 
 
 def wants_child(tree: Tree, node: Node) -> bool:
@@ -24,7 +28,7 @@ def wants_child(tree: Tree, node: Node) -> bool:
     return bool(np.linalg.norm(variance) < config.widening_variance * config.token_set_length(node.depth))
 
 
-def widen(tree: Tree, node: Node) -> Requests:
+def widen(tree: Tree, node: Node) -> Program[None]:
     """Add at most one child to a node that `wants_child`."""
     one_token = tree.config.token_set_length(node.depth) == 1
     newcomer = yield from (_next_token(tree, node) if one_token else _drawn_set(tree, node))
@@ -38,11 +42,10 @@ def widen(tree: Tree, node: Node) -> Requests:
     tree.record("widen", node=node.id, child=describe(child))
 
 
-def _next_token(tree: Tree, node: Node) -> Requests:
+def _next_token(tree: Tree, node: Node) -> Program[Newcomer | None]:
     """The next most probable token, its probability normalised over the k + 1 most probable ones."""
     count = len(node.children) + 1
-    request = TopTokens(node.tokens, count, stop=tree.stop, logit_bias=tree.logit_bias)
-    tokens: list[Candidate] = yield request
+    tokens = yield from ask(TopTokens(node.tokens, count, stop=tree.stop, logit_bias=tree.logit_bias))
     known = _children(node)
     total = sum(candidate.probability for candidate in tokens)
     return next(
@@ -51,9 +54,9 @@ def _next_token(tree: Tree, node: Node) -> Requests:
     )
 
 
-def _drawn_set(tree: Tree, node: Node) -> Requests:
+def _drawn_set(tree: Tree, node: Node) -> Program[Newcomer | None]:
     """One drawn set, its probability normalised over the first k + 1 of all that was proposed here."""
-    proposed: list[Candidate] = yield from propose(tree, node, 2)
+    proposed = yield from propose(tree, node, 2)
     node.candidates = proposed + node.candidates
     known = _children(node)
     drawn = next((candidate for candidate in proposed[1:] if candidate.token_set not in known), None)

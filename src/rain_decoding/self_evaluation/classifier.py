@@ -14,10 +14,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.programs import Launch, ask, gather
 from rain_decoding.prompting import SEPARATOR, Prompt, without_control_tokens
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.self_evaluation.rendering import own_answer
-from rain_decoding.types import Await, Judgement, Launch, Message, Tokens
+from rain_decoding.types import Judgement, Message, Tokens
 
 if TYPE_CHECKING:
     from rain_decoding.backends.transformers.classifier import Classifier, Classify
@@ -148,10 +149,9 @@ class ClassifierJudge(ConversationEvaluator):
         if request is None:
             judgement = Judgement(None, seen, problem="the text does not fit into the classifier's context")
         else:
-            branch = yield Launch(_classify(request), self.evaluator.model)
-            yield Await([branch])
-            score = self.evaluator.direction.score(branch.result)
-            judgement = Judgement(score, seen, (tuple(map(float, branch.result)),))
+            (found,) = yield from gather([Launch(ask(request), self.evaluator.model)])
+            probabilities = tuple(map(float, found))
+            judgement = Judgement(self.evaluator.direction.score(probabilities), seen, (probabilities,))
         self._memo[seen] = judgement
         return judgement
 
@@ -196,9 +196,3 @@ class ClassifierJudge(ConversationEvaluator):
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
-
-
-def _classify(request: Classify) -> Any:
-    """A program that has one text classified."""
-    (probabilities,) = yield [request]
-    return probabilities

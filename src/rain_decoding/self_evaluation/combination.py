@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rain_decoding.errors import CriterionError
+from rain_decoding.programs import Launch, gather
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
-from rain_decoding.types import Await, Branch, Judgement, Launch, Tokens
+from rain_decoding.types import Judgement, Tokens
 
 Rule = Literal["min", "mean", "thresholds"]
 
@@ -130,13 +131,9 @@ class CombinedJudge(ConversationEvaluator):
             judge.prompt = prompt
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
-        branches: dict[str, Branch] = {}
-        for name, judge in self.judges.items():
-            branches[name] = yield Launch(judge.judge(answer, tokens))
-        while running := [branch for branch in branches.values() if not branch.done]:
-            yield Await(running)
+        judgements = yield from gather(Launch(judge.judge(answer, tokens)) for judge in self.judges.values())
         self.warnings[:] = [text for judge in self.judges.values() for text in judge.warnings]
-        return self._combine({name: branch.result for name, branch in branches.items()})
+        return self._combine(dict(zip(self.judges, judgements, strict=True)))
 
     def _combine(self, judgements: Mapping[str, Judgement]) -> Judgement:
         scores = {name: judgement.score for name, judgement in judgements.items()}

@@ -290,9 +290,10 @@ class _Reader:
                 raise self.fail((*place, key), f"= {value!r} must be a {_KEYS[section][key].__name__}")
 
     def _need(self, place: Place, table: Mapping[str, Any], key: str) -> str:
-        if not table.get(key, "").strip():
+        text: str = table.get(key, "")
+        if not text.strip():
             raise self.fail((*place, key), "is missing or empty")
-        return table[key]
+        return text
 
     def _choice(self, place: Place, table: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
         value = table.get(key, allowed[0])
@@ -343,7 +344,7 @@ class _Reader:
     def _prefix_file(self, judge: Mapping[str, Any]) -> str | None:
         if "prefix_file" not in judge:
             return None
-        path = self.path.parent / judge["prefix_file"]
+        path: Path = self.path.parent / judge["prefix_file"]
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

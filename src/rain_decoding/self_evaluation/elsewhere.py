@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from rain_decoding.backends.base import Backend
+from rain_decoding.programs import Launch, gather
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.evaluator import (
-    ConversationJudge,
-    Judging,
-    SelfEvaluator,
-)
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, SelfEvaluator
 from rain_decoding.self_evaluation.wrapping import WrappedJudge
-from rain_decoding.types import Await, Launch, Tokens
+from rain_decoding.types import Tokens
 
 
 class ElsewhereEvaluator:
@@ -20,24 +18,26 @@ class ElsewhereEvaluator:
 
     def conversation(self, prompt: Prompt) -> ElsewhereJudge:
         """A judge for answers to one prompt, with memory of its own on the judge's backend."""
-        return ElsewhereJudge(self.evaluator.conversation(prompt))
+        backend = self.evaluator.backend
+        return ElsewhereJudge(self.evaluator.conversation(prompt), backend, backend.new_owner())
 
 
 class ElsewhereJudge(WrappedJudge):
-    """Passes answers on to a judge on another backend, as text: its tokens are others."""
+    """Passes answers on to a judge on another backend, as text: its tokens are others.
 
-    def __init__(self, judge: ConversationJudge):
+    `owner` is that backend's number for what the judge caches there.
+    """
+
+    def __init__(self, judge: ConversationEvaluator, backend: Backend, owner: int):
         super().__init__(judge)
-        self.backend = judge.evaluator.backend
-        self.owner = self.backend.new_owner()
+        self.backend, self.owner = backend, owner
         self._read = ""
         """The answer that was judged last."""
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         self._read = answer
-        branch = yield Launch(self.judging.judge(answer), self.backend, self.owner)
-        yield Await([branch])
-        return branch.result
+        (judgement,) = yield from gather([Launch(self.judging.judge(answer), self.backend, self.owner)])
+        return judgement
 
     def held(self, answer: str) -> list[Tokens]:
         """Nothing of the decoder's model."""

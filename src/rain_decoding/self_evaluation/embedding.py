@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,14 +10,15 @@ import numpy as np
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError
 from rain_decoding.plugins import Entry, Forms
-from rain_decoding.types import LAST, BackendRequest, Embed, HiddenStates
+from rain_decoding.programs import Program, ask
+from rain_decoding.types import LAST, Array, Embed, HiddenStates
 
 NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 WORD = rf"[{NO_SPACES}]|[^\W_{NO_SPACES}]+|[^\w\s]"
 """A word, or a punctuation mark."""
 
-Embedding = Generator[list[BackendRequest], list[Any], np.ndarray]
+Embedding = Program[Array]
 
 
 class Embedder(Protocol):
@@ -36,7 +36,7 @@ class TextEmbedder:
     def __init__(self, codec: Codec):
         self.codec = codec
 
-    def vectors(self, texts: list[str]) -> np.ndarray:
+    def vectors(self, texts: list[str]) -> Array:
         """Unit vectors `[len(texts), dim]`."""
         raise NotImplementedError
 
@@ -68,14 +68,14 @@ class HashingEmbedder(TextEmbedder):
         )
 
     @cached_property
-    def _projection(self) -> np.ndarray:
+    def _projection(self) -> Array:
         """`[features, dimensions]`, contiguous: a sparse product would copy it at every call otherwise."""
         from sklearn.random_projection import GaussianRandomProjection
 
         projection = GaussianRandomProjection(self.dimensions, random_state=0)
         return np.ascontiguousarray(projection.fit(np.zeros((1, self.features))).components_.T)
 
-    def vectors(self, texts: list[str]) -> np.ndarray:
+    def vectors(self, texts: list[str]) -> Array:
         return _unit(self._words.transform(texts) @ self._projection)
 
 
@@ -98,7 +98,7 @@ class SentenceEmbedder(TextEmbedder):
                 hint="give a folder or a hub name, or use 'hashing'",
             ) from error
 
-    def vectors(self, texts: list[str]) -> np.ndarray:
+    def vectors(self, texts: list[str]) -> Array:
         return self.model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
 
 
@@ -114,19 +114,20 @@ class HiddenEmbedder:
         backend.keep_layers([LAST])
 
     def embed(self, request: Embed, prompt_length: int) -> Embedding:
-        ((states,),) = yield [HiddenStates(request.tokens, layers=(LAST,))]
+        (states,) = yield from ask(HiddenStates(request.tokens, layers=(LAST,)))
         centre = states[min(1, prompt_length - 1) : prompt_length].mean(axis=0)
         means = np.stack([_mean(states[start:] - centre) for start in request.starts])
         return _unit(means)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def _unit(vectors: Array) -> Array:
     """The rows at length 1; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    unit: Array = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit
 
 
-def _mean(states: np.ndarray) -> np.ndarray:
+def _mean(states: Array) -> Array:
     return states.mean(axis=0) if len(states) else np.zeros(states.shape[1])
 
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import log, tanh
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import CriterionError
+from rain_decoding.programs import Program, Together, ask
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
-from rain_decoding.types import (
-    Await,
-    BackendRequest,
-    Judgement,
-    LabelProbabilities,
-    Launch,
-    Tokens,
-    Unanswered,
-)
+from rain_decoding.types import Array, Judgement, LabelProbabilities, Tokens, Unanswered
 
 Votes = Literal["hard", "soft", "debiased"]
 """How label probabilities become a score, see `SearchConfig.votes`."""
@@ -33,8 +26,8 @@ Votes = Literal["hard", "soft", "debiased"]
 BOTH_ORDERS = 1000.0
 """An `order_margin` that no log-odds reach."""
 
-Judging = Generator[list[BackendRequest] | Launch | Await, Any, Judgement]
-"""A judgement in progress, a program for the scheduler."""
+Judging = Program[Judgement]
+"""A judgement in progress."""
 
 
 class ConversationEvaluator(Protocol):
@@ -171,7 +164,7 @@ class SelfEvaluator:
         """A judge for answers to one prompt. It remembers what it judged."""
         return ConversationJudge(self, prompt)
 
-    def score(self, probabilities: np.ndarray, order: Sequence[int]) -> OrderResult:
+    def score(self, probabilities: Array, order: Sequence[int]) -> OrderResult:
         """What one order says. `probabilities` are those of all surface forms, option by option; of several forms the
         most probable counts."""
         options, position = [], 0
@@ -289,13 +282,14 @@ class ConversationJudge(ConversationEvaluator):
         while waiting:
             # The positive statement comes second in the last order: a preference for the first label counts against it.
             asked = waiting if results or evaluator.order_margin >= BOTH_ORDERS else waiting[-1:]
-            replies = yield [request for _, request in asked]
-            if failed := next((reply for reply in replies if isinstance(reply, Unanswered)), None):
-                self._warn(f"a text could not be judged: {failed.problem}")
-                return Judgement(None, text, problem=failed.problem)
-            results = [
-                evaluator.score(reply, order) for reply, (order, _) in zip(replies, asked, strict=True)
-            ] + results
+            replies = yield from ask(Together([request for _, request in asked]))
+            new: list[OrderResult] = []
+            for reply, (order, _) in zip(replies, asked, strict=True):
+                if isinstance(reply, Unanswered):
+                    self._warn(f"a text could not be judged: {reply.problem}")
+                    return Judgement(None, text, problem=reply.problem)
+                new.append(evaluator.score(reply, order))
+            results = new + results
             waiting = [] if evaluator.is_sure(results) else waiting[: -len(asked)]
         probabilities = tuple(result.probabilities for result in results)
         masses = tuple(result.mass for result in results)

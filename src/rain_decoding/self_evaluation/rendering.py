@@ -27,7 +27,7 @@ FULL_STOPS = ".。．｡।॥۔።။។"
 def judged_answer(criterion: Criterion, prompt: Prompt, answer: str) -> str:
     """What the judge sees of an answer: cut at the next turn's marker and, if asked, after a full stop."""
     answer = own_answer(prompt, answer)
-    if criterion.cut_after_full_stop and not prompt.whole:
+    if criterion.cut_after_full_stop and not prompt.uncut:
         end = max(answer.rfind(stop) for stop in FULL_STOPS)
         answer = answer[: end + 1] if end >= 0 else answer
     return answer

@@ -94,7 +94,7 @@ class Desk:
             session = decoder.open(prompt, **options)
         else:
             assert isinstance(decoder, RainDecoder), "the others take no tools"
-            session = decoder.open_whole(passed, **options)
+            session = decoder.open_message(passed, **options)
         length, most = session.usage.prompt_tokens, self.config.max_prompt_tokens
         if most is not None and length > most:
             raise ApiError(

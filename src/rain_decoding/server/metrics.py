@@ -60,7 +60,7 @@ class Metrics(Observer):
         self.answers.labels(completion.finish_reason).inc()
         self.unjudged.inc(completion.finish_reason == "unjudged")
         for name, total in self.totals.items():
-            total.inc(getattr(completion.usage, name))
+            total.inc(getattr(completion.usage, name) or 0)  # what is not known is not counted
 
     def failed(self, error: ApiError) -> None:
         self.failures.labels(str(error.status)).inc()

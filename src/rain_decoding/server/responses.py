@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rain_decoding.decoding.rain_session import RainSession
-from rain_decoding.decoding.session import Session
-from rain_decoding.decoding.tool_calls import WholeSession
+from rain_decoding.decoding.session import Session, total
+from rain_decoding.decoding.tool_calls import ToolCallSession
 from rain_decoding.types import Completion, FinishReason
 
 FINISH: Mapping[FinishReason, str] = {
@@ -41,7 +41,7 @@ def rain_object(
         "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
-    attempts = len(session.attempts) if isinstance(session, WholeSession) else 0
+    attempts = len(session.attempts) if isinstance(session, ToolCallSession) else 0
     further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": completion.warnings}
     return described | {name: value for name, value in further.items() if value}
 
@@ -55,9 +55,9 @@ def together(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def usage_object(prompts: Iterable[int], completions: Iterable[Completion]) -> dict[str, Any]:
-    """Token counts. `prompts` are the lengths of the request's prompts, each counted once."""
-    prompt, answer = sum(prompts), sum(c.usage.completion_tokens for c in completions)
-    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+    """Token counts, None where not known. `prompts` are the lengths of the request's prompts, each counted once."""
+    prompt, answer = sum(prompts), total(c.usage.completion_tokens for c in completions)
+    return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": total((prompt, answer))}
 
 
 def _finish(completion: Completion) -> str:

@@ -12,10 +12,11 @@ import pytest
 from evaluation.rating.rated import DECODERS, answers, write
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.rating.app import BORROWED, PAGE, create_app
+from rain_decoding.evaluation.rating.app import PAGE, create_app
 from rain_decoding.evaluation.rating.store import RatingStore
 from rain_decoding.evaluation.rating.study import open_study
 from rain_decoding.evaluation.rating.tasks import answer_tasks, pair_tasks
+from rain_decoding.web.page import SHARED
 
 
 class Client:
@@ -77,7 +78,13 @@ def test_the_page_has_all_its_files_and_none_from_elsewhere(folder: Path) -> Non
     client = Client(folder)
     page = client.ask("GET", "/")
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    for name in ("rating.js", "progress.js", "sender.js", "rating.css", *BORROWED):
+    for name in (
+        "rating.js",
+        "progress.js",
+        "sender.js",
+        "rating.css",
+        *(path.name for path in SHARED.iterdir()),
+    ):
         file = client.ask("GET", f"/page/{name}")
         assert file.status_code == 200 and "://" not in file.text.replace("http://www.w3.org/2000/svg", "")
     assert client.ask("GET", "/page/page.js").status_code == 404

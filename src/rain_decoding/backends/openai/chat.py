@@ -49,11 +49,12 @@ def read_message(data: Any) -> Chatted:
     if finish == "abort":
         raise BadReply("the server gave the request up")
     cost = read_cost(data)
+    prompt = None if cost.prompt is None else cost.prompt + (cost.cached or 0)
     return Chatted(
         message,
         finish,
-        prompt_tokens=(cost.prompt or 0) + (cost.cached or 0),
-        completion_tokens=cost.completion or 0,
+        prompt_tokens=prompt,
+        completion_tokens=cost.completion,
         forwarded=(cost.prompt or 0) + (cost.completion or 0),
     )
 

@@ -124,8 +124,9 @@ def read_cost(data: Any) -> Cost:
     if usage := data.get("usage"):
         details = usage.get("prompt_tokens_details") or {}
         cached = details.get("cached_tokens")
+        prompt = usage.get("prompt_tokens")
         return Cost(
-            (usage.get("prompt_tokens") or 0) - (cached or 0), usage.get("completion_tokens") or 0, cached
+            None if prompt is None else prompt - (cached or 0), usage.get("completion_tokens"), cached
         )
     if timings := data.get("timings"):
         return Cost(timings.get("prompt_n"), timings.get("predicted_n"), timings.get("cache_n"))

@@ -14,11 +14,12 @@ from rain_decoding.backends.base import Counters, Handle, Reply
 from rain_decoding.backends.transformers.codec import control_texts
 from rain_decoding.backends.transformers.loading import context_length, pretrained
 from rain_decoding.errors import BackendError, NumericalError
-from rain_decoding.types import Tokens
+from rain_decoding.programs import Request
+from rain_decoding.types import Array, Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Classify:
+class Classify(Request[Array]):
     """One text as the model reads it. Reply: `numpy.ndarray` of float64, the probability of each label."""
 
     tokens: Tokens

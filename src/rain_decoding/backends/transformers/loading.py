@@ -71,7 +71,7 @@ def load(
     if quantization_config is not None:
         # Quantized weights cannot be moved afterwards.
         options = {
-            "device_map": {"": torch_device(device)},
+            "device_map": {"": parse_device(device)},
             **options,
             "quantization_config": quantization_config,
         }
@@ -121,10 +121,10 @@ def pretrained(
 
     `options` go to the model's `from_pretrained`. Raises what `load` does.
     """
-    place = torch_device(device)
+    place = parse_device(device)
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     source |= _offline(_local_folder(name))
-    chosen = {"dtype": torch_dtype(dtype, place), **(options or {})}
+    chosen = {"dtype": parse_dtype(dtype, place), **(options or {})}
     with _translated(name), _quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
         model = kind.from_pretrained(name, **source, **chosen)
@@ -214,8 +214,8 @@ def _check_options(engine: str, max_kv_slots: int | None, prefix_cache_slots: in
         raise ConfigError(f"prefix_cache_slots is {prefix_cache_slots}", hint="give 0 to keep nothing")
 
 
-def torch_device(device: str | torch.device | None) -> torch.device:
-    """The device of that name, by default the GPU where there is one. Raises `ConfigError`."""
+def parse_device(device: str | torch.device | None) -> torch.device:
+    """The device; None is the first GPU, or the CPU. Raises `ConfigError` for one that is not there."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -227,11 +227,8 @@ def torch_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def torch_dtype(dtype: str | torch.dtype | None, device: torch.device) -> str | torch.dtype:
-    """The floating-point type of that name, by default float32 on a CPU and the model's own elsewhere.
-
-    Raises `ConfigError`.
-    """
+def parse_dtype(dtype: str | torch.dtype | None, device: torch.device) -> str | torch.dtype:
+    """The type of the weights; None is float32 on a CPU, else as stored. Raises `ConfigError` for no float type."""
     if dtype is None:
         return torch.float32 if device.type == "cpu" else "auto"
     if dtype == "auto" or isinstance(dtype, torch.dtype):

@@ -85,7 +85,7 @@ class DecoderContender:
             return self._stream(prompts[0], options)
         finished = dict(self.decoder.iterate_batch(prompts, concurrency=concurrency, **options))
         completions = [finished[index] for index in range(len(prompts))]
-        released = sum(completion.usage.completion_tokens for completion in completions)
+        released = sum(len(completion.tokens) for completion in completions)
         return Answers([completion.text for completion in completions], released, None)
 
     def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Answers:
@@ -96,7 +96,7 @@ class DecoderContender:
                     first = time.perf_counter() - started
         completion = stream.completion
         assert completion is not None
-        return Answers([completion.text], completion.usage.completion_tokens, first)
+        return Answers([completion.text], len(completion.tokens), first)
 
 
 class GenerateContender:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from rain_decoding.backends.transformers.loading import torch_device, torch_dtype
+from rain_decoding.backends.transformers.loading import parse_device, parse_dtype
 from rain_decoding.errors import ConfigError
 
 CONTEXT = 4096
@@ -56,8 +56,8 @@ def random_model(shape: str, *, device: str | None = None, dtype: str | None = N
     """
     if shape not in SHAPES:
         raise ConfigError(f"unknown shape {shape!r}", hint=f"shapes: {', '.join(SHAPES)}")
-    place = torch_device(device)
-    kind = torch_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
+    place = parse_device(device)
+    kind = parse_dtype(dtype or ("float32" if place.type == "cpu" else "bfloat16"), place)
     config = LlamaConfig(max_position_embeddings=CONTEXT, bos_token_id=0, eos_token_id=1, **SHAPES[shape])
     _check_memory(shape, config, place, kind)
     torch.manual_seed(0)

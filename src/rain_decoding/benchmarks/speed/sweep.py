@@ -121,7 +121,7 @@ def _record(
         prompt=tokens,
         setup=setup,
         calls=recorder.take(),
-        released=completion.usage.completion_tokens,
+        released=len(completion.tokens),
         seconds=seconds,
     )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rain_decoding.backends import load_backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
@@ -24,11 +24,12 @@ from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
 from rain_decoding.evaluation.judges.llm import QUESTIONS
 from rain_decoding.evaluation.provenance import file_hash, weights_hash
 from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.programs import ask
 from rain_decoding.prompting import Prompt, neutralised, without_control_tokens
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.self_evaluation.classifier import BAD, BETWEEN, GOOD, load_classifier
-from rain_decoding.self_evaluation.evaluator import find_label_tokens
-from rain_decoding.types import Judgement, LabelProbabilities, Message
+from rain_decoding.self_evaluation.evaluator import Judging, find_label_tokens
+from rain_decoding.types import Judgement, LabelProbabilities, Message, Unanswered
 
 SENTIMENT = {"positive", "pos", "negative", "neg"}
 """Labels that answer whether a text is positive; other labels of `GOOD` and `BAD` whether it is harmless."""
@@ -112,7 +113,7 @@ class LabelReader:
 
     def read(self, prompt: Prompt, answer: str) -> Judgement:
         conversation = self.evaluator.conversation(prompt)
-        scheduler: Scheduler = Scheduler.of(cast(Any, self.evaluator.model))
+        scheduler = Scheduler.of(self.evaluator.model)
         return scheduler.complete(conversation.judge(answer), 0)
 
 
@@ -155,14 +156,15 @@ class FormReader:
         finally:
             self.backend.finish(owner)
 
-    def _program(self, prompt: str, answer: str) -> Generator[Any, Any, Judgement]:
+    def _program(self, prompt: str, answer: str) -> Judging:
         text = self._render(prompt, answer)
         tokens = self.backend.codec.encode(text)
         forms = self.labels.forms
         request = LabelProbabilities(
             tokens[: len(tokens) - self.labels.dropped], tuple(token for form in forms for token in form)
         )
-        (found,) = yield [request]
+        found = yield from ask(request)
+        assert not isinstance(found, Unanswered), "a model in this process answers"
         good, bad = float(sum(found[: len(forms[0])])), float(sum(found[len(forms[0]) :]))
         if good + bad < LEAST_MASS:
             return Judgement(

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from rain_decoding.self_evaluation.reading.states import Rows
-from rain_decoding.types import Layer
+from rain_decoding.types import Array, Layer
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Inverse regularisation strengths (C) to choose from."""
@@ -43,9 +43,10 @@ class Line(NamedTuple):
     weights: np.ndarray
     bias: float
 
-    def values(self, features: np.ndarray) -> np.ndarray:
+    def values(self, features: np.ndarray) -> Array:
         """Float64 `[rows]` of `features` `[rows, width]`."""
-        return features @ self.weights + self.bias
+        values: Array = features @ self.weights + self.bias
+        return values
 
 
 class Scale(NamedTuple):
@@ -55,9 +56,10 @@ class Scale(NamedTuple):
     intercept: float
     patience: float
 
-    def log_odds(self, values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def log_odds(self, values: np.ndarray, counts: np.ndarray) -> Array:
         """In nats, of values pooled over so many tokens."""
-        return self.slope * counts / (counts + self.patience) * values + self.intercept
+        odds: Array = self.slope * counts / (counts + self.patience) * values + self.intercept
+        return odds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def folds_of(rows: Rows, seed: int) -> Folds:
     return list(split.split(rows.good, rows.good, rows.groups))
 
 
-def _held_out(rows: Rows, choice: Choice, folds: Folds) -> np.ndarray:
+def _held_out(rows: Rows, choice: Choice, folds: Folds) -> Array:
     features = rows.of(choice.layer, choice.pooling)
     values = np.empty(len(rows.good))
     for fitted, held in folds:

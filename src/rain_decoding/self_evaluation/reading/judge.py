@@ -53,7 +53,7 @@ class ReadingJudge(ConversationEvaluator):
         if len(read) == start:
             return Judgement(None, answer, problem="an empty answer has no states to read")
         probe = self.evaluator.probe
-        ((states),) = yield from ask(HiddenStates(read, start, (probe.layer,)))
+        (states,) = yield from ask(HiddenStates(read, start, (probe.layer,)))
         self._memo[tokens] = judgement = self._judgement(answer, states)
         return judgement
 

@@ -96,7 +96,7 @@ def figures(
     return {
         "examples": len(own),
         "strength": fitted.choice.strength,
-        "auc": list(area),
-        "balanced_accuracy": list(right) if right else None,
-        "words_auc": float(roc_auc_score(good, words)),
+        "auc": area.rounded(),
+        "balanced_accuracy": right.rounded() if right else None,
+        "words_auc": round(float(roc_auc_score(good, words)), 4),
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from rain_decoding.errors import ConfigError
 from rain_decoding.self_evaluation.reading.pooling import POOLINGS
-from rain_decoding.types import Layer
+from rain_decoding.types import Array, Layer
 from rain_decoding.version import __version__
 
 FORMAT = "rain-probe-1"
@@ -49,16 +49,17 @@ class Probe:
     figures: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
-    def log_odds(self, states: np.ndarray) -> np.ndarray:
+    def log_odds(self, states: np.ndarray) -> Array:
         """Log-odds in nats, float64 `[tokens]`, that an answer which ends at each of the tokens is good.
 
         Args:
             states: hidden states of the probe's layer at the answer's tokens so far, `[tokens, width]`.
         """
         values, evidence = self._values(states)
-        return evidence * values + self.intercept
+        odds: Array = evidence * values + self.intercept
+        return odds
 
-    def scores(self, states: np.ndarray) -> np.ndarray:
+    def scores(self, states: np.ndarray) -> Array:
         """Scores in [-1, 1] behind each token, float64 `[tokens]`: 0 at the threshold, and near 0 at first.
 
         Args:
@@ -67,7 +68,7 @@ class Probe:
         values, evidence = self._values(states)
         return np.tanh(evidence * (values - self.threshold) / 2)
 
-    def _values(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _values(self, states: np.ndarray) -> tuple[Array, Array]:
         """Values, and what they count for, each `[tokens]`."""
         pooled, counts = POOLINGS[self.pooling](states.astype(np.float64) @ self.weights)
         return pooled + self.bias, self.slope * counts / (counts + self.patience)
