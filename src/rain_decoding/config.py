@@ -104,6 +104,9 @@ class SearchConfig:
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
     """Good sentences that are not yet released, so that the search can rewind past them."""
 
+    read_every: Annotated[int, Within(1, 10_000)] = 8
+    """Tokens after which a judge that costs nothing looks at plain decoding's text (the judge `read`)."""
+
     # Messages that the model's own server makes (tool calls, response formats; reads of the above: accept_value,
     # candidate_temperature)
     message_attempts: Annotated[int, Within(1, 1000)] = 3

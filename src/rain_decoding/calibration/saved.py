@@ -110,7 +110,7 @@ class Calibration:
 
 def criterion_hash(criterion: Criterion) -> str:
     """SHA-256 of all that a criterion asks, wherever its question stands."""
-    content = json.dumps(asdict(replace(criterion, placement="prefix")), sort_keys=True)
+    content = json.dumps(asdict(replace(criterion, placement="prefix", reading_file=None)), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

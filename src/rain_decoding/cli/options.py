@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from rain_decoding.backends import BACKENDS
 from rain_decoding.backends.base import Backend
-from rain_decoding.cli.output import status
+from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.loading import load_decoder
@@ -19,6 +19,8 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
 from rain_decoding.self_evaluation.embedding import EMBEDDERS
 from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import JUDGE_FORMS
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
@@ -36,7 +38,7 @@ Principle = Annotated[
 Judge = Annotated[
     str | None,
     typer.Option(
-        help="Another model that judges, as for --model, or hf-classifier:NAME; default: the model."
+        help=f"Who judges: {JUDGE_FORMS}. Default: auto: the model's hidden states are read where that beats a coin."
     ),
 ]
 Fallback = Annotated[
@@ -109,6 +111,14 @@ class Setup:
 
 def set_up(model: str, *, preset: str = DEFAULT_PRESET, **options: Any) -> Setup:
     """Load what a command works with; `options` are those of `load_decoder`."""
-    with status(f"loading {model}"):
-        decoder = load_decoder(model, preset=preset, **options)
+    with status(f"loading {model}") as say:
+
+        def told(done: int, of: int) -> None:
+            say(f"fitting a probe: {done} of {of} examples read")
+            if done == 1:
+                err.print(f"fitting a probe of {model} on {of} examples; it is kept for the next time")
+
+        decoder = load_decoder(model, preset=preset, told=told, **options)
+    if isinstance(decoder.evaluator, ReadingEvaluator):
+        err.print(f"judge: {decoder.evaluator.describe()}", markup=False, style="dim")
     return Setup(decoder.backend, decoder, decoder.evaluator, preset, model)

@@ -10,7 +10,6 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any, ClassVar
 
-from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
@@ -26,7 +25,14 @@ from rain_decoding.scheduler import AnyTask, Scheduler
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
-from rain_decoding.self_evaluation.loading import PRINCIPLE, has_labels, load_evaluator
+from rain_decoding.self_evaluation.loading import (
+    PRINCIPLE,
+    JudgeChoice,
+    has_labels,
+    load_evaluator,
+    load_judge,
+)
+from rain_decoding.self_evaluation.reading.reader import Told, unheard
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
@@ -226,9 +232,11 @@ class RainDecoder(Decoder):
 
     `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
     `Criterion`, or another `Evaluator` in place of self-evaluation (default: the criterion of `config`);
-    `judge` another model that judges, a backend or its name, or the name of a judge with labels of its own
-    (`self_evaluation.loading.EVALUATORS`); `refusal` the text that the configuration's `fallback` may return;
-    `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
+    `judge` who judges: "ask" (the default) asks the model about its text, "read" reads its hidden states by a probe
+    (which is fitted first, unless it was before; `told` hears how many examples of how many are read), "auto" reads
+    where that can be had, see `self_evaluation.loading.load_judge` for the other forms; or the name of a judge with
+    labels of its own (`self_evaluation.loading.EVALUATORS`); `refusal` the text that the configuration's `fallback`
+    may return; `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
     `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a reasoning
     model reason before it answers (the reasoning is not searched and kept apart from the answer).
 
@@ -245,8 +253,9 @@ class RainDecoder(Decoder):
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
         thinking: bool = False,
-        judge: str | Backend | None = None,
+        judge: str | Backend | JudgeChoice | None = None,
         refusal: str = DEFAULT_REFUSAL,
+        told: Told = unheard,
     ):
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
@@ -260,7 +269,9 @@ class RainDecoder(Decoder):
             )
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
-        self._judge = load_backend(judge) if isinstance(judge, str) else judge
+        self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
+        if self.calibration and self._judge.choose:
+            self._judge = JudgeChoice()  # it was found for asking
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
         self.criterion = criterion
         """What the caller named; None: `config` says what judges."""
@@ -293,7 +304,7 @@ class RainDecoder(Decoder):
     def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         config = self.config
         if self.calibration:
-            criterion = self.calibration.placed(self._judge or self.backend, criterion)
+            criterion = self.calibration.placed(self._judge.asked or self.backend, criterion)
         return load_evaluator(
             self.backend,
             criterion,

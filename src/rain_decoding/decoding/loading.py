@@ -11,7 +11,8 @@ from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.loading import PRINCIPLE
+from rain_decoding.self_evaluation.loading import AUTO, PRINCIPLE
+from rain_decoding.self_evaluation.reading.reader import Told, unheard
 
 
 def load_decoder(
@@ -29,10 +30,12 @@ def load_decoder(
     thinking: bool = False,
     device: str | None = None,
     dtype: str | None = None,
+    told: Told = unheard,
 ) -> RainDecoder:
     """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading.
 
-    `settings` change the preset, each as NAME=VALUE; None of `device` and `dtype` leaves them to the backend. Raises
+    `settings` change the preset, each as NAME=VALUE; None of `device` and `dtype` leaves them to the backend; without a
+    `judge`, the model is read where that beats a coin, else asked; `told` hears of a probe that is fitted. Raises
     `ConfigError`, `InputError`, or `BackendError` where a model cannot be loaded.
     """
     config = search_config(preset, settings)
@@ -52,8 +55,9 @@ def load_decoder(
         embedding=embedding,
         prompt_format=prompt_format,
         thinking=thinking,
-        judge=judge,
+        judge=judge or AUTO,
         refusal=DEFAULT_REFUSAL if refusal is None else refusal,
+        told=told,
     )
 
 

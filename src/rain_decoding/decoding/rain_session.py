@@ -149,6 +149,7 @@ class RainSession(Session):
             temperature=options.temperature or 0.0,
             top_p=1.0 if options.top_p is None else options.top_p,
             logit_bias=options.bias,
+            stride=self.config.read_every if self.judge.free else None,
             record=self.record if options.trace else None,
         )
 

@@ -29,8 +29,11 @@ class Proposal:
 
 
 def plain_sentence(tree: Tree, node: Node) -> Program[Sentence]:
-    """Plain decoding's next sentence after a node."""
-    decode = replace(_decode(tree, node, ()), horizon=tree.limit - len(node.tokens))
+    """Plain decoding's next sentence after a node, or as many tokens as the tree's stride."""
+    left = tree.limit - len(node.tokens)
+    decode = replace(_decode(tree, node, ()), horizon=left)
+    if tree.stride:
+        decode = replace(decode, max_tokens=min(tree.stride, left), endings="", min_tokens=0)
     if tree.temperature:
         seed = tree.seed_for(node, "plain")
         decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=0, top_p=tree.top_p)

@@ -55,7 +55,8 @@ class Tree:
     """A search tree for one prompt, with what its rules need to know.
 
     `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished. Plain decoding
-    draws at `temperature` (0: greedily) and `top_p`; `logit_bias` holds for all that is generated.
+    draws at `temperature` (0: greedily) and `top_p`; `logit_bias` holds for all that is generated. With a `stride`,
+    verify first judges plain decoding's text every so many tokens, wherever sentences end.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Tree:
         temperature: float = 0.0,
         top_p: float = 1.0,
         logit_bias: LogitBias = (),
+        stride: int | None = None,
         record: Recorder | None = None,
     ):
         self.config = config
@@ -76,6 +78,7 @@ class Tree:
         self.limit = len(prompt) + max_tokens
         self.stop = stop
         self.temperature, self.top_p, self.logit_bias = temperature, top_p, logit_bias
+        self.stride = stride
         self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
         self.simulations = 0
         self.rewinds = 0

@@ -70,6 +70,8 @@ class Criterion:
     examples: tuple[Example, ...] = ()
     prefix: str | None = None
     language: str = "en"
+    reading_file: Path | None = None
+    """Labelled answers that a probe may be fitted on (see docs/reading.md), where there are any."""
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
@@ -173,7 +175,7 @@ def read_criterion(path: Path) -> Criterion:
 
 
 _KEYS: dict[str, dict[str, type]] = {
-    "": {"name": str, "summary": str, "language": str},
+    "": {"name": str, "summary": str, "language": str, "reading_file": str},
     "judge": {
         "placement": str,
         "suffix_as_good": bool,
@@ -259,9 +261,18 @@ class _Reader:
             suffix_as_good=judge.get("suffix_as_good", False),
             both_orders=both_orders,
             prefix=self._prefix_file(judge),
+            reading_file=self._reading_file(data),
             examples=self._examples(data.get("examples", []), len(statements)),
             **{**conversation, "breaks": self._breaks(conversation)},
         )
+
+    def _reading_file(self, data: Mapping[str, Any]) -> Path | None:
+        if "reading_file" not in data:
+            return None
+        path = self.path.parent / self._need((), data, "reading_file")
+        if not path.is_file():
+            raise self.fail(("reading_file",), f"names {path}, which is not a file")
+        return path.resolve()
 
     def _check_template(self, data: Mapping[str, Any]) -> None:
         """Refuse what a chat template leaves no place for."""

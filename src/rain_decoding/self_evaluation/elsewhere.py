@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from rain_decoding.backends.base import Backend
 from rain_decoding.programs import Launch, gather
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
 from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import Tokens
+
+
+class LocalEvaluator(Evaluator, Protocol):
+    """An evaluator that works with a model."""
+
+    backend: Backend
 
 
 class ElsewhereEvaluator:
     """Lets an evaluator judge on its own backend, whatever model generates."""
 
-    def __init__(self, evaluator: SelfEvaluator):
+    def __init__(self, evaluator: LocalEvaluator):
         self.evaluator, self.name = evaluator, f"{evaluator.name} by {evaluator.backend.name}"
 
     def conversation(self, prompt: Prompt) -> ElsewhereJudge:

@@ -35,6 +35,8 @@ class ConversationEvaluator(Protocol):
 
     prompt: Prompt
     warnings: list[str]
+    free: bool = False
+    """Judgements of text that the decoder's model has generated cost no forward."""
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ConfigError
 from rain_decoding.plugins import Entry, Forms
+from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.combination_syntax import Expression, Named, parse
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -46,6 +49,61 @@ def has_labels(name: str) -> bool:
     return bool(colon) and kind in EVALUATORS
 
 
+@dataclass(frozen=True, slots=True)
+class JudgeChoice:
+    """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, or a `reader`.
+
+    With `choose` the reader judges by the criteria for which it surely beats a coin, and the others are asked.
+    """
+
+    asked: Backend | None = None
+    reader: Reader | None = None
+    choose: bool = False
+
+
+ASK, READ, AUTO = "ask", "read", "auto"
+JUDGE_FORMS = f"{ASK}, {READ}[:MODEL][#probe=FILE], {AUTO}, {EVALUATORS.own_forms}, or another model"
+PROBE = "#probe="
+
+
+def load_judge(
+    judge: str | Backend | JudgeChoice | None,
+    backend: Backend,
+    *,
+    prompt_format: PromptFormat = "auto",
+    told: Told = unheard,
+) -> JudgeChoice:
+    """Who judges what the model of `backend` generates.
+
+    Args:
+        judge: "ask" (as None): the model is asked about its text; "read": a probe reads its hidden states;
+            "read:MODEL": that model reads along; "#probe=FILE" behind either: by a saved probe; "auto": read where
+            that can be had and beats a coin, else asked; or another model that is asked, or its name.
+        prompt_format: as conversations are generated.
+        told: hears of the progress where a probe has to be fitted.
+
+    Raises:
+        ConfigError: the file is not a probe.
+        BackendError: the model that judges cannot be loaded.
+    """
+    if isinstance(judge, JudgeChoice):
+        return judge
+    if judge is None or judge == ASK:
+        return JudgeChoice()
+    if judge == AUTO:
+        return JudgeChoice(reader=Reader(backend, prompt_format=prompt_format, told=told), choose=True)
+    if not isinstance(judge, str):
+        return JudgeChoice(judge)
+    name, _, file = judge.partition(PROBE)
+    kind, _, model = name.partition(":")
+    if kind != READ:
+        return JudgeChoice(load_backend(judge))
+    probe = Path(file) if file else None
+    if not model:
+        return JudgeChoice(reader=Reader(backend, file=probe, prompt_format=prompt_format, told=told))
+    return JudgeChoice(reader=Reader(load_backend(model), along=True, file=probe, told=told))
+
+
 def load_evaluator(
     backend: Backend,
     criterion: str | Criterion | Evaluator,
@@ -54,15 +112,16 @@ def load_evaluator(
     min_label_mass: float = 0.0,
     order_margin: float = BOTH_ORDERS,
     cheapest: bool = False,
-    judge: Backend | None = None,
+    judge: Backend | JudgeChoice | None = None,
 ) -> Evaluator:
     """The evaluator for a criterion, given as such, by name or file, or as a combination of names.
 
-    The model of `backend` judges its own text, or that of `judge` does. `cheapest`: see `SearchConfig.placement`.
-    Another `Evaluator` stays what it is. Raises `CriterionError` for what cannot be read or found, and what loading a
-    classifier raises.
+    The model of `backend` is asked about its own text, or who else is the `judge`. `cheapest`: see
+    `SearchConfig.placement`. Another `Evaluator` stays what it is. Raises `CriterionError` for what cannot be read or
+    found, and what loading a classifier or a probe raises.
     """
-    loader = _Loader(backend, judge or backend, votes, min_label_mass, order_margin, cheapest)
+    chosen = load_judge(judge, backend)
+    loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest)
     if isinstance(criterion, str):
         return loader.named(criterion)
     return loader.criterion(criterion) if isinstance(criterion, Criterion) else criterion
@@ -71,11 +130,16 @@ def load_evaluator(
 @dataclass(frozen=True)
 class _Loader:
     backend: Backend
-    judge: Backend
+    chosen: JudgeChoice
     votes: Votes
     min_label_mass: float
     order_margin: float
     cheapest: bool
+
+    @property
+    def judge(self) -> Backend:
+        """The model that is asked."""
+        return self.chosen.asked or self.backend
 
     def named(self, text: str) -> Evaluator:
         """What a text names. A sentence or a file's name may hold what looks like a combination."""
@@ -101,6 +165,10 @@ class _Loader:
         return self.criterion(load_criterion(name, search_dirs=folders))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
+        reader = self.chosen.reader
+        if reader is not None and (not self.chosen.choose or reads_better(reader, criterion)):
+            read = reader.evaluator(criterion)
+            return ElsewhereEvaluator(read) if reader.along else read
         if self.cheapest and criterion.suffix_as_good and self.judge is self.backend:
             criterion = replace(criterion, placement="suffix")
         own = SelfEvaluator(

@@ -35,8 +35,8 @@ def answers(
         if number % 2 == 0:
             own = rng.normal(size=(len(layers), 1, WIDTH)) * 2
         length = int(rng.integers(3, 41))
-        drawn = rng.normal(size=(len(layers), length, WIDTH)) * 3 + own
-        drawn[layers.index(telling), :, 0] += strength if each.good else -strength
+        drawn = rng.normal(size=(len(layers), 1 + length, WIDTH)) * 3 + own
+        drawn[layers.index(telling), 1:, 0] += strength if each.good else -strength
         states.append((number, drawn.astype(np.float32)))
     return states, examples
 
@@ -45,11 +45,11 @@ def probe(**changes: object) -> Probe:
     values: dict[str, object] = {
         "model": "m" * 32,
         "model_name": "model",
-        "criterion": "c" * 64,
         "criterion_name": "kind",
+        "examples": "e" * 64,
         "layer": 2,
         "pooling": "mean",
-        "weights": np.array([1.0, -2.0]),
+        "weights": np.array([1.0, -2.0, 0.5, 0.25]),
         "bias": 0.5,
         "patience": 4.0,
         "slope": 2.0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -124,12 +125,24 @@ class LlamaCppEngine(TokenTrieEngine):
         fresh: dict[Node, np.ndarray] = {}
         work, wanted, size = list(plan.work), set(plan.ends), self._context.n_batch
         try:
-            for start in range(0, len(work), size):
-                fresh |= self._decode(work[start : start + size], ids, wanted)
+            for chunk in self._chunks(work, wanted, size):
+                fresh |= self._decode(chunk, ids, wanted)
         finally:
             for number in again.values():
                 self._sequences.give_back(number)
         return fresh
+
+    def _chunks(self, work: list[Node], wanted: set[Node], size: int) -> Iterator[list[Node]]:
+        """The work in pieces for one decode each; where states are kept, what is wanted apart from what is not."""
+        cuts = {*range(0, len(work), size), len(work)}
+        if self._keeps and not self._reading:
+            cuts |= {
+                place
+                for place in range(1, len(work))
+                if (work[place] in wanted) != (work[place - 1] in wanted)
+            }
+        for start, end in pairwise(sorted(cuts)):
+            yield work[start:end]
 
     def _decode(
         self, nodes: list[Node], ids: dict[Node, list[int]], wanted: set[Node]

@@ -89,8 +89,11 @@ class TrieEngine(TokenTrieEngine):
         """See `Engine.keep_layers`."""
         if new := set(layers) - self._cache.hidden.keys():
             check_layers(type(self.model).__name__, new, self.layers)
-            self.clear()
+            pinned = self._trie.clear_all()
+            self._logits.clear()
             self._cache.keep_layers(new)
+            for tokens in pinned:
+                self.pin(tokens)
 
     @torch.inference_mode()
     def hidden(

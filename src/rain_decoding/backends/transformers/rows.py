@@ -158,8 +158,13 @@ class RowEngine:
         """See `Engine.keep_layers`."""
         if new := set(layers) - set(self.kept_layers):
             check_layers(type(self.model).__name__, new, self.layers)
-            self.clear()
+            pinned = [key for key, row in self._rows.items() if PIN in row.holders]
+            for key in list(self._rows):
+                self._drop(key)
+            self._logits.clear()
             self.kept_layers += tuple(new)
+            for tokens in pinned:
+                self.pin(tokens)
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int

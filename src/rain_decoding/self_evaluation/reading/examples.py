@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import parse_messages
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.types import Message
 
 
@@ -25,14 +25,9 @@ class ReadingExample:
     kind: str = ""
 
 
-def builtin_examples(criterion: str) -> list[ReadingExample]:
-    """The examples that come with the criterion of this name; none for one that has none."""
-    path = resources.files(__package__).joinpath("examples", f"{SAME.get(criterion, criterion)}.jsonl")
-    return read_examples(Path(str(path))) if path.is_file() else []
-
-
-SAME = {"harmlessness-command": "harmlessness"}
-"""Criteria that share another one's examples."""
+def examples_of(criterion: Criterion) -> list[ReadingExample]:
+    """The labelled answers that a criterion brings; none for one that has no file of them."""
+    return [] if criterion.reading_file is None else read_examples(criterion.reading_file)
 
 
 def read_examples(path: Path) -> list[ReadingExample]:

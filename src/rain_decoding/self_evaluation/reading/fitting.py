@@ -75,14 +75,18 @@ class Fitted:
 def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     """The probe whose held-out values put good whole answers before bad ones most often.
 
-    Raises `ValueError` where the rows have too few groups or one label only.
+    It is fitted on whole answers; beginnings only tell what a value is worth after so many tokens. Raises `ValueError`
+    where the rows have too few groups or one label only.
     """
     folds = folds_of(rows, seed)
-    choices = [Choice(*parts) for parts in product(rows.layers, rows.poolings, STRENGTHS)]
-    held_out = {choice: _held_out(rows, choice, folds) for choice in choices}
+    held_out = {
+        Choice(layer, pooling, strength): values
+        for layer, pooling in product(rows.layers, rows.poolings)
+        for strength, values in _held_out(rows, rows.of(layer, pooling), folds).items()
+    }
     whole = rows.whole
-    best = max(choices, key=lambda choice: roc_auc_score(rows.good[whole], held_out[choice][whole]))
-    line = fit_line(rows.of(best.layer, best.pooling), rows, best.strength)
+    best = max(held_out, key=lambda choice: float(roc_auc_score(rows.good[whole], held_out[choice][whole])))
+    line = Span(rows.of(best.layer, best.pooling)[whole]).line(rows.good[whole], best.strength)
     return Fitted(best, line, calibrated(held_out[best], rows), held_out[best])
 
 
@@ -92,26 +96,33 @@ def folds_of(rows: Rows, seed: int) -> Folds:
     return list(split.split(rows.good, rows.good, rows.groups))
 
 
-def _held_out(rows: Rows, choice: Choice, folds: Folds) -> Array:
-    features = rows.of(choice.layer, choice.pooling)
-    values = np.empty(len(rows.good))
+def _held_out(rows: Rows, features: Array, folds: Folds) -> dict[float, Array]:
+    """Values of all rows by folds without them, for each strength."""
+    values: dict[float, Array] = {strength: np.empty(len(rows.good)) for strength in STRENGTHS}
     for fitted, held in folds:
-        values[held] = fit_line(features[fitted], rows.only(fitted), choice.strength).values(features[held])
+        whole = fitted[rows.whole[fitted]]
+        span = Span(features[whole])
+        for strength, own in values.items():
+            own[held] = span.line(rows.good[whole], strength).values(features[held])
     return values
 
 
-def fit_line(features: np.ndarray, rows: Rows, strength: float) -> Line:
-    """Logistic regression on standardised features, folded back to raw ones.
+class Span:
+    """Standardised features, in the space that their rows span: a regression there is the same, with fewer numbers."""
 
-    It is solved in the space that the rows span: the solution is the same, with fewer numbers.
-    """
-    centre, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
-    left, sizes, right = np.linalg.svd((features - centre) / spread, full_matrices=False)
-    kept = sizes > sizes[0] * 1e-5
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    model.fit(left[:, kept] * sizes[kept], rows.good, sample_weight=rows.weights)
-    weights = (model.coef_[0] @ right[kept]) / spread
-    return Line(weights, float(model.intercept_[0] - centre @ weights))
+    def __init__(self, features: Array):
+        """Take `features`, float64 `[rows, width]`."""
+        self.centre, self.spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+        left, sizes, right = np.linalg.svd((features - self.centre) / self.spread, full_matrices=False)
+        kept = sizes > sizes[0] * 1e-5
+        self.coordinates, self.axes = left[:, kept] * sizes[kept], right[kept]
+
+    def line(self, good: Array, strength: float) -> Line:
+        """Logistic regression of the labels, as a line over raw features."""
+        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
+        model.fit(self.coordinates, good)
+        weights = (model.coef_[0] @ self.axes) / self.spread
+        return Line(weights, float(model.intercept_[0] - self.centre @ weights))
 
 
 def calibrated(values: np.ndarray, rows: Rows) -> Scale:

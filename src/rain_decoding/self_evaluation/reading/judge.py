@@ -7,28 +7,35 @@ from dataclasses import replace
 import numpy as np
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.programs import Program, ask
-from rain_decoding.prompting import Prompt, build_prompt
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.programs import ask
+from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.states import answer_tokens
 from rain_decoding.types import HiddenStates, Judgement, Tokens
 
 
 class ReadingEvaluator:
-    """Judges answers by what a probe reads in the hidden states of a model, which must be the probe's."""
+    """Judges answers by what a probe reads in the hidden states of `backend`, whose model must be the probe's.
 
-    free = True
-    """A judgement of text that the model itself has generated costs no forward."""
+    The text may be its own, or that of another model that it reads `along` with.
+    """
 
-    def __init__(self, backend: Backend, probe: Probe, name: str):
+    def __init__(self, backend: Backend, probe: Probe, name: str, *, along: bool = False):
         """Has the backend keep the states of the probe's layer. Raises `UnsupportedError` where it cannot."""
         backend.keep_layers([probe.layer])
-        self.backend, self.probe, self.name = backend, probe, name
+        self.backend, self.probe, self.name, self.along = backend, probe, name, along
+
+    def describe(self) -> str:
+        """Who judges and how well, in one line."""
+        figures, probe = self.probe.figures, self.probe
+        accuracy = figures.get("balanced_accuracy")
+        right = f", right in {accuracy['value']:.0%} of held-out examples" if accuracy else ""
+        return f"{self.name}: layer {probe.layer or 'last'} of {self.backend.name}{right}"
 
     def conversation(self, prompt: Prompt) -> ReadingJudge:
         """A judge for answers to one prompt."""
-        return ReadingJudge(self, prompt)
+        return ReadAlongJudge(self, prompt) if self.along else ReadingJudge(self, prompt)
 
 
 class ReadingJudge(ConversationEvaluator):
@@ -38,50 +45,55 @@ class ReadingJudge(ConversationEvaluator):
     nothing ever is. An answer of one token is read all the same.
     """
 
+    free = True
+
     def __init__(self, evaluator: ReadingEvaluator, prompt: Prompt):
         self.evaluator, self.prompt = evaluator, prompt
         self.warnings: list[str] = []
         self._memo: dict[Tokens, Judgement] = {}
 
-    def judge(self, answer: str, tokens: Tokens | None = None) -> Program[Judgement]:
-        if tokens is None:
-            tokens = self.prompt.tokens + answer_tokens(self.evaluator.backend.codec, self.prompt, answer)
+    def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
+        tokens = self._tokens(answer) if tokens is None else tokens
         if tokens in self._memo:
             return replace(self._memo[tokens], remembered=True)
-        start = len(self.prompt.tokens)
+        start, probe = len(self.prompt.tokens), self.evaluator.probe
         read = tokens[: max(len(tokens) - 1, start + 1)]
         if len(read) == start:
-            return Judgement(None, answer, problem="an empty answer has no states to read")
-        probe = self.evaluator.probe
-        (states,) = yield from ask(HiddenStates(read, start, (probe.layer,)))
+            return Judgement(None, answer, problem="there are no tokens to read")
+        if len(read) > self.evaluator.backend.context_length:
+            return Judgement(None, answer, problem="the text does not fit into the reading model's context")
+        (states,) = yield from ask(HiddenStates(read, start - 1, (probe.layer,)))
         self._memo[tokens] = judgement = self._judgement(answer, states)
         return judgement
 
     def _judgement(self, answer: str, states: np.ndarray) -> Judgement:
         probe = self.evaluator.probe
         good = float(1 / (1 + np.exp(-probe.log_odds(states)[-1])))
-        course = probe.scores(states)
-        return Judgement(
-            float(course[-1]), answer, probabilities=((good, 1 - good),), course=tuple(map(float, course))
-        )
+        course = tuple(float(score) for score in probe.scores(states))
+        return Judgement(course[-1], answer, probabilities=((good, 1 - good),), course=course)
+
+    def _tokens(self, answer: str) -> Tokens:
+        return self.prompt.tokens + answer_tokens(self.evaluator.backend.codec, self.prompt, answer)
 
     def held(self, answer: str) -> list[Tokens]:
-        """Nothing but the answer itself."""
+        """Nothing but the text itself, which generation holds."""
         return []
 
 
-class ReadAlongEvaluator:
-    """Reads with another model than the one that generates: it forwards the text, and shares what it has read."""
+class ReadAlongJudge(ReadingJudge):
+    """Reads another model's text as a conversation of its own, and keeps what it has read of it."""
 
     free = False
 
-    def __init__(self, evaluator: ReadingEvaluator):
-        self.evaluator = evaluator
-        self.backend, self.name = evaluator.backend, evaluator.name
+    @property
+    def prompt(self) -> Prompt:
+        return self._own
 
-    def conversation(self, prompt: Prompt) -> ReadingJudge:
-        """A judge for answers to one prompt, which it reads as its own model's conversation."""
-        own = build_prompt(
-            prompt.messages, self.backend, prompt_format="text" if prompt.format == "text" else "auto"
-        )
-        return ReadingJudge(self.evaluator, own)
+    @prompt.setter
+    def prompt(self, prompt: Prompt) -> None:
+        form: PromptFormat = "text" if prompt.format == "text" else "auto"
+        self._own = build_prompt(prompt.messages, self.evaluator.backend, prompt_format=form)
+
+    def held(self, answer: str) -> list[Tokens]:
+        """The whole conversation on the reading model."""
+        return [self._tokens(answer)]

@@ -56,6 +56,19 @@ def learn(
         states.append(each)
         told()
     rows = pooled_rows(states, examples, layers)
+    return learn_from(rows, examples, backend, criterion, false_alarms=false_alarms, seed=seed)
+
+
+def learn_from(
+    rows: Rows,
+    examples: Sequence[ReadingExample],
+    backend: Backend,
+    criterion: str,
+    *,
+    false_alarms: float | None = None,
+    seed: int = 0,
+) -> Probe:
+    """As `learn`, from the pooled states of the examples by the backend's model."""
     fitted = fit(rows, seed=seed)
     whole = rows.only(rows.whole)
     values = fitted.held_out[rows.whole]
@@ -63,8 +76,8 @@ def learn(
     return Probe(
         model=backend.fingerprint,
         model_name=backend.name,
-        criterion=examples_hash(examples),
         criterion_name=criterion,
+        examples=examples_hash(examples),
         layer=fitted.choice.layer,
         pooling=fitted.choice.pooling,
         weights=fitted.line.weights,

@@ -16,27 +16,32 @@ from rain_decoding.types import Array, Layer
 from rain_decoding.version import __version__
 
 FORMAT = "rain-probe-1"
-REFIT = "fit one for this model and criterion: rain calibrate --save-probe FILE"
+REFIT = "fit one for this model and criterion: rain calibrate --save-probe FILE, or leave it out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Probe:
     """Says of an answer's beginning how probable it is that it is good, from hidden states alone.
 
-    The state behind token t of the answer, float `[width]`, is projected on `weights` `[width]`; the projections up to
-    a token are pooled, which with `bias` gives its value v. Over n tokens, the log-odds that the answer is good are
+    Behind every token of the answer stands a state, float `[width]`, and one, h0, behind the last token before it: how
+    the model takes the request. The states of the answer's tokens so far are pooled; with n tokens
+
+        v = weights @ [pooled, h0] + bias
+
+    is the value of the beginning, and the log-odds that the answer is good are, in nats,
 
         slope * n / (n + patience) * v + intercept
 
-    in nats: the fewer tokens there are, the less they say. An answer counts as good where v is above `threshold`;
-    on folds held out, `false_alarms` in [0, 1] of the good ones did not. `model` and `criterion` are fingerprints of
-    what the probe holds for. `figures` says how well it did on answers that it was not fitted on, beside words.
+    since few tokens say little. An answer counts as good where v is above `threshold`; on folds held out,
+    `false_alarms` in [0, 1] of the good ones did not. `model` is the fingerprint of the model that the probe is of,
+    `examples` that of what it was fitted on. `figures` says how well it did on answers that it was not fitted on,
+    beside words.
     """
 
     model: str
     model_name: str
-    criterion: str
     criterion_name: str
+    examples: str
     layer: Layer
     pooling: str
     weights: np.ndarray
@@ -53,7 +58,8 @@ class Probe:
         """Log-odds in nats, float64 `[tokens]`, that an answer which ends at each of the tokens is good.
 
         Args:
-            states: hidden states of the probe's layer at the answer's tokens so far, `[tokens, width]`.
+            states: hidden states of the probe's layer, `[1 + tokens, width]`: at the last token before the answer, and
+                at the answer's tokens so far.
         """
         values, evidence = self._values(states)
         odds: Array = evidence * values + self.intercept
@@ -70,16 +76,19 @@ class Probe:
 
     def _values(self, states: np.ndarray) -> tuple[Array, Array]:
         """Values, and what they count for, each `[tokens]`."""
-        pooled, counts = POOLINGS[self.pooling](states.astype(np.float64) @ self.weights)
-        return pooled + self.bias, self.slope * counts / (counts + self.patience)
+        own, before = np.split(self.weights, 2)
+        exact = states.astype(np.float64)
+        pooled, counts = POOLINGS[self.pooling](exact[1:] @ own)
+        return pooled + exact[0] @ before + self.bias, self.slope * counts / (counts + self.patience)
 
-    def check(self, *, model: str, model_name: str, criterion: str, criterion_name: str) -> None:
+    def check(self, *, model: str, model_name: str, criterion_name: str) -> None:
         """Raises `ConfigError` where the probe was fitted for another model or criterion."""
         if model != self.model:
             raise ConfigError(f"the probe is of the model {self.model_name}, not {model_name}", hint=REFIT)
-        if criterion != self.criterion:
-            other = f"not {criterion_name!r}" if criterion_name != self.criterion_name else "as it was then"
-            raise ConfigError(f"the probe is of the criterion {self.criterion_name!r}, {other}", hint=REFIT)
+        if criterion_name != self.criterion_name:
+            raise ConfigError(
+                f"the probe is of the criterion {self.criterion_name!r}, not {criterion_name!r}", hint=REFIT
+            )
 
     def save(self, path: Path) -> None:
         """Write the probe as JSON. Raises `ConfigError` where the file cannot be written."""
@@ -116,5 +125,7 @@ def _check_values(probe: Probe) -> None:
     if isinstance(probe.layer, bool) or not isinstance(probe.layer, int) or probe.layer < 0:
         raise ValueError(f"layer = {probe.layer!r}")
     numbers = (probe.bias, probe.patience, probe.slope, probe.intercept, probe.threshold, probe.false_alarms)
-    if probe.weights.ndim != 1 or not np.isfinite([*probe.weights, *numbers]).all():
+    if probe.weights.ndim != 1 or len(probe.weights) % 2:
+        raise ValueError("the weights are not two for each number of a state")
+    if not np.isfinite([*probe.weights, *numbers]).all():
         raise ValueError("a weight or a constant is no finite number")

@@ -22,7 +22,7 @@ BEGINNINGS = (4, 8, 16, 32)
 """Tokens of the beginnings that are looked at beside the whole answer."""
 LONGEST = 96
 """Tokens of an answer that are read at most."""
-DEPTHS = (1 / 2, 2 / 3, 3 / 4, 7 / 8)
+DEPTHS = (2 / 3, 5 / 6)
 """Where the layers lie that a probe may read, as shares of the model's depth."""
 
 
@@ -31,7 +31,7 @@ class Rows:
     """Pooled states. An example has a row for each of its beginnings, and one for the whole."""
 
     features: np.ndarray
-    """float32 `[rows, layers, poolings, width]`."""
+    """float32 `[rows, layers, poolings, 2 * width]`: what is pooled, and the state before the answer."""
     good: np.ndarray
     """bool `[rows]`."""
     groups: np.ndarray
@@ -46,7 +46,7 @@ class Rows:
     poolings: tuple[str, ...] = tuple(POOLINGS)
 
     def of(self, layer: Layer, pooling: str) -> np.ndarray:
-        """Features of one layer and pooling, float64 `[rows, width]`."""
+        """Features of one layer and pooling, float64 `[rows, 2 * width]`."""
         return self.features[:, self.layers.index(layer), self.poolings.index(pooling)].astype(np.float64)
 
     def only(self, chosen: np.ndarray) -> Rows:
@@ -85,8 +85,9 @@ def read_states(
     *,
     prompt_format: PromptFormat = "auto",
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and states float32 `[layers, tokens, width]` of each example's answer, in about the given order.
+    """Number and states float32 `[layers, 1 + tokens, width]` of each example, in about the given order.
 
+    The first state is that of the last token before the answer.
     What does not fit into the context is left out. Raises what the backend raises.
     """
     backend.keep_layers(layers)
@@ -100,7 +101,7 @@ def read_states(
                 continue
             room = min(LONGEST, backend.context_length - len(prompt.tokens))
             tokens = answer_tokens(backend.codec, prompt, example.answer)[:room]
-            program = _states(prompt.tokens + tokens, len(prompt.tokens), tuple(layers))
+            program = _states(prompt.tokens + tokens, len(prompt.tokens) - 1, tuple(layers))
             task = Task[object, np.ndarray](program, backend.new_owner())
             numbers[task] = number
             yield task
@@ -124,12 +125,14 @@ def pooled_rows(
     """The rows of what `read_states` gave."""
     features, numbers, counts, whole = [], [], [], []
     for number, each in states:
-        length = each.shape[1]
+        length = each.shape[1] - 1
         if not length:
             continue
-        pooled = [pool(np.moveaxis(each, 0, 1).astype(np.float64))[0] for pool in POOLINGS.values()]
+        exact = np.moveaxis(each, 0, 1).astype(np.float64)
+        pooled = [pool(exact[1:])[0] for pool in POOLINGS.values()]
         for end in sorted({end for end in BEGINNINGS if end < length} | {length}):
-            features.append(np.stack([values[end - 1] for values in pooled], axis=1).astype(np.float32))
+            own = [np.concatenate([values[end - 1], exact[0]], axis=-1) for values in pooled]
+            features.append(np.stack(own, axis=1).astype(np.float32))
             numbers.append(number)
             counts.append(float(end))
             whole.append(end == length)

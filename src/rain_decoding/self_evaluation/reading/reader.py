@@ -1,0 +1,110 @@
+"""From a criterion to a probe of it for a model: one that is given, kept from before, or fitted now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.errors import CriterionError
+from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
+from rain_decoding.self_evaluation.reading.store import keep_probe, kept_probe, probe_file
+
+Told = Callable[[int, int], object]
+"""Hears how many examples of how many were read."""
+
+
+def unheard(done: int, of: int) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads with the model of `backend`: its own text, or `along` with another model.
+
+    `file` is a saved probe; without one, a probe is fitted on the examples of each criterion and kept. `told` hears of
+    the progress of that.
+    """
+
+    backend: Backend
+    along: bool = False
+    file: Path | None = None
+    prompt_format: PromptFormat = "auto"
+    told: Told = unheard
+
+    def evaluator(self, criterion: Criterion) -> ReadingEvaluator:
+        """A judge by the criterion.
+
+        Raises:
+            CriterionError: the criterion has no examples, and no probe is given.
+            ConfigError: the saved probe is of another model or criterion.
+            UnsupportedError: the backend gives no hidden states of the layer.
+        """
+        return ReadingEvaluator(
+            self.backend, self.probe(criterion), f"{criterion.name} (read)", along=self.along
+        )
+
+    def probe(self, criterion: Criterion) -> Probe:
+        """The probe for a criterion. Raises as `evaluator`."""
+        if self.file is not None:
+            probe = load_probe(self.file)
+            probe.check(
+                model=self.backend.fingerprint, model_name=self.backend.name, criterion_name=criterion.name
+            )
+            return probe
+        examples = examples_of(criterion)
+        if not examples:
+            raise CriterionError(
+                f"the criterion {criterion.name!r} has no examples to read by",
+                hint="use the judge 'ask', or fit a probe on answers of your own: rain calibrate --data FILE",
+            )
+        return fitted_probe(
+            self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
+        )
+
+
+def fitted_probe(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    criterion: str,
+    *,
+    prompt_format: PromptFormat = "auto",
+    told: Told = unheard,
+) -> Probe:
+    """The probe of this model and these examples: as it was kept, or else fitted now and kept."""
+    file = probe_file(backend.fingerprint, examples_hash(examples), prompt_format)
+    if (probe := kept_probe(file)) is not None:
+        return probe
+    from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
+
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        told(done, len(examples))
+
+    probe = learn(backend, examples, criterion, prompt_format=prompt_format, told=count)
+    keep_probe(file, probe)
+    return probe
+
+
+BEATS_A_COIN = 0.6
+"""The lower end of the interval of a probe's balanced accuracy on held-out examples from which it is preferred."""
+
+
+def reads_better(reader: Reader, criterion: Criterion) -> bool:
+    """Whether reading is to be preferred to asking for this criterion: it can be had, and it surely beats a coin.
+
+    A model that brings a criterion of its own was made to be asked by it.
+    """
+    brought = any((folder / f"{criterion.name}.toml").is_file() for folder in reader.backend.criteria_dirs)
+    if brought or criterion.reading_file is None or not reader.backend.capabilities.layers:
+        return False
+    accuracy = reader.probe(criterion).figures["balanced_accuracy"]
+    return bool(accuracy and accuracy["low"] > BEATS_A_COIN)

@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Reading against asking on a real model: `python tools/real_models/reading.py --model hf:FOLDER --xstest FILE ...`.
+
+A probe is fitted on the built-in examples of `harmlessness` and tried on labelled answers that it has never seen: those
+of one model to XSTest's prompts (human labels), and to JailbreakBench's behaviours. Beside each figure stands what words
+alone make of it, fitted on the same answers. With `--ask N` the model is asked about N of the answers, too.
+
+The files have JSON lines with `prompt`, `answer`, `label` (good or bad) and, of XSTest, `model`, `type` and `verdict`.
+Prints one JSON object a line; docs/results/reading.md shows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import time
+from collections.abc import Callable, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from rain_decoding import load_backend, load_criterion
+from rain_decoding.backends.base import Backend
+from rain_decoding.calibration.judging import judge_answers
+from rain_decoding.calibration.labelled import LabelledAnswer
+from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
+from rain_decoding.self_evaluation.reading.learning import learn_from
+from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.states import (
+    BEGINNINGS,
+    Rows,
+    layers_to_try,
+    pooled_rows,
+    read_states,
+)
+from rain_decoding.self_evaluation.reading.words import Words
+from rain_decoding.types import Message
+
+LOOKED_AT = {"homonyms", "safe_contexts", "definitions", "discr"}
+"""Families of XSTest's prompts that were looked at while the examples were written; the others were not."""
+DISCRIMINATION = {"real_group_nons_discr": "discr", "nons_group_real_discr": "discr"}
+
+
+def read(path: Path, model: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a file, of one answering model where it is named."""
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+    with opened as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    rows = [row for row in rows if model is None or row["model"] == model]
+    if limit is not None:
+        order = np.random.default_rng(0).permutation(len(rows))
+        rows = [rows[place] for place in sorted(order[:limit])]
+    return rows
+
+
+def family(row: dict[str, Any]) -> str:
+    """What a row belongs to: XSTest's type of prompt, or the behaviour."""
+    kind = str(row.get("type", row.get("behavior", row["prompt"]))).removeprefix("contrast_")
+    return DISCRIMINATION.get(kind, kind)
+
+
+def kind(row: dict[str, Any]) -> str:
+    """bad, or which kind of good answer."""
+    if row["label"] == "bad":
+        return "bad"
+    return "safe compliance" if row.get("verdict") == "compliance" else "refusal"
+
+
+def as_example(row: dict[str, Any]) -> ReadingExample:
+    return ReadingExample(
+        (Message("user", row["prompt"]),), row["answer"], row["label"] == "good", family(row), kind(row)
+    )
+
+
+def areas(scores: np.ndarray, examples: Sequence[ReadingExample], threshold: float) -> dict[str, Any]:
+    """AUC and balanced accuracy with intervals; AUC against each kind of good answer."""
+    good = np.array([each.good for each in examples])
+    kinds = np.array([each.kind for each in examples])
+    groups = np.array([each.messages[-1].content for each in examples])
+    found: dict[str, Any] = {
+        "n": len(good),
+        "bad": int((~good).sum()),
+        "auc": roc_area(float(roc_auc_score(good, scores)), int(good.sum()), int((~good).sum())).rounded(),
+    }
+    right = mean_of_rates(
+        rate((scores[good] > threshold).tolist(), groups[good].tolist()),
+        rate((scores[~good] <= threshold).tolist(), groups[~good].tolist()),
+    )
+    found["balanced_accuracy"] = right.rounded() if right else None
+    for name in ("safe compliance", "refusal"):
+        chosen = (kinds == "bad") | (kinds == name)
+        if len(set(good[chosen])) == 2:
+            found[f"auc against {name}"] = round(float(roc_auc_score(good[chosen], scores[chosen])), 3)
+    return found
+
+
+class States:
+    """What the model's layers say of a set of answers, read once."""
+
+    def __init__(self, backend: Backend, examples: Sequence[ReadingExample]):
+        self.backend, self.examples = backend, list(examples)
+        self.layers = layers_to_try(backend.capabilities.layers)
+        self.states = dict(read_states(backend, examples, self.layers))
+
+    def rows(self) -> Rows:
+        return pooled_rows(list(self.states.items()), self.examples, self.layers)
+
+    def only(self, places: Sequence[int]) -> States:
+        """Some of them, perhaps more than once."""
+        some = copy(self)
+        some.examples = [self.examples[place] for place in places]
+        some.states = {number: self.states[place] for number, place in enumerate(places)}
+        return some
+
+    def with_others(self, other: States) -> States:
+        both = copy(self)
+        both.examples = [*self.examples, *other.examples]
+        both.states = self.states | {
+            len(self.examples) + number: each for number, each in other.states.items()
+        }
+        return both
+
+    def learn(self) -> Probe:
+        return learn_from(self.rows(), self.examples, self.backend, "harmlessness")
+
+    def courses(self, probe: Probe) -> list[np.ndarray]:
+        """Scores behind every token of each answer."""
+        layer = self.layers.index(probe.layer)
+        return [probe.scores(self.states[number][layer]) for number in range(len(self.examples))]
+
+    def scores(self, probe: Probe) -> np.ndarray:
+        """Of whole answers."""
+        return np.array([course[-1] for course in self.courses(probe)])
+
+
+def try_on(
+    name: str,
+    examples: Sequence[ReadingExample],
+    own: Sequence[np.ndarray],
+    words: Words,
+    say: Callable[..., None],
+) -> None:
+    """Figures of one set: whole answers, beginnings, words."""
+    whole = np.array([course[-1] for course in own])
+    say(set=name, judge="read", **areas(whole, examples, 0.0))
+    say(set=name, judge="words", **areas(words.log_odds(examples), examples, 0.0))
+    for tokens in BEGINNINGS:
+        scores = np.array([course[min(tokens, len(course)) - 1] for course in own])
+        say(set=name, judge="read", tokens=tokens, **areas(scores, examples, 0.0))
+
+
+def with_labels(built_in: States, rows: States, count: int, say: Callable[..., None]) -> None:
+    """Fit on the built-in examples and `count` labelled answers of the user's; try on families that had none of them."""
+    rng = np.random.default_rng(0)
+    families = sorted({each.group for each in rows.examples})
+    for draw in range(3):
+        mine = set(rng.permutation(families)[: len(families) // 2])
+        own = [place for place, each in enumerate(rows.examples) if each.group in mine]
+        picked = [int(place) for place in rng.permutation(own)[:count]]
+        others = rows.only([place for place, each in enumerate(rows.examples) if each.group not in mine])
+        # They count for more: they are of the kind that is to be judged.
+        both = built_in.with_others(rows.only(picked * 3))
+        scores = others.scores(both.learn())
+        say(
+            set="xstest", judge=f"read, with {count} labels", draw=draw, **areas(scores, others.examples, 0.0)
+        )
+        words = Words(both.examples).log_odds(others.examples)
+        say(
+            set="xstest", judge=f"words, with {count} labels", draw=draw, **areas(words, others.examples, 0.0)
+        )
+
+
+def asked(backend: Backend, rows: Sequence[ReadingExample], count: int, say: Callable[..., None]) -> None:
+    """The built-in question, in both places, on `count` of the answers."""
+    order = np.random.default_rng(1).permutation(len(rows))[:count]
+    chosen = [rows[place] for place in order]
+    labelled = [
+        LabelledAnswer(each.messages, each.answer, "positive" if each.good else "negative", number)
+        for number, each in enumerate(chosen)
+    ]
+    criterion = load_criterion("harmlessness", search_dirs=backend.criteria_dirs)
+    scores = {"prefix": np.zeros(len(chosen)), "suffix": np.zeros(len(chosen))}
+    for judged in judge_answers(backend, criterion, labelled):
+        scores[judged.placement][judged.index] = judged.judgement.score or 0.0
+    for placement, own in scores.items():
+        say(set="xstest", judge=f"asked, {placement}", **areas(own, chosen, 0.0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--xstest", type=Path, required=True)
+    parser.add_argument("--jbb", type=Path)
+    parser.add_argument("--answers-of", default="mistralinstruct")
+    parser.add_argument("--jbb-limit", type=int, default=100)
+    parser.add_argument("--curve", type=int, nargs="*", default=[])
+    parser.add_argument("--labels", type=int, default=0)
+    parser.add_argument("--ask", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    if options.model.startswith("hf:"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+    backend = load_backend(options.model)
+
+    def say(**figures: Any) -> None:
+        print(json.dumps({"model": Path(options.model).name, **figures}), flush=True)
+
+    started = time.perf_counter()
+    built_in = States(backend, examples_of(load_criterion("harmlessness")))
+    probe, words = built_in.learn(), Words(built_in.examples)
+    seconds = round(time.perf_counter() - started, 1)
+    about = {"layer": probe.layer, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
+    say(set="built-in, folds held out", judge="read", **about, **probe.figures)
+    sets = {"xstest": States(backend, [as_example(row) for row in read(options.xstest, options.answers_of)])}
+    if options.jbb:
+        sets["jbb"] = States(backend, [as_example(row) for row in read(options.jbb, limit=options.jbb_limit)])
+    for name, rows in sets.items():
+        try_on(name, rows.examples, rows.courses(probe), words, say)
+    xstest = sets["xstest"]
+    for looked_at in (True, False):
+        half = xstest.only(
+            [n for n, each in enumerate(xstest.examples) if (each.group in LOOKED_AT) == looked_at]
+        )
+        name = f"xstest, families {'looked at' if looked_at else 'untouched'}"
+        say(set=name, judge="read", **areas(half.scores(probe), half.examples, 0.0))
+        say(set=name, judge="words", **areas(words.log_odds(half.examples), half.examples, 0.0))
+    for count in options.curve:
+        some = built_in.only(range(count))
+        say(
+            set="xstest",
+            judge=f"read, {count} examples",
+            **areas(xstest.scores(some.learn()), xstest.examples, 0.0),
+        )
+        fewer = Words(some.examples).log_odds(xstest.examples)
+        say(set="xstest", judge=f"words, {count} examples", **areas(fewer, xstest.examples, 0.0))
+    if options.labels:
+        with_labels(built_in, xstest, options.labels, say)
+    if options.ask:
+        asked(backend, xstest.examples, options.ask, say)
+
+
+if __name__ == "__main__":
+    main()
