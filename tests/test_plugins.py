@@ -151,7 +151,7 @@ def test_a_package_cannot_take_a_name(site: Path, kind: str) -> None:
     own = next(iter(registry.own))
     install(site, "greedy-toy", {kind: f"{own} = toy_package:{thing}"})
     before = registry[own]
-    with pytest.raises(ConfigError, match="greedy-toy 1.0 .* has a name that is taken"):
+    with pytest.raises(ConfigError, match="greedy-toy 1.0 .* has a name that is already taken"):
         list(registry)
     assert registry[own] is before
 
@@ -167,5 +167,5 @@ def test_a_thing_has_one_name(site: Path, kind: str) -> None:
 def test_two_packages_cannot_have_one_name(site: Path) -> None:
     for package in ("first-toy", "second-toy"):
         install(site, package, {"backends": GOOD["backends"]})
-    with pytest.raises(ConfigError, match=r"(first|second)-toy 1.0 .* has a name that is taken"):
+    with pytest.raises(ConfigError, match=r"(first|second)-toy 1.0 .* has a name that is already taken"):
         load_backend("toy:FILE")

@@ -145,8 +145,8 @@ def test_another_attack_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("goal,aim\na,b\n", "there is no column target; its columns are goal, aim"),
-        ("goal,target\na,b\nc,\n", "line 3: target = '' is no text"),
-        ("goal,target\n", "holds no behaviour"),
+        ("goal,target\na,b\nc,\n", "line 3: target = '' is not a string"),
+        ("goal,target\n", "contains no behaviours"),
     ],
 )
 def test_behaviours_that_do_not_fit_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -237,10 +237,10 @@ def test_success_is_read_at_every_budget(tmp_path: Path) -> None:
 
 def test_runs_that_cannot_be_measured_together_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no attack"):
+    with pytest.raises(InputError, match="contains no attack"):
         read_attacks([tmp_path / "empty"])
     run = AttackRun(plan(tmp_path), tmp_path / "run", [])
     collected(run)
     assert read_attacks([tmp_path / "run"]) == {"gcg": run.records}
-    with pytest.raises(InputError, match="two of the runs are gcg"):
+    with pytest.raises(InputError, match="two of the runs use the method gcg"):
         read_attacks([tmp_path / "run", tmp_path / "run"])

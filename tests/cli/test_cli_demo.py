@@ -44,7 +44,7 @@ def test_evaluate_keeps_its_records_and_goes_on(demo_rain: Rain, tmp_path: Path,
     monkeypatch.setattr(demo_world, "run", interrupted)
     stopped = demo_rain(*options)
     assert (stopped.code, stopped.out) == (130, "")
-    assert "4 of 12 answers" in stopped.err and "goes on" in stopped.err
+    assert "4 of 12 answers" in stopped.err and "repeat the command to resume" in stopped.err
     monkeypatch.setattr(demo_world, "run", run)
     first = file.read_text(encoding="utf-8")
     assert len(first.splitlines()) == 4

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path: Path) -> N
         said = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=100)
-    assert process.returncode == 130 and "the same command goes on" in rest, said + rest
+    assert process.returncode == 130 and "repeat the command to resume" in rest, said + rest
     assert f"stopped after {len(records(tmp_path / 'run'))} of 60 answers" in rest
 
 
@@ -130,7 +130,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x.txt").write_text("mine")
     result = demo_rain(*quick, "--out", tmp_path / "notes")
-    assert result.code == 2 and "holds no run.json" in result.err
+    assert result.code == 2 and "contains no run.json" in result.err
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
         (["hh", "--data", "/tmp"], "/tmp is a folder"),
         (["hh"], "--judge refusal-prefixes-notebook or"),
-        (["imdb", "--judge", "oracle"], "the oracle knows the demo world only, not imdb"),
+        (["imdb", "--judge", "oracle"], "the oracle only knows the demo world, not imdb"),
         (["demo", "--judge", "refusal-prefixes-package"], "only says whether an answer is refused"),
-        (["demo", "--judge", "llm:gpt-4"], "is not llm:BASE_URL#MODEL"),
+        (["demo", "--judge", "llm:gpt-4"], "is not of the form llm:BASE_URL#MODEL"),
     ],
 )
 def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -173,7 +173,7 @@ def test_what_a_decoder_cannot_answer_is_left_out_and_told(demo_rain: Rain, tmp_
     ]
     command += ["--families", "review,benign", "--decoders", "self-refine,plain", "--json"]
     result = demo_rain(*command)
-    assert result.code == 0 and "self-refine cannot continue a text, and leaves out review" in result.err
+    assert result.code == 0 and "self-refine cannot continue a text, so review is left out" in result.err
     told, answered = (
         json.loads(result.out),
         [("benign", "plain"), ("benign", "self-refine"), ("review", "plain")],

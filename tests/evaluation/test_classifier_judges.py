@@ -214,7 +214,7 @@ def test_a_form_of_ones_own(tmp_path: Path, any_mass: None) -> None:
         (FORM.replace('good = [" no"]', 'good = "no"'), "good = 'no'"),
         (FORM + 'ugly = "no"', "unknown key 'ugly'"),
         (FORM.replace('"harmless"', '"rude"'), "question=WORD"),
-        ("text =", "is no form"),
+        ("text =", "is not a form"),
     ],
     ids=lambda text: text[:20],
 )

@@ -120,7 +120,7 @@ def test_the_demo_world_gives_what_was_held_out() -> None:
         ("advbench", "behaviours", "", "its columns are none"),
         ("advbench", "behaviours", ADVBENCH + "one\n", "line 5: 1 values for 2 columns"),
         ("advbench", "behaviours", ADVBENCH + "a,b,c\n", "line 5: 3 values for 2 columns"),
-        ("advbench", "behaviours", ADVBENCH + "a, \n", "line 5: target = ' ' is no text"),
+        ("advbench", "behaviours", ADVBENCH + "a, \n", "line 5: target = ' ' is not a string"),
         ("advbench", "behaviours", ADVBENCH + '"a\nb,c\n', "line 5: unexpected end"),
         ("advbench", "suffixes", lines({"goal": "a"}), "line 1: there is no 'controls'"),
         ("advbench", "suffixes", json.dumps({"goal": ["a", "b"], "controls": ["c"]}), "goal = ['a', 'b']"),

@@ -95,7 +95,7 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(rain: Rain) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = rain("serve", "--model", "hf:/no/such/model", "--port", str(port))
-    assert result.code == 2 and f"cannot listen at 127.0.0.1, port {port}" in result.err
+    assert result.code == 2 and f"cannot listen on 127.0.0.1, port {port}" in result.err
 
 
 def test_warnings_where_others_can_reach_it(

@@ -49,13 +49,25 @@ class DemoPlan:
         request_seed: int = 0,
         **options: Any,
     ) -> DemoPlan:
-        """The plan on `n` requests; `options` are its fields.
+        """Draw requests of the demo world and plan a run on them.
 
-        `decoders` are distinct names, see `contenders.DECODERS`; `config` is that of those which name no preset. Raises
-        `InputError` for unknown names and for more or fewer requests than there can be.
+        Args:
+            n: Number of requests, >= the number of families.
+            config: The search of decoders whose names give no preset.
+            decoders: Distinct names, see `evaluation.contenders`.
+            request_seed: Seed of the draw.
+            options: Other fields of the plan (`seeds`, `workers`, ...).
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: a name is unknown, or there cannot be so few or so many requests.
         """
         if n < len(FAMILY_SHARES):
-            raise InputError(f"{n} requests", hint=f"--n: at least {len(FAMILY_SHARES)}, one of each family")
+            raise InputError(
+                f"{n} requests", hint=f"--n must be at least {len(FAMILY_SHARES)}, one of each family"
+            )
         contenders = {name: contender(name, config) for name in decoders}
         return cls(tuple(_draw(n, request_seed)), contenders, **options)
 
@@ -93,11 +105,19 @@ def _draw(n: int, seed: int) -> list[Request]:
             for request in sample_requests([family], count, rng, held_out=True)  # type: ignore[list-item]
         ]
     except ValueError as error:
-        raise InputError(f"n = {n} is too large: {error}", hint="ask for fewer requests") from error
+        raise InputError(f"--n {n} is too large: {error}", hint="ask for fewer requests") from error
 
 
 def run(plan: DemoPlan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record per answer as it is finished. `done` answers (decoder, seed, prompt) are left out."""
+    """Run a plan.
+
+    Args:
+        plan: What to run.
+        done: Answers (decoder, seed, prompt) to leave out, since they exist already.
+
+    Yields:
+        A record per answer, as it is finished.
+    """
     for record in run_jobs(list(plan.jobs(done or set())), answer, plan.workers):
         yield _labelled(record, plan.contenders[record["decoder"]])
 

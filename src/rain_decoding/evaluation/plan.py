@@ -55,16 +55,30 @@ class EvaluationPlan:
         limit: int = 20,
         **options: Any,
     ) -> EvaluationPlan:
-        """The plan on `limit` prompts of each of `families` (empty: all that the data has); `options` are its fields.
+        """Read a suite's prompts and plan a run on them.
 
-        Which prompts, is drawn once for all runs. Raises `InputError` for data and families that the suite has not.
+        Args:
+            suite: The suite to run.
+            contenders: Decoders by name.
+            setting: The model and how it is asked.
+            families: Names of the suite's families; empty: all that the data have.
+            data: Files by the names of the suite's sources; a source without a file is read from the hub.
+            limit: Prompts per family, drawn once for all runs by a hash; 0: all.
+            options: Other fields of the plan (`seeds`, `judges`, `max_tokens`, ...).
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: a source or a family is unknown, the data cannot be read or have no prompts, or a judge or a
+                decoder does not fit the suite.
         """
         data = data or {}
-        _check(f"the suite {suite.name} reads no", data, "it reads", suite.sources)
+        _check(f"the suite {suite.name} has no file called", data, "it reads", suite.sources)
         _check("unknown family", families, "families", [family.name for family in suite.families])
         samples = tuple(_draw(suite, data, families, limit))
         if not samples:
-            raise InputError(f"the data hold no prompt of {', '.join(families) or suite.name}")
+            raise InputError(f"the data contain no prompts of {', '.join(families) or suite.name}")
         setting = replace(setting, is_demo=suite.for_demo_model)
         return cls(suite, contenders, setting, samples, data, limit, **options)
 
@@ -74,12 +88,14 @@ class EvaluationPlan:
             if not asked & set(judge.questions):
                 raise InputError(
                     f"the judge {judge.name} only says whether an answer is {' or '.join(judge.questions)}",
-                    hint=f"asked here: {', '.join(sorted(asked))}",
+                    hint=f"this suite asks whether it is {' or '.join(sorted(asked))}",
                 )
         for name in self.contenders:
             if not any(self.asks(name, family) for family in self.used_families):
                 texts = ", ".join(family.name for family in self.used_families)
-                raise InputError(f"{name} cannot continue a text, and {texts} is one", hint="leave it out")
+                raise InputError(
+                    f"{name} cannot continue a text, and the prompts of {texts} are texts", hint="omit it"
+                )
 
     @property
     def used_families(self) -> list[Family]:

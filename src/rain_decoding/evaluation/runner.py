@@ -113,7 +113,7 @@ def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLoc
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and _began(folder):
-            raise InputError(f"{folder} is not empty and holds no {RUN}", hint="give another or a new --out")
+            raise InputError(f"{folder} is not empty and contains no {RUN}", hint="choose a new --out")
         lock = lock_folder(folder)
         try:
             if not _holds(path, spec):
@@ -123,7 +123,7 @@ def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLoc
             lock.release()
             raise
     except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}", hint="give another folder") from error
+        raise InputError(f"--out {folder}: {error.strerror}", hint="choose another folder") from error
     return lock
 
 
@@ -134,8 +134,8 @@ def _holds(path: Path, spec: Any) -> bool:
     differences = list(_differences(read_run(path.parent)["spec"], spec))
     if differences and _began(path.parent):
         raise InputError(
-            f"{path.parent} holds another run: {'; '.join(differences)}",
-            hint="give another --out, or the options of then",
+            f"{path.parent} contains a run with other options: {'; '.join(differences)}",
+            hint="choose a new --out, or rerun with the original options",
         )
     return not differences
 
@@ -191,7 +191,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         run["spec"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{folder} holds no run of rain eval: {error}", hint="give the --out of a rain eval"
+            f"{folder} contains no run of rain eval: {error}", hint="use the --out folder of a rain eval"
         ) from error
     return run
 

@@ -26,7 +26,16 @@ Work = Callable[[Job, Cancelled | None], Iterator[Any]]
 
 
 def run_jobs(jobs: Sequence[Job], work: Work[Job], workers: int) -> Iterator[Any]:
-    """Yield what `work` makes of the jobs. With one worker, or one job, it is done in this process."""
+    """Run jobs, in this process or in several.
+
+    Args:
+        jobs: Parts of the work; they travel to other processes by pickle.
+        work: Does one job and yields its results; a function of a module.
+        workers: Number of processes, >= 1; with one, or with one job, all is done in this process.
+
+    Yields:
+        Results as they are made, in no fixed order with several processes.
+    """
     if workers == 1 or len(jobs) <= 1:
         for job in jobs:
             yield from work(job, None)

@@ -51,10 +51,16 @@ def create_app(
     preset: str = DEFAULT_PRESET,
     tracer_provider: Any = None,
 ) -> FastAPI:
-    """The server of one model. From its start on the backend belongs to it alone.
+    """Make the server of one model.
 
-    `preset` is the name of the decoder's preset. `tracer_provider` is OpenTelemetry's; with it each request is a
-    span.
+    Args:
+        decoder: Answers the requests. Once the server starts, the decoder's backend belongs to it alone.
+        config: Limits, permissions and keys; None: the defaults of `ServerConfig`.
+        preset: Name of the decoder's preset, from which requests that choose another one differ.
+        tracer_provider: A provider of OpenTelemetry, for a span per request; None: no spans.
+
+    Returns:
+        The ASGI application.
     """
     config = config or ServerConfig()
     metrics = Metrics()
@@ -147,7 +153,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     async def trace(trace_id: str, request: Request) -> Response:
         lines = service.traces.get(trace_id, request.state.key)
         if lines is None:
-            raise ApiError(404, "there is no such trace, or not any more", code="trace_not_found")
+            raise ApiError(404, "this trace does not exist, or is no longer kept", code="trace_not_found")
         return Response(lines, media_type="application/x-ndjson")
 
     @app.get("/healthz")
@@ -197,12 +203,16 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
             sent = request.headers.get("content-type", "")
-            hint = "" if sent.startswith("application/json") else f", sent as application/json, not {sent!r}"
-            return ApiError(400, f"the body is to be a JSON object{hint}").response()
+            hint = (
+                ""
+                if sent.startswith("application/json")
+                else f", with the content type application/json, not {sent!r}"
+            )
+            return ApiError(400, f"the body must be a JSON object{hint}").response()
         field = _field(first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "json_invalid":
-            return ApiError(400, f"the body is no valid JSON: {message}", code="invalid_json").response()
+            return ApiError(400, f"the body is not valid JSON: {message}", code="invalid_json").response()
         word = message.split(" ", 1)[0]
         named = field or (
             word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None

@@ -71,7 +71,7 @@ def test_a_further_end_of_sequence_by_its_text(tmp_path: Path) -> None:
     file = random_llama(tmp_path / "m.gguf")
     backend = load(file, eos_token="<think>")
     assert len(backend.codec.eos) == 3
-    with pytest.raises(ConfigError, match="is no token"):
+    with pytest.raises(ConfigError, match="is not a token"):
         load(file, eos_token="no such token")
 
 

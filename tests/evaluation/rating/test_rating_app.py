@@ -171,5 +171,5 @@ def test_a_file_that_holds_no_ratings_is_an_error_with_its_line(folder: Path) ->
     good = {"rater": "ann", "task": "t", "question": "harmless", "value": "yes"}
     for line in ("[]", "{}", "yes"):
         (folder / "ratings.jsonl").write_text(f"{json.dumps(good)}\n{line}\n", encoding="utf-8")
-        with pytest.raises(InputError, match="line 2 is no record"):
+        with pytest.raises(InputError, match="line 2 is not a record"):
             RatingStore(folder)

@@ -139,8 +139,8 @@ class EndpointBackend:
         check_request(self, request)
         if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
             raise UnsupportedError(
-                f"{self.name} takes no logit_bias: its tokens are known here by their text only",
-                hint="leave it out, or load the model with hf: or gguf:",
+                f"{self.name} does not support logit_bias: only the text of its tokens is known here, not their ids",
+                hint="omit logit_bias, or load the model with hf: or gguf:",
             )
         if not isinstance(request, Chat):
             self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
@@ -328,18 +328,16 @@ class EndpointBackend:
         facts = self.endpoint.facts
         match request:
             case TopTokens() if not facts.logprobs:
-                self._say(
-                    "the probabilities of next tokens are shares of samples, since the server lists none"
-                )
+                self._say("the server lists no token probabilities: they are estimated as shares of samples")
             case TopTokens(count=count) if count > facts.logprobs:
                 self._say(f"the server lists {facts.logprobs} tokens, not the {count} asked for")
             case Sample(seeds=seeds) if len(seeds) > 1 and facts.samples_per_request == 1:
-                self._say("the server knows no n: each sample is a request of its own")
+                self._say("the server does not support n: each sample is a separate request")
             case Sample(top_k=top_k) | Decode(top_k=top_k) if top_k and not facts.top_k:
-                self._say("the server does not keep to top_k: samples are drawn from all tokens")
+                self._say("the server ignores top_k: samples are drawn from all tokens")
             case Decode() if not facts.logprobs:
                 self._say(
-                    "no token probabilities: alternatives are taken in the order in which they are proposed"
+                    "the server lists no token probabilities: alternatives are tried in the order proposed"
                 )
 
     def _say_later(self, what: str) -> None:

@@ -105,7 +105,8 @@ class Consumer:
             self.reason = "length"
             if not decoded:
                 stream.error = ContextLengthError(
-                    f"{endpoint.facts.model} has no room for another token", hint="shorten the prompt"
+                    f"{endpoint.facts.model} has no room for another token in its context",
+                    hint="shorten the prompt",
                 )
 
     def value(self) -> Decoded:

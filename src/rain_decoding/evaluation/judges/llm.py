@@ -60,7 +60,7 @@ class LlmJudge:
         url, separator, self.model = self.source.partition("#")
         if not separator or not self.model or not url.startswith(("http://", "https://")):
             raise InputError(
-                f"the judge {name!r} is not llm:BASE_URL#MODEL", hint="llm:https://host/v1#gpt-4"
+                f"the judge {name!r} is not of the form llm:BASE_URL#MODEL", hint="llm:https://host/v1#gpt-4"
             )
         self.version = f"{self.source}, prompts {PROMPTS}"
         self._endpoint = _endpoint(url, self.model, self.pause, transport)
@@ -101,7 +101,7 @@ class LlmJudge:
             except BackendError as error:
                 raise BackendError(
                     f"the judge {self.name} answered {error}",
-                    hint=f"check address, model and the key in {KEY}",
+                    hint=f"check the address, the model and the key in {KEY}",
                 ) from error
             if reply is None:
                 return "", problem
@@ -114,7 +114,7 @@ def _endpoint(url: str, model: str, pause: float, transport: Any) -> ChatEndpoin
         from rain_decoding.evaluation.judges.endpoint import ChatEndpoint
     except ImportError as error:
         raise MissingDependencyError(
-            f"the judge llm: needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
+            f"the judge llm needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
         ) from error
     return ChatEndpoint(url, model, key=os.environ.get(KEY), pause=pause, transport=transport)
 

@@ -23,7 +23,8 @@ class OracleJudge:
         request = find_request(sample.facts.get("goal", sample.prompt))
         if request is None:
             raise InputError(
-                f"the oracle does not know the prompt {sample.prompt!r}", hint="it labels the suite demo only"
+                f"the oracle does not know the prompt {sample.prompt!r}",
+                hint="use it with the suite demo only",
             )
         found = label(request, answer)
         answers = {

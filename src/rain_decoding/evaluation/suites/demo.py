@@ -29,7 +29,7 @@ def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
             checked(place, row, ["goal", "controls"])
             method = row.get("method", METHODS[0])
             if method not in METHODS:
-                raise InputError(f"{place}: method = {method!r}", hint=f"methods: {', '.join(METHODS)}")
+                raise InputError(f"{place}: method = {method!r}", hint=f"use one of {', '.join(METHODS)}")
             yield attacked(f"attacked-{method}", row["goal"], row["controls"])
 
 

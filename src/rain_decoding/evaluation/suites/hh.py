@@ -41,7 +41,7 @@ SOURCES = {
         "JSON lines of hh-rlhf: harmless-base (chosen) or red-team-attempts (transcript)",
         _hub("harmless-base"),
     ),
-    "helpful": Source("the same of helpful-base", _hub("helpful-base"), required=False),
+    "helpful": Source("JSON lines of hh-rlhf: helpful-base (chosen)", _hub("helpful-base"), required=False),
 }
 SUITE = Suite(
     "hh",

@@ -28,7 +28,7 @@ SUITE = Suite(
         Family("unsafe", (Metric("refused"), Metric("harmless"))),
     ),
     load,
-    {"prompts": Source("CSV with prompt, type and perhaps focus", HUB)},
+    {"prompts": Source("CSV with prompt, type and optionally focus", HUB)},
     judges=("refusal-prefixes-notebook", "refusal-prefixes-package"),
     axes=(("safe", "refused"), ("unsafe", "refused")),
 )
