@@ -134,13 +134,13 @@ def test_the_code_of_a_package_does_not_run_before_it_is_asked_for(script: Path)
     [
         ("toy_package:MISSING", "cannot be loaded: AttributeError"),
         ("missing_package:THING", "cannot be loaded: ModuleNotFoundError"),
-        ("sys:maxsize", "is no "),
+        ("sys:maxsize", "is not a "),
     ],
 )
 def test_a_package_that_fails_is_named(site: Path, kind: str, target: str, problem: str) -> None:
     install(site, "broken-toy", {kind: f"toy = {target}"})
     registry, _ = KINDS[kind]
-    with pytest.raises(ConfigError, match=f"'toy', which broken-toy 1.0 adds to .*{problem}"):
+    with pytest.raises(ConfigError, match=f"'toy', which broken-toy 1.0 registers in .*{problem}"):
         registry["toy"]
     assert all(registry[name] for name in registry.own)
 

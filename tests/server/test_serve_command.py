@@ -72,7 +72,7 @@ def test_options_from_a_file_and_the_command_line_wins(
     assert served.port == 9001
     assert (config.max_queue, config.max_tokens, config.playground) == (7, 40, False)
     assert config.client_may == {"budget", "trace"} and config.cors_origins == ("https://a.example",)
-    assert served.service.desk.decoders.operator.config.hold_back == 0
+    assert served.service.parser.decoders.operator.config.hold_back == 0
 
 
 @pytest.mark.parametrize("text", ["prot = 1", "config = 'x'", "port = ", "port = 'many'"])

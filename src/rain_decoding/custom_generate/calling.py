@@ -14,9 +14,9 @@ from transformers.generation import GenerateDecoderOnlyOutput, stopping_criteria
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.config import SearchConfig
 from rain_decoding.custom_generate.arguments import Row, check_arguments, rows_of
+from rain_decoding.custom_generate.logits_processor import RowLogitsProcessor
 from rain_decoding.custom_generate.models import backend_over
 from rain_decoding.custom_generate.reading import given_prompt, read_prompt, ready
-from rain_decoding.custom_generate.steering import RowSteering
 from rain_decoding.decoding.decoder import RainDecoder, Stream
 from rain_decoding.decoding.session import Options
 from rain_decoding.errors import InputError
@@ -75,7 +75,7 @@ def answer_call(
             sessions.append(decoder.open_session(prompt, options))
         for index, (row, session) in enumerate(zip(rows, sessions, strict=True)):
             place = (index, len(rows), row.padding)
-            backend.steer(session.owner, RowSteering(*place, processors, criteria, input_ids.device))
+            backend.steer(session.owner, RowLogitsProcessor(*place, processors, criteria, input_ids.device))
         streams = [stack.enter_context(Stream.start(session)) for session in sessions]
         _run(streams, input_ids, streamer)
     sequences = _sequences(input_ids, [s.reasoning_tokens + s.answer for s in sessions], generation)

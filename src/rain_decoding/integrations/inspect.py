@@ -28,8 +28,8 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from rain_decoding.errors import ContextLengthError, InputError, RainError
 from rain_decoding.integrations.arguments import Arguments
-from rain_decoding.server.ask import Ask
 from rain_decoding.server.exchange import Exchange
+from rain_decoding.server.request_parser import AnswerRequest
 from rain_decoding.server.worker import Ended, Worker
 from rain_decoding.types import Completion, FinishReason, Message
 from rain_decoding.web.errors import ApiError
@@ -117,8 +117,8 @@ class RainAPI(ModelAPI):
         return self._output(completion)
 
     async def _completion(self, prompt: list[Message], options: dict[str, Any]) -> Completion:
-        ask = Ask(options["seed"], lambda: self.decoder.open(prompt, **options))
-        exchange = Exchange(self.worker, [ask], "")
+        request = AnswerRequest(options["seed"], lambda: self.decoder.open(prompt, **options))
+        exchange = Exchange(self.worker, [request], "")
         try:
             await exchange.opened()
             async for news in exchange.news():

@@ -17,12 +17,12 @@ from starlette.middleware.cors import CORSMiddleware
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.self_evaluation.criterion import known_criteria
-from rain_decoding.server.ask import Desk
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
 from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
+from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.responses import CHAT, TEXT
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
@@ -74,8 +74,8 @@ def create_app(
     )
     metrics.watch(worker)
     criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
-    desk = Desk(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
-    service = Service(config, desk, worker, metrics)
+    parser = RequestParser(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
+    service = Service(config, parser, worker, metrics)
 
     app = FastAPI(
         title="rain serve",
@@ -122,7 +122,7 @@ async def _watch(worker: Worker) -> None:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
-    worker, desk = service.worker, service.desk
+    worker, parser = service.worker, service.parser
 
     @app.post("/v1/chat/completions", responses=ERRORS)
     async def chat_completions(request: Request, body: ChatBody) -> Response:
@@ -137,11 +137,11 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", responses=ERRORS)
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_object(name) for name in desk.models]}
+        return {"object": "list", "data": [model_object(name) for name in parser.models]}
 
     @app.get("/v1/models/{name:path}", responses=ERRORS)
     async def model(name: str) -> dict[str, Any]:
-        if name not in desk.models:
+        if name not in parser.models:
             raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
         return model_object(name)
 
@@ -175,14 +175,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
 def describe(service: Service) -> dict[str, Any]:
     """What a client may know and decide."""
-    desk, config = service.desk, service.config
-    operator = desk.decoders.operator
+    parser, config = service.parser, service.config
+    operator = parser.decoders.operator
     return {
-        "model": desk.model,
+        "model": parser.model,
         "presets": list(PRESETS),
-        "criteria": list(desk.criteria),
+        "criteria": list(parser.criteria),
         "defaults": {
-            "preset": desk.decoders.preset,
+            "preset": parser.decoders.preset,
             "criterion": operator.evaluator.name,
             "max_tokens": config.max_tokens,
             "max_seconds": config.max_seconds,

@@ -31,7 +31,7 @@ from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
 from rain_decoding.backends.openai.labels import Labels
 from rain_decoding.backends.openai.proposals import Proposals
-from rain_decoding.backends.openai.streams import Consumer, Reader, Stream, way_of
+from rain_decoding.backends.openai.streams import Consumer, Reader, ReplyStream, way_of
 from rain_decoding.errors import (
     BackendError,
     ContextLengthError,
@@ -111,7 +111,7 @@ class EndpointBackend:
         self._owners = itertools.count(1)
         self._keys: dict[int, str] = {}
         self._working: list[Work] = []
-        self._streams: list[Stream] = []
+        self._streams: list[ReplyStream] = []
         self._ready: list[Reply] = []
         self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._uncharged: Counter[int] = Counter()
@@ -220,9 +220,9 @@ class EndpointBackend:
         stream.consumer = Consumer(handle, stream, request, limit, place)
         self._advance(stream)
 
-    def _open(self, handle: Handle, request: Decode, limit: int) -> Stream:
+    def _open(self, handle: Handle, request: Decode, limit: int) -> ReplyStream:
         wanted = min(max(limit, request.horizon), self.context_length - len(request.prefix))
-        stream = Stream(handle.owner, request.prefix, way_of(request), wanted)
+        stream = ReplyStream(handle.owner, request.prefix, way_of(request), wanted)
         reader = Reader(self.endpoint, stream, self._meter(handle), request.seed, self._arrivals.put)
         stream.reading = self._loop.start(reader.run())
         self._streams.append(stream)
@@ -255,7 +255,7 @@ class EndpointBackend:
         asked = self.endpoint.client.once(path, body, meter=Meter(self.counters), seconds=CHECK_SECONDS)
         self._loop.start(asked).result()
 
-    def _advance(self, stream: Stream) -> None:
+    def _advance(self, stream: ReplyStream) -> None:
         """Let the stream's consumer take what has arrived, and reply when that is all it wants."""
         if (consumer := stream.consumer) is None:
             return
@@ -282,7 +282,7 @@ class EndpointBackend:
         reply.handle.forwarded += self._uncharged.pop(reply.handle.owner, 0)
         self._ready.append(reply)
 
-    def _abort(self, stream: Stream) -> None:
+    def _abort(self, stream: ReplyStream) -> None:
         """Close the connection, so that the server stops; what nobody took is charged to the owner's next reply."""
         if stream in self._streams:
             self._streams.remove(stream)

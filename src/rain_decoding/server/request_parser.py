@@ -21,16 +21,16 @@ NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One answer that a request asks for. `open` is called in the worker's thread."""
+class AnswerRequest:
+    """One answer that an HTTP request asks for. `open` is called in the worker's thread."""
 
     seed: int
     open: Callable[[], Session]
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Reads requests. `model` is the name that clients know."""
+class RequestParser:
+    """Reads HTTP requests. `model` is the name that clients know."""
 
     config: ServerConfig
     decoders: Decoders
@@ -43,7 +43,7 @@ class Desk:
         plain = [self.model + PLAIN_SUFFIX] if "plain" in self.config.client_may else []
         return [self.model, *plain]
 
-    def asks(self, body: ChatBody | CompletionBody) -> list[Ask]:
+    def parse(self, body: ChatBody | CompletionBody) -> list[AnswerRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
         self._check_size(body)
         way = self._way(body)
@@ -69,7 +69,7 @@ class Desk:
             return lambda: self._open(way, prompt, passed, {**request, "seed": seed})
 
         return [
-            Ask(first + number, opening(prompt, first + number))
+            AnswerRequest(first + number, opening(prompt, first + number))
             for prompt in prompts
             for number in range(body.n)
         ]

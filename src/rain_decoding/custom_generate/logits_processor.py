@@ -28,7 +28,7 @@ FOLLOWS_ONE_TEXT = (
 """Processors that remember the text from call to call, which a search with many branches cannot feed."""
 
 
-class RowSteering:
+class RowLogitsProcessor:
     """Implements `backends.base.Steering` for row `row` of a batch of `batch` prompts.
 
     Processors and criteria get the whole `input_ids` of a branch, padded on the left as generate's are. Those that
