@@ -36,7 +36,7 @@ from types import SimpleNamespace
 from rain_decoding import PlainDecoder
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.evaluation.contenders import DecoderKind
-from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Metric, Item, Suite
 from rain_decoding.plugins import Entry
 from rain_decoding.self_evaluation.embedding import HashingEmbedder
 
@@ -45,7 +45,7 @@ CRITERION = Path(__file__).parent / "polite.toml"
 JUDGE = Entry("toy:WORD", lambda word, cache: SimpleNamespace(name=f"toy:{word}"))
 EVALUATOR = Entry("toy:WORD", lambda word: SimpleNamespace(name=f"contains {word}"))
 SUITE = Suite(
-    "toy", "a toy suite", (Family("toys", (Metric("harmless"),)),), lambda _: iter([Sample("toys", "Play?", "play")])
+    "toy", "a toy suite", (Family("toys", (Metric("harmless"),)),), lambda _: iter([Item("toys", "Play?", "play")])
 )
 DECODER = DecoderKind("toy", lambda backend, *_: PlainDecoder(backend, temperature=0.5), judged=False)
 EMBEDDING = Entry("toy", lambda _, backend: HashingEmbedder(backend.codec))

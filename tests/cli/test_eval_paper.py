@@ -60,7 +60,7 @@ def test_answers_that_another_part_has_are_not_made_again(
     real = runner.answer
 
     def answer(job: Any, cancelled: Any = None) -> Any:
-        made.extend((sample.id, job.decoder) for sample in job.samples)
+        made.extend((sample.id, job.decoder) for sample in job.items)
         yield from real(job, cancelled)
 
     monkeypatch.setattr(runner, "answer", answer)

@@ -12,7 +12,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.plan import EvaluationPlan
-from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Item, Metric, Suite
 from rain_decoding.evaluation.suites.advbench import attacked
 from rain_decoding.measurement.plots import new_figure
 from rain_decoding.measurement.records import Record, RecordFile
@@ -73,11 +73,11 @@ def suite(
     question = next(question for question in WANTED if question in judge.questions)
     families = [Family(name, (Metric(question),), criterion, prompt_format) for name in (DIRECT, *attacks)]
 
-    def load(_: Mapping[str, Path | None]) -> Iterator[Sample]:
+    def load(_: Mapping[str, Path | None]) -> Iterator[Item]:
         for method, records in attacks.items():
             for record in records:
                 goal = record["goal"]
-                yield Sample(DIRECT, goal, goal, {"goal": goal})
+                yield Item(DIRECT, goal, goal, {"goal": goal})
                 for budget in budgets:
                     if (suffix := suffix_at(record, budget)) is not None:
                         yield attacked(method, goal, suffix)
@@ -137,8 +137,8 @@ def _asked(method: str, record: Record, budget: int) -> tuple[str, str]:
     suffix = suffix_at(record, budget)
     if suffix is None:
         return DIRECT, record["goal"]
-    sample = attacked(method, record["goal"], suffix)
-    return sample.family, sample.prompt
+    item = attacked(method, record["goal"], suffix)
+    return item.family, item.prompt
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -13,7 +13,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.answering import AnswerJob, Setting, answer
 from rain_decoding.evaluation.contenders import Contender, contender
 from rain_decoding.evaluation.plan import chunks
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.measurement.workers import run_jobs
 from rain_decoding.microworld import Request, find_request, label, sample_requests
 
@@ -76,12 +76,12 @@ class DemoPlan:
         setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens, is_demo=True)
         for seed in self.seeds:
             for name, chosen in self.contenders.items():
-                samples = [
-                    Sample(request.family, request.prompt, request.subject)
+                items = [
+                    Item(request.family, request.prompt, request.subject)
                     for request in self.requests
                     if (name, seed, request.prompt) not in done
                 ]
-                for chunk in chunks(samples, self.workers):
+                for chunk in chunks(items, self.workers):
                     yield AnswerJob(setting, name, chosen, seed, tuple(chunk), CRITERION)
 
     def _loading(self) -> tuple[tuple[str, Any], ...]:
@@ -89,7 +89,7 @@ class DemoPlan:
         return (("prefix_cache_slots", 0),) if self.model == "demo" else ()
 
     @property
-    def samples(self) -> int:
+    def answers(self) -> int:
         """How many answers the plan asks for."""
         return len(self.requests) * len(self.seeds) * len(self.contenders)
 

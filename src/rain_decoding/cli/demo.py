@@ -152,13 +152,13 @@ def evaluate(
         run["model"] = model
     started = time.perf_counter()
     collected = _collect(plan, records, run)
-    if len(collected) < plan.samples:
+    if len(collected) < plan.answers:
         kept = (
             f"kept in {records}; repeat the command to resume"
             if records
             else "not saved; use --records FILE to save them"
         )
-        err.print(f"stopped after {len(collected)} of {plan.samples} answers: {kept}", markup=False)
+        err.print(f"stopped after {len(collected)} of {plan.answers} answers: {kept}", markup=False)
         raise typer.Exit(INTERRUPTED)
     seconds = round(time.perf_counter() - started, 1)
     summary = {**run, **summarise(collected, plan), "seconds": seconds}
@@ -213,7 +213,7 @@ def _collect(plan: DemoPlan, path: Path | None, run: Run) -> list[dict[str, Any]
         (name, seed, r.prompt) for name in plan.contenders for seed in plan.seeds for r in plan.requests
     }
     collected = [record for record in collected if _key(record) in wanted]
-    with counting("answers", plan.samples, len(collected)) as tick:
+    with counting("answers", plan.answers, len(collected)) as tick:
         try:
             for record in demo_world.run(plan, {_key(r) for r in collected}):
                 file.append({**record, "run": run})

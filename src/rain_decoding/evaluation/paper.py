@@ -48,7 +48,7 @@ class PaperPlan:
     def plans(self) -> Iterator[tuple[Experiment, EvaluationPlan | str]]:
         """The runs of each experiment, or why there is none: one per suite and criterion."""
         for suite, files in self.suites:
-            present = {sample.family for sample in suite.load(files)}
+            present = {item.family for item in suite.load(files)}
             families = [family for family in suite.families if family.name in present]
             for experiment in self.experiments:
                 chosen = experiment.families(families)

@@ -18,7 +18,7 @@ from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import EvaluationPlan, Key
-from rain_decoding.evaluation.suites import Family, Sample
+from rain_decoding.evaluation.suites import Family, Item
 from rain_decoding.measurement.records import LOCK, NEW, Record, RecordFile, lock_folder
 from rain_decoding.measurement.workers import run_jobs
 
@@ -152,13 +152,13 @@ def _failed(record: Record, label: dict[str, Any]) -> bool:
 
 def _labelled(answers: Iterator[Record], plan: EvaluationPlan) -> Iterator[Record]:
     """The records in their order, with labels; some are judged while further answers are awaited."""
-    samples = {sample.id: sample for sample in plan.samples}
+    items = {item.id: item for item in plan.items}
     families = {family.name: family for family in plan.suite.families}
     with ThreadPoolExecutor(JUDGING) as pool:
         waiting: deque[tuple[Record, Future[dict[str, Any]]]] = deque()
         for record in answers:
-            sample, family = samples[record["id"]], families[record["family"]]
-            waiting.append((record, pool.submit(_labels, plan.judges, family, sample, record)))
+            item, family = items[record["id"]], families[record["family"]]
+            waiting.append((record, pool.submit(_labels, plan.judges, family, item, record)))
             while waiting and (waiting[0][1].done() or len(waiting) > JUDGING):
                 yield _with_labels(*waiting.popleft())
         while waiting:
@@ -169,7 +169,7 @@ def _with_labels(record: Record, labels: Future[dict[str, Any]]) -> Record:
     return {**record, "labels": labels.result()}
 
 
-def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, record: Record) -> dict[str, Any]:
+def _labels(judges: tuple[Judge, ...], family: Family, item: Item, record: Record) -> dict[str, Any]:
     """What each judge says of an answer. Where there is none, nobody is asked and all is unscored."""
     asked = {metric.question: None for metric in family.metrics}
     labels = {}
@@ -179,7 +179,7 @@ def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, record: R
             if problem := record.get("problem"):
                 label = Label(dict.fromkeys(questions), problem=problem)
             else:
-                label = judge.label(sample, record["answer"], questions)
+                label = judge.label(item, record["answer"], questions)
             labels[judge.name] = label.as_json()
     return labels
 

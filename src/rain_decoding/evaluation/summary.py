@@ -48,7 +48,7 @@ def summarise(
         "reference": plan.reference,
         "decoders": list(plan.contenders),
         "judges": [judge.name for judge in plan.judges],
-        "prompts": {f.name: sum(s.family == f.name for s in plan.samples) for f in plan.used_families},
+        "prompts": {f.name: sum(i.family == f.name for i in plan.items) for f in plan.used_families},
         "answers": len(records),
         "same_judge": [list(pair) for pair in plan.same_judge()],
         "rates": list(_rates(groups, plan)),

@@ -84,7 +84,7 @@ def test_a_line_that_was_cut_off_is_no_rating(rain: Rain, rated: Path) -> None:
     ("options", "said"),
     [
         (["--report"], "none of the selected answers has been rated"),
-        (["--json"], "without --report"),
+        (["--json"], "--json needs --report"),
         (["--decoders", "plain,rain"], "no decoder 'rain'"),
         (["--pairwise", "--decoders", "plain"], "no answer differs from the one of plain"),
         (["--rater", "majority", "--no-open"], "'majority' cannot be a rater's name"),

@@ -163,7 +163,7 @@ def test_a_rating_that_cannot_be_written_is_no_success(folder: Path) -> None:
     task = client.tasks("ann")[0]
     (folder / "ratings.jsonl").mkdir()
     response = client.rate("ann", task["id"], task["questions"][0]["name"], "yes")
-    assert response.status_code == 507 and "could not be written" in response.json()["error"]["message"]
+    assert response.status_code == 507 and "could not be saved" in response.json()["error"]["message"]
     assert set(values(client.tasks("ann")).values()) == {None}
 
 

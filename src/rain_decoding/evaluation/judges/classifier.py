@@ -23,7 +23,7 @@ from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
 from rain_decoding.evaluation.judges.llm import QUESTIONS
 from rain_decoding.evaluation.provenance import file_hash, weights_hash
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.programs import ask
 from rain_decoding.prompting import Prompt, neutralised, without_control_tokens
 from rain_decoding.scheduler import Scheduler
@@ -64,13 +64,13 @@ class ClassifierJudge:
         self.version = ", ".join([model, text, weights, *own_form])
         self._lock = threading.Lock()
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         (question,) = self.questions
         if not answer.strip():
             return Label({question: None}, malformed=True, problem="the answer is empty")
         try:
             with self._lock:
-                judgement = self._reader.read(_prompt(sample.prompt, question), answer)
+                judgement = self._reader.read(_prompt(item.prompt, question), answer)
         except RainError as error:
             return Label({question: None}, problem=str(error))
         if judgement.score is None:

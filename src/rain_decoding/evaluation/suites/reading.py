@@ -62,9 +62,7 @@ def checked(place: Place, row: Any, columns: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"{place}: {row!r:.60} is not a JSON object", hint=MEND)
     for column in columns:
         if column not in row:
-            raise InputError(
-                f"{place}: there is no column {column!r}, only {', '.join(map(str, row))}", hint=MEND
-            )
+            raise InputError(f"{place}: there is no {column!r}, only {', '.join(map(str, row))}", hint=MEND)
         if not isinstance(row[column], str) or not row[column].strip():
             raise InputError(f"{place}: {column} = {row[column]!r} is not a string", hint=MEND)
     return row
