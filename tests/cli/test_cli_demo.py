@@ -96,7 +96,7 @@ def test_a_file_that_holds_no_records_is_left_alone(demo_rain: Rain, tmp_path: P
     file = tmp_path / "notes.txt"
     file.write_text(content, encoding="utf-8")
     result = demo_rain("demo", "evaluate", "--n", "3", "--records", str(file))
-    assert result.code == 2 and "no record" in result.err
+    assert result.code == 2 and "is not a record" in result.err
     assert file.read_text(encoding="utf-8") == content
 
 

@@ -102,7 +102,7 @@ def test_warnings_where_others_can_reach_it(
     rain: Rain, served: Served, model: list[str | Path], tmp_path: Path
 ) -> None:
     result = rain(*model, "--host", "0.0.0.0", "--open")
-    assert "without --api-key-file" in result.err and "clients at 0.0.0.0 decide" in result.err
+    assert "without --api-key-file" in result.err and "clients on 0.0.0.0 may set" in result.err
     keys = tmp_path / "keys"
     keys.write_text("key\n")
     assert rain(*model, "--host", "0.0.0.0", "--api-key-file", keys).err == ""
