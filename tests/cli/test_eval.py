@@ -85,7 +85,7 @@ def test_records_hold_what_was_asked_answered_and_said_of_it(demo_rain: Rain, tm
     options = ["--out", out, "--limit", "1", "--workers", "1", "--traces", "--json", "--max-tokens", "30"]
     decoders = "sampled,rain-oracle,rain:paper-hh@max_simulations=3,best-of-2"
     result = demo_rain("eval", "demo", *options, "--seeds", "2", "--decoders", decoders)
-    assert result.code == 0 and "oracle labels the answers and is the judge of rain-oracle" in result.err
+    assert result.code == 0 and "oracle both labels the answers and is the judge of rain-oracle" in result.err
     found = records(out)
     # One prompt of each of five families, four decoders, two seeds.
     assert len(found) == len({(r["id"], r["decoder"], r["seed"]) for r in found}) == 40
@@ -141,7 +141,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["demo", "--judge", "my-aunt"], "forms: oracle, refusal-prefixes-notebook"),
         (
             ["demo", "--families", "review", "--decoders", "plain,self-refine"],
-            "self-refine cannot continue a text, and review is one",
+            "self-refine cannot continue a text, and the prompts of review are texts",
         ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
@@ -213,7 +213,7 @@ def test_a_judge_that_failed_is_told_and_asked_again(
     command += ["--decoders", "plain", "--judge", f"llm:{url}#judge", "--out", tmp_path / "run"]
     server.server_close()
     down = demo_rain(*command)
-    assert down.code == 0 and "2 of 2 answers without a label" in down.err
+    assert down.code == 0 and "2 of 2 answers unlabelled" in down.err
     answers = [record["answer"] for record in records(tmp_path / "run")]
     server = ThreadingHTTPServer(("127.0.0.1", server.server_port), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -106,8 +106,8 @@ def test_another_model_of_the_demo_world_is_asked_the_worlds_prompts(demo_rain: 
     ("arguments", "message"),
     [
         (["--only", "noise,nonsense"], "analyses: comparison, ablation, efficiency"),
-        (["--decoders", "plain"], "paper takes no --decoders"),
-        (["--traces", "--families", "benign"], "paper takes no --families and no --traces"),
+        (["--decoders", "plain"], "paper does not accept --decoders"),
+        (["--traces", "--families", "benign"], "paper does not accept --families or --traces"),
         (["--model", "hf:/models/mine"], "there are no prompts"),
         (["--data", "reviews=README.md"], "--data reviews is unknown"),
         (["--data", "README.md"], "--data NAME=FILE"),
