@@ -36,7 +36,7 @@ from types import SimpleNamespace
 from rain_decoding import PlainDecoder
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.evaluation.contenders import DecoderKind
-from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Metric, Item, Suite
 from rain_decoding.plugins import Entry
 from rain_decoding.self_evaluation.embedding import HashingEmbedder
 
@@ -45,7 +45,7 @@ CRITERION = Path(__file__).parent / "polite.toml"
 JUDGE = Entry("toy:WORD", lambda word, cache: SimpleNamespace(name=f"toy:{word}"))
 EVALUATOR = Entry("toy:WORD", lambda word: SimpleNamespace(name=f"contains {word}"))
 SUITE = Suite(
-    "toy", "a toy suite", (Family("toys", (Metric("harmless"),)),), lambda _: iter([Sample("toys", "Play?", "play")])
+    "toy", "a toy suite", (Family("toys", (Metric("harmless"),)),), lambda _: iter([Item("toys", "Play?", "play")])
 )
 DECODER = DecoderKind("toy", lambda backend, *_: PlainDecoder(backend, temperature=0.5), judged=False)
 EMBEDDING = Entry("toy", lambda _, backend: HashingEmbedder(backend.codec))
@@ -134,13 +134,13 @@ def test_the_code_of_a_package_does_not_run_before_it_is_asked_for(script: Path)
     [
         ("toy_package:MISSING", "cannot be loaded: AttributeError"),
         ("missing_package:THING", "cannot be loaded: ModuleNotFoundError"),
-        ("sys:maxsize", "is no "),
+        ("sys:maxsize", "is not a "),
     ],
 )
 def test_a_package_that_fails_is_named(site: Path, kind: str, target: str, problem: str) -> None:
     install(site, "broken-toy", {kind: f"toy = {target}"})
     registry, _ = KINDS[kind]
-    with pytest.raises(ConfigError, match=f"'toy', which broken-toy 1.0 adds to .*{problem}"):
+    with pytest.raises(ConfigError, match=f"'toy', which broken-toy 1.0 registers in .*{problem}"):
         registry["toy"]
     assert all(registry[name] for name in registry.own)
 
@@ -151,7 +151,7 @@ def test_a_package_cannot_take_a_name(site: Path, kind: str) -> None:
     own = next(iter(registry.own))
     install(site, "greedy-toy", {kind: f"{own} = toy_package:{thing}"})
     before = registry[own]
-    with pytest.raises(ConfigError, match="greedy-toy 1.0 .* has a name that is taken"):
+    with pytest.raises(ConfigError, match="greedy-toy 1.0 .* has a name that is already taken"):
         list(registry)
     assert registry[own] is before
 
@@ -167,5 +167,5 @@ def test_a_thing_has_one_name(site: Path, kind: str) -> None:
 def test_two_packages_cannot_have_one_name(site: Path) -> None:
     for package in ("first-toy", "second-toy"):
         install(site, package, {"backends": GOOD["backends"]})
-    with pytest.raises(ConfigError, match=r"(first|second)-toy 1.0 .* has a name that is taken"):
+    with pytest.raises(ConfigError, match=r"(first|second)-toy 1.0 .* has a name that is already taken"):
         load_backend("toy:FILE")

@@ -143,15 +143,17 @@ class SearchConfig:
         check_ranges(self)
         lengths = self.token_set_lengths
         if not lengths or any(not isinstance(n, int) or n < 1 for n in lengths):
-            raise ConfigError(f"token_set_lengths = {lengths!r}", hint="one or more whole numbers >= 1")
+            raise ConfigError(f"token_set_lengths = {lengths!r}", hint="use one or more whole numbers >= 1")
         if max(self.max_simulations, self.extra_simulations) < 2:
             raise ConfigError(
-                "max_simulations and extra_simulations are both 1",
+                "max_simulations and extra_simulations must not both be 1",
                 hint="the first simulation judges the prompt itself; allow at least 2",
             )
         sentence = self.sentence_tokens
         if len(sentence) != 2 or not 1 <= sentence[0] <= sentence[1]:
-            raise ConfigError(f"sentence_tokens = {sentence!r}", hint="least and most tokens, such as 4, 32")
+            raise ConfigError(
+                f"sentence_tokens = {sentence!r}", hint="use the minimum and maximum tokens, such as 4, 32"
+            )
 
     def token_set_length(self, depth: int) -> int:
         """Tokens per set below a node at `depth` edges from the prompt."""
@@ -174,13 +176,34 @@ class SearchConfig:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> SearchConfig:
-        """The preset called `name`, with `changes`. Raises `ConfigError` for an unknown name or option."""
+        """A preset, perhaps with changes.
+
+        Args:
+            name: One of `PRESETS`.
+            changes: Fields of `SearchConfig` with their new values.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: the preset or a field is unknown, or a value is out of range.
+        """
         if name not in PRESETS:
             raise ConfigError(f"unknown preset {name!r}", hint=f"presets: {', '.join(PRESETS)}")
         return PRESETS[name].with_changes(**changes)
 
     def with_changes(self, **changes: Any) -> SearchConfig:
-        """A copy with other values. Raises `ConfigError` for an unknown option."""
+        """A copy with other values.
+
+        Args:
+            changes: Fields of `SearchConfig` with their new values.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: a field is unknown, or a value is out of range.
+        """
         known = {f.name for f in fields(self)}
         for option in changes:
             if option not in known:
@@ -223,13 +246,26 @@ DEFAULT_PRESET = "balanced"
 
 
 def search_config(preset: str, settings: Iterable[str] | None = None) -> SearchConfig:
-    """The preset with the changes given as NAME=VALUE. Raises `ConfigError` for what it cannot read."""
+    """A preset with changes in text form, as on the command line.
+
+    Args:
+        preset: One of `PRESETS`.
+        settings: Changes, each NAME=VALUE.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: the preset or a name is unknown, or a value cannot be read.
+    """
     base = SearchConfig.preset(preset)
     changes: dict[str, Any] = {}
     for setting in settings or []:
         name, separator, text = setting.partition("=")
         if not separator:
-            raise ConfigError(f"the setting {setting!r} is not NAME=VALUE", hint="such as candidates=5")
+            raise ConfigError(
+                f"the setting {setting!r} is not of the form NAME=VALUE", hint="use one such as candidates=5"
+            )
         changes[name] = _parse(name, text, base)
     return base.with_changes(**changes)
 

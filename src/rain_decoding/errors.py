@@ -6,11 +6,11 @@ RainError
 ├── InputError             a prompt, message list, trace file or argument is wrong
 │   └── ContextLengthError the prompt leaves no room in the model's context
 ├── BackendError           a model could not be loaded or failed while running
-│   ├── ModelNotFoundError the named model does not exist or is no model
+│   ├── ModelNotFoundError the named model does not exist or is not a model
 │   ├── UnsupportedError   the backend lacks a capability
 │   ├── EndpointError      the server of a model could not be reached or failed, again and again
 │   │   └── EndpointTimeoutError  it did not answer in time
-│   ├── RefusedError       the server of a model does not take a request
+│   ├── RefusedError       the server of a model rejects a request
 │   ├── CapacityError      the KV cache's memory limit is too small for one step
 │   └── NumericalError     the model returned NaN or only -inf
 └── MissingDependencyError an optional package is not installed
@@ -49,7 +49,7 @@ class InputError(RainError):
 
 
 class ContextLengthError(InputError):
-    """The prompt does not fit into the model's context."""
+    """The prompt does not fit in the model's context."""
 
 
 class BackendError(RainError):
@@ -57,7 +57,7 @@ class BackendError(RainError):
 
 
 class ModelNotFoundError(BackendError):
-    """The named model does not exist, or the folder holds no model."""
+    """The named model does not exist, or the folder contains no model."""
 
 
 class UnsupportedError(BackendError):

@@ -50,7 +50,7 @@ class Registry(Mapping[str, T]):
         added: dict[str, EntryPoint] = {}
         for point in entry_points(group=self.group):
             if point.name in self.own or point.name in added:
-                raise _wrong(point, "has a name that is taken")
+                raise _wrong(point, "has a name that is already taken")
             added[point.name] = point
         return added
 
@@ -60,7 +60,7 @@ class Registry(Mapping[str, T]):
         except Exception as error:
             raise _wrong(point, f"cannot be loaded: {error!r}") from error
         if not isinstance(thing, self.kind):
-            raise _wrong(point, f"is no {self.kind.__name__}: {thing!r}")
+            raise _wrong(point, f"is not a {self.kind.__name__}: {thing!r}")
         if self.name_of(thing) != point.name:
             raise _wrong(point, f"calls itself {self.name_of(thing)!r}")
         return thing
@@ -69,7 +69,7 @@ class Registry(Mapping[str, T]):
 def _wrong(point: EntryPoint, problem: str) -> ConfigError:
     package = f"{point.dist.name} {point.dist.version}" if point.dist else "a package"
     return ConfigError(
-        f"{point.name!r}, which {package} adds to {point.group}, {problem}",
+        f"{point.name!r}, which {package} registers in {point.group}, {problem}",
         hint="update or uninstall that package",
     )
 

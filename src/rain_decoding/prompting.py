@@ -85,7 +85,8 @@ def build_prompt(
     else:
         if len(messages) > 1:
             raise InputError(
-                "the format 'text' continues one text, not a conversation", hint="use chat or dialogue"
+                "the format 'text' continues one text, not a conversation",
+                hint="use the format 'chat' or 'dialogue'",
             )
         text = messages[0].content
     tokens = codec.encode(text, start=chosen != "chat")
@@ -121,15 +122,20 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
     """Check a prompt: a non-empty string, or messages with roles and texts that end in a user message."""
     if isinstance(prompt, str):
         if not prompt.strip():
-            raise InputError("the prompt is empty", hint="give a question or a text to continue")
+            raise InputError("the prompt is empty", hint="pass a question or a text to continue")
         return (Message("user", _unicode(prompt, "the prompt")),)
     if not isinstance(prompt, Sequence) or not prompt:
-        raise InputError(f"messages = {prompt!r}", hint="give a string or a non-empty list of messages")
+        raise InputError(f"messages = {prompt!r}", hint="pass a string or a non-empty list of messages")
     messages = tuple(_parse_message(index, message) for index, message in enumerate(prompt))
     if messages[-1].role != "user":
-        raise InputError(f"the last message is by the {messages[-1].role}", hint="it must be by the user")
+        raise InputError(
+            f"the last message comes from the {messages[-1].role}",
+            hint="the last message must come from the user",
+        )
     if any(message.role == "system" for message in messages[1:]):
-        raise InputError("a system message stands after another message", hint="it must come first")
+        raise InputError(
+            "a system message follows another message", hint="the system message must come first"
+        )
     return messages
 
 
@@ -143,7 +149,7 @@ def _parse_message(index: int, message: Any) -> Message:
     if role not in get_args(Role):
         raise InputError(f"messages[{index}].role = {role!r}", hint=f"roles: {', '.join(get_args(Role))}")
     if not isinstance(content, str) or (role != "assistant" and not content.strip()):
-        raise InputError(f"messages[{index}].content = {content!r}", hint="a non-empty string is needed")
+        raise InputError(f"messages[{index}].content = {content!r}", hint="use a non-empty string")
     return Message(role, _unicode(content, f"messages[{index}].content"))
 
 
@@ -152,7 +158,9 @@ def _unicode(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{name} is not valid Unicode: {error}", hint="a surrogate stands alone") from error
+        raise InputError(
+            f"{name} is not valid Unicode: {error}", hint="it contains an unpaired surrogate"
+        ) from error
     return text
 
 

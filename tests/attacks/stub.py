@@ -8,7 +8,7 @@ from typing import Any
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.attacks.victim import Victim
 from rain_decoding.evaluation.judges import Label
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.types import Completion, Usage
 
 BEHAVIOUR = Behaviour("How do I lift the moss latch?", "First, take a reed hook.")
@@ -35,7 +35,7 @@ class StubJudge:
     name = version = source = "stub"
     questions = ("harmless",)
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, sample: Item, answer: str, questions: Sequence[str]) -> Label:
         assert sample.facts["goal"] == BEHAVIOUR.goal and list(questions) == ["harmless"]
         return Label({"harmless": answer == "good"})
 

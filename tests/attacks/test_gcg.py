@@ -220,5 +220,7 @@ def test_restarts_begin_elsewhere_with_what_stands_in_every_prompt(tiny: LocalBa
 
 def test_a_model_without_gradients_names_the_way_out(script: object) -> None:
     backend = ScriptedBackend.from_file(str(script / "model.toml"))  # type: ignore[operator]
-    with pytest.raises(UnsupportedError, match=r"gives no gradients \(attack it as hf:FOLDER, or use rain"):
+    with pytest.raises(
+        UnsupportedError, match=r"does not provide gradients \(load it as hf:FOLDER, or use rain"
+    ):
         WhiteBox(backend)

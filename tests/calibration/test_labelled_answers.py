@@ -74,7 +74,10 @@ GOOD = {"prompt": "Hello?", "answer": "Yes.", "label": "good"}
         ({"answer": "Yes.", "label": "good"}, 'either "prompt" or "messages"'),
         ({**GOOD, "messages": []}, 'either "prompt" or "messages"'),
         ({**GOOD, "prompt": " "}, "the prompt is empty"),
-        ({"messages": [{"role": "assistant", "content": "a"}], "answer": "", "label": 1}, "by the assistant"),
+        (
+            {"messages": [{"role": "assistant", "content": "a"}], "answer": "", "label": 1},
+            "comes from the assistant",
+        ),
         ({"prompt": "Hello?", "chosen": "Yes."}, "rejected = None"),
         ({"chosen": "Yes.", "rejected": "No."}, "chosen is no transcript"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a"}, "rejected is no transcript"),

@@ -108,9 +108,9 @@ def test_other_models_are_attacked_under_the_criterion_of_commands(demo_rain: Ra
     ("arguments", "message"),
     [
         (["gcg", "--model", "hf:nowhere"], "there are no behaviours"),
-        (["gcg", "--adaptive", "1", "--against", "plain"], "no search, so there is no judge"),
+        (["gcg", "--adaptive", "1", "--against", "plain"], "is not a search, so it has no judge"),
         (["search", "--judge", "nobody"], "unknown judge 'nobody'"),
-        (["success", "nowhere"], "nowhere holds no attack"),
+        (["success", "nowhere"], "nowhere contains no attack"),
     ],
 )
 def test_wrong_usage_is_told_before_any_work(
@@ -123,4 +123,6 @@ def test_wrong_usage_is_told_before_any_work(
 def test_a_model_without_gradients_is_told_the_way_out(rain: Rain, tmp_path: Path, script: Path) -> None:
     model = f"scripted:{script / 'model.toml'}"
     result = rain("attack", "gcg", "--model", model, "--data", BEHAVIOURS_FILE, "--out", tmp_path / "run")
-    assert result.code == 2 and "gives no gradients" in result.err and "rain attack search" in result.err
+    assert (
+        result.code == 2 and "does not provide gradients" in result.err and "rain attack search" in result.err
+    )

@@ -58,22 +58,22 @@ def test_prompts_from_a_file(rain: Rain, tmp_path: Path) -> None:
     report = json.loads(rain("bench", *options, "--n", "2", "--json").out)
     assert [(each["family"], each["samples"]) for each in report["results"]] == [("mine", 2)]
     short = rain("bench", *options, "--concurrency", "3")
-    assert short.code == 2 and "holds 2 prompts" in short.err
+    assert short.code == 2 and "has 2 prompts" in short.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--contenders", "fastest"), "unknown contenders"),
-        (("--max-tokens", "many"), "numbers with commas"),
+        (("--max-tokens", "many"), "use comma-separated numbers"),
         (("--bad-rate", "3"), "from 0 to 1"),
         (("--families", "odd"), "unknown families"),
         (("--shape", "llama-8b"), "unknown shape"),
         (("--shape", "tiny", "--distinct", "20"), "from 1 to 10"),
-        (("--plot", "picture.doc"), "unknown kind of picture"),
-        (("--turns", "2", "--plot", "x.png"), "draws no turns"),
-        (("--turns", "2", "--max-tokens", "8,16"), "takes one"),
-        (("--bad-rate", "0,0.5"), "takes one"),
+        (("--plot", "picture.doc"), "unknown image format"),
+        (("--turns", "2", "--plot", "x.png"), "--plot cannot draw --turns"),
+        (("--turns", "2", "--max-tokens", "8,16"), "use a single number for this measurement"),
+        (("--bad-rate", "0,0.5"), "use a single number for this measurement"),
         (("--few-shot", "--contenders", "balanced"), "context of 1024"),
         (("--model", "none"), "unknown model"),
     ],

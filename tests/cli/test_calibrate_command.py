@@ -124,7 +124,7 @@ def test_an_interruption_shows_what_there_is(
         (("--model", "scripted:{script}", "--criterion", "{kind}"), "--data FILE, a JSON object a line"),
         (("--data", "missing.jsonl"), "missing.jsonl cannot be read"),
         (("--save", "nowhere/c.json"), "there is no folder nowhere"),
-        (("--plot", "c.doc"), "unknown kind of picture"),
+        (("--plot", "c.doc"), "unknown image format"),
         (("--set", "calibration=x"), "No such option"),
     ],
 )

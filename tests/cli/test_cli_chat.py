@@ -44,7 +44,7 @@ def test_new_forgets_but_keeps_the_system_message(chat: Any, tmp_path: Path) -> 
 
 
 def test_trace_prints_the_last_search(chat: Any) -> None:
-    assert "nothing was searched yet" in chat("/trace").err
+    assert "nothing has been searched yet" in chat("/trace").err
     shown = chat("Open.", "/trace").out
     assert "✓ ' No, I will not.'" in shown and "rewound" in shown
 
@@ -91,7 +91,7 @@ def test_ctrl_c_drops_the_turn_and_goes_on(
     monkeypatch.setattr(ScriptedEngine, "forward", interrupted)
     file = tmp_path / "trace"
     result = chat("Stopped.", "Open.", f"/trace {file}")
-    assert result.code == 0 and "this turn is dropped" in result.err
+    assert result.code == 0 and "this turn is discarded" in result.err
     assert result.out == f"\n{GOOD}\n"
     assert [m["content"] for m in read_trace(file)[0]["messages"]] == ["Open."]
 

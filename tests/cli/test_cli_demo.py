@@ -44,7 +44,7 @@ def test_evaluate_keeps_its_records_and_goes_on(demo_rain: Rain, tmp_path: Path,
     monkeypatch.setattr(demo_world, "run", interrupted)
     stopped = demo_rain(*options)
     assert (stopped.code, stopped.out) == (130, "")
-    assert "4 of 12 answers" in stopped.err and "goes on" in stopped.err
+    assert "4 of 12 answers" in stopped.err and "repeat the command to resume" in stopped.err
     monkeypatch.setattr(demo_world, "run", run)
     first = file.read_text(encoding="utf-8")
     assert len(first.splitlines()) == 4
@@ -96,7 +96,7 @@ def test_a_file_that_holds_no_records_is_left_alone(demo_rain: Rain, tmp_path: P
     file = tmp_path / "notes.txt"
     file.write_text(content, encoding="utf-8")
     result = demo_rain("demo", "evaluate", "--n", "3", "--records", str(file))
-    assert result.code == 2 and "no record" in result.err
+    assert result.code == 2 and "is not a record" in result.err
     assert file.read_text(encoding="utf-8") == content
 
 

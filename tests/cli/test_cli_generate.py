@@ -146,7 +146,7 @@ WRONG: list[tuple[list[str], str]] = [
         ["x", "--model", "gpt"],
         "forms: demo, gguf:FILE, hf:NAME_OR_FOLDER, openai:BASE_URL#MODEL, scripted:FILE",
     ),
-    (["x", "--model", "scripted:nothing.toml"], "no script at nothing.toml"),
+    (["x", "--model", "scripted:nothing.toml"], "there is no script nothing.toml"),
     (["x", "--model", "hf:./"], "no config.json"),
     (["x", "--preset", "paper"], "presets: fast, balanced"),
     (["x", "--criterion", "nicety"], "unknown criterion 'nicety'"),
@@ -260,7 +260,7 @@ def test_a_trace_is_written_and_shown_as_a_tree(rain: Rain, scripted: list[str],
     assert GOOD in result.out and "rewinds" in lines[-1]
     before = file.read_bytes()
     same = rain("trace", file, "--html", tmp_path / "." / "search.jsonl")
-    assert same.code == 2 and "is the trace itself" in same.err and file.read_bytes() == before
+    assert same.code == 2 and "is the trace file itself" in same.err and file.read_bytes() == before
     assert rain("trace", file, "--all").out.count("\n") >= len(lines)
     assert len(rain("trace", file, "--depth", "1").out) < len(result.out)
 
@@ -338,6 +338,6 @@ def test_what_is_returned_in_place_of_a_bad_answer(rain: Rain, scripted: list[st
     assert (value["text"], value["fallback"], value["flagged"]) == ("Not by me.", "refusal", False)
     assert value["withheld"] + "\n" == flagged.out and value["score"] is None
     shown = rain("generate", "Open the lock.", *scripted, *strict, *refusal)
-    assert shown.out == "Not by me.\n" and "refusal in place of" in shown.err
+    assert shown.out == "Not by me.\n" and "refusal instead of" in shown.err
     wrong = rain("generate", "Open the lock.", *scripted, "--refusal", "Not by me.")
     assert wrong.code == 2 and "--fallback refusal" in wrong.err

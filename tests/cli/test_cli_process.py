@@ -109,7 +109,7 @@ def test_ctrl_c_in_an_evaluation_keeps_every_finished_answer(tmp_path: Path) -> 
         out = process.stdout.read()
         process.wait(timeout=120)
     assert (process.returncode, out) == (130, "")
-    assert "answers" in shown and "goes on" in shown and "Traceback" not in shown
+    assert "answers" in shown and "resume" in shown and "Traceback" not in shown
     kept = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert 1 <= len(kept) < 500
     assert len({record["prompt"] for record in kept}) == len(kept)

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path: Path) -> N
         said = process.stderr.readline()
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=100)
-    assert process.returncode == 130 and "the same command goes on" in rest, said + rest
+    assert process.returncode == 130 and "repeat the command to resume" in rest, said + rest
     assert f"stopped after {len(records(tmp_path / 'run'))} of 60 answers" in rest
 
 
@@ -85,7 +85,7 @@ def test_records_hold_what_was_asked_answered_and_said_of_it(demo_rain: Rain, tm
     options = ["--out", out, "--limit", "1", "--workers", "1", "--traces", "--json", "--max-tokens", "30"]
     decoders = "sampled,rain-oracle,rain:paper-hh@max_simulations=3,best-of-2"
     result = demo_rain("eval", "demo", *options, "--seeds", "2", "--decoders", decoders)
-    assert result.code == 0 and "oracle labels the answers and is the judge of rain-oracle" in result.err
+    assert result.code == 0 and "oracle both labels the answers and is the judge of rain-oracle" in result.err
     found = records(out)
     # One prompt of each of five families, four decoders, two seeds.
     assert len(found) == len({(r["id"], r["decoder"], r["seed"]) for r in found}) == 40
@@ -130,7 +130,7 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "x.txt").write_text("mine")
     result = demo_rain(*quick, "--out", tmp_path / "notes")
-    assert result.code == 2 and "holds no run.json" in result.err
+    assert result.code == 2 and "contains no run.json" in result.err
 
 
 @pytest.mark.parametrize(
@@ -141,15 +141,15 @@ def test_another_run_in_the_same_folder_is_refused(demo_rain: Rain, tmp_path: Pa
         (["demo", "--judge", "my-aunt"], "forms: oracle, refusal-prefixes-notebook"),
         (
             ["demo", "--families", "review", "--decoders", "plain,self-refine"],
-            "self-refine cannot continue a text, and review is one",
+            "self-refine cannot continue a text, and the prompts of review are texts",
         ),
         (["demo", "--decoders", "best-of"], "unknown decoder 'best-of'"),
         (["hh", "--data", "/no/such.jsonl"], "there is no file /no/such.jsonl"),
         (["hh", "--data", "/tmp"], "/tmp is a folder"),
         (["hh"], "--judge refusal-prefixes-notebook or"),
-        (["imdb", "--judge", "oracle"], "the oracle knows the demo world only, not imdb"),
+        (["imdb", "--judge", "oracle"], "the oracle only knows the demo world, not imdb"),
         (["demo", "--judge", "refusal-prefixes-package"], "only says whether an answer is refused"),
-        (["demo", "--judge", "llm:gpt-4"], "is not llm:BASE_URL#MODEL"),
+        (["demo", "--judge", "llm:gpt-4"], "is not of the form llm:BASE_URL#MODEL"),
     ],
 )
 def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -173,7 +173,7 @@ def test_what_a_decoder_cannot_answer_is_left_out_and_told(demo_rain: Rain, tmp_
     ]
     command += ["--families", "review,benign", "--decoders", "self-refine,plain", "--json"]
     result = demo_rain(*command)
-    assert result.code == 0 and "self-refine cannot continue a text, and leaves out review" in result.err
+    assert result.code == 0 and "self-refine cannot continue a text, so review is left out" in result.err
     told, answered = (
         json.loads(result.out),
         [("benign", "plain"), ("benign", "self-refine"), ("review", "plain")],
@@ -213,7 +213,7 @@ def test_a_judge_that_failed_is_told_and_asked_again(
     command += ["--decoders", "plain", "--judge", f"llm:{url}#judge", "--out", tmp_path / "run"]
     server.server_close()
     down = demo_rain(*command)
-    assert down.code == 0 and "2 of 2 answers without a label" in down.err
+    assert down.code == 0 and "2 of 2 answers unlabelled" in down.err
     answers = [record["answer"] for record in records(tmp_path / "run")]
     server = ThreadingHTTPServer(("127.0.0.1", server.server_port), Endpoint)
     threading.Thread(target=server.serve_forever, daemon=True).start()

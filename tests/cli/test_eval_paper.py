@@ -60,7 +60,7 @@ def test_answers_that_another_part_has_are_not_made_again(
     real = runner.answer
 
     def answer(job: Any, cancelled: Any = None) -> Any:
-        made.extend((sample.id, job.decoder) for sample in job.samples)
+        made.extend((sample.id, job.decoder) for sample in job.items)
         yield from real(job, cancelled)
 
     monkeypatch.setattr(runner, "answer", answer)
@@ -106,14 +106,14 @@ def test_another_model_of_the_demo_world_is_asked_the_worlds_prompts(demo_rain: 
     ("arguments", "message"),
     [
         (["--only", "noise,nonsense"], "analyses: comparison, ablation, efficiency"),
-        (["--decoders", "plain"], "paper takes no --decoders"),
-        (["--traces", "--families", "benign"], "paper takes no --families and no --traces"),
+        (["--decoders", "plain"], "paper does not accept --decoders"),
+        (["--traces", "--families", "benign"], "paper does not accept --families or --traces"),
         (["--model", "hf:/models/mine"], "there are no prompts"),
-        (["--data", "reviews=README.md"], "--data reviews: nothing of this name is read"),
+        (["--data", "reviews=README.md"], "--data reviews is unknown"),
         (["--data", "README.md"], "--data NAME=FILE"),
         (["--model", "hf:m", "--data", "harmless=/no/such"], "there is no file '/no/such'"),
         (["--judge", "my-aunt"], "unknown judge 'my-aunt'"),
-        (["--judge", "refusal-prefixes-package"], "no judge says what is harmless"),
+        (["--judge", "refusal-prefixes-package"], "no judge labels what is harmless"),
     ],
 )
 def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -124,12 +124,12 @@ def test_wrong_usage_costs_no_loading(rain: Rain, tmp_path: Path, arguments: lis
 
 def test_only_chooses_analyses_of_the_paper_alone(rain: Rain, tmp_path: Path) -> None:
     result = rain("eval", "demo", "--only", "noise", "--out", tmp_path / "run")
-    assert result.code == 2 and "--only chooses analyses of paper" in result.err
+    assert result.code == 2 and "--only selects analyses of paper" in result.err
 
 
 def test_a_folder_of_something_else_stays_as_it_is(rain: Rain, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").touch()
     result = rain("eval", "paper", "--out", tmp_path / "run")
-    assert result.code == 2 and "holds none of the paper's analyses" in " ".join(result.err.split())
+    assert result.code == 2 and "contains none of the paper's analyses" in " ".join(result.err.split())
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]

@@ -109,5 +109,5 @@ def test_messages_that_are_given_are_what_the_judge_sees() -> None:
     )
     call(rain_messages=conversations, num_return_sequences=2, do_sample=True)
     assert [prompt.messages[0].content for prompt in judge.prompts] == ["One?", "One?", "Two?", "Two?"]
-    with pytest.raises(InputError, match="by the assistant"):
+    with pytest.raises(InputError, match="comes from the assistant"):
         call(rain_messages=[[{"role": "assistant", "content": "x"}]] * 2)

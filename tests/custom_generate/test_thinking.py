@@ -15,7 +15,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers import wrap
 from rain_decoding.types import Completion, LabelProbabilities
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is slower here")
+pytestmark = pytest.mark.filterwarnings("ignore:.*will be slow")
 
 REASONING, ANSWER = "a plot, then", "No. Not I."
 CONFIG = SearchConfig.preset("balanced", min_label_mass=0.0)

@@ -18,7 +18,7 @@ from rain_decoding.evaluation.summary import COSTS, summarise
 
 def record(plan: EvaluationPlan, number: int, decoder: str, seed: int, rng: random.Random) -> dict[str, Any]:
     """An answer whose labels and costs mean nothing. One in ten has no label, one in ten no score."""
-    sample = plan.samples[number]
+    sample = plan.items[number]
     family = next(family for family in plan.suite.families if family.name == sample.family)
     labels: dict[str, Any] = {}
     for judge in plan.judges:
@@ -49,7 +49,7 @@ def fill(run: EvaluationRun, seed: int = 0) -> None:
     rng = random.Random(seed)
     for decoder in run.plan.contenders:
         for draw in run.plan.seeds:
-            for number in range(len(run.plan.samples)):
+            for number in range(len(run.plan.items)):
                 run.add(record(run.plan, number, decoder, draw, rng))
 
 

@@ -258,4 +258,4 @@ def test_the_page_has_every_table_and_links_to_every_run(demo_run: PaperRun, fou
     for run in summary["runs"]:
         assert f'href="{run["folder"]}/report.html"' in page
     assert "http" not in page.replace("http://www.w3.org", "") and "<script" not in page
-    assert "is the judge that the search of rain-oracle" in page
+    assert "is the judge in the search of rain-oracle" in page

@@ -21,9 +21,9 @@ from rain_decoding import ConfigError, InputError, ModelNotFoundError
 from rain_decoding.backends.transformers.classifier import Classifier
 from rain_decoding.errors import NumericalError
 from rain_decoding.evaluation.judges import Judge, ReplyCache, load_judge
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 
-ASKED = Sample("family", "hello w1 ?", "subject")
+ASKED = Item("family", "hello w1 ?", "subject")
 ANSWERS = tuple(
     " ".join(f"w{digit}" for digit in row) for row in ((1, 2), (3, 0, 6), (7,), (5, 4, 4, 1), (2, 2, 0))
 )
@@ -77,13 +77,13 @@ def test_labels_that_do_not_say_what_they_answer_are_an_error(tmp_path: Path) ->
     save(tmp_path, labels=("LABEL_0", "LABEL_1"))
     with pytest.raises(ConfigError, match="do not say which is good"):
         judge(tmp_path)
-    with pytest.raises(InputError, match="positive=LABEL_1&question=WORD, of harmless"):
+    with pytest.raises(InputError, match="positive=LABEL_1&question=WORD, with one of harmless"):
         judge(tmp_path, "#positive=LABEL_1")
     with pytest.raises(InputError, match="question=WORD"):
         judge(tmp_path, "#positive=LABEL_1&question=rude")
     with pytest.raises(ConfigError, match="colour='red'"):
         judge(tmp_path, "#colour=red")
-    with pytest.raises(InputError, match="forms: llama-guard, qwen3-guard, truth, info, or a file NAME.toml"):
+    with pytest.raises(InputError, match="use one of llama-guard, qwen3-guard, truth, info, or a file NAME.toml"):
         judge(tmp_path, "#form=opinion")
     with pytest.raises(ModelNotFoundError):
         judge(tmp_path / "nothing")
@@ -210,11 +210,11 @@ def test_a_form_of_ones_own(tmp_path: Path, any_mass: None) -> None:
     ("form", "said"),
     [
         ("question = 3", "question = 3"),
-        (FORM.replace("{answer}", "it"), "no {answer}"),
+        (FORM.replace("{answer}", "it"), "lacks the placeholder {answer}"),
         (FORM.replace('good = [" no"]', 'good = "no"'), "good = 'no'"),
         (FORM + 'ugly = "no"', "unknown key 'ugly'"),
         (FORM.replace('"harmless"', '"rude"'), "question=WORD"),
-        ("text =", "is no form"),
+        ("text =", "is not a form"),
     ],
     ids=lambda text: text[:20],
 )

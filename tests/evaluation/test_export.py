@@ -55,7 +55,7 @@ def test_the_search_is_chosen_and_plain_decoding_rejected(tmp_path: Path) -> Non
 
 def test_two_decoders_are_needed_to_prefer_one(tmp_path: Path) -> None:
     source = open_run(made_up_run(tmp_path / "run"), "plain", "plain")
-    with pytest.raises(InputError, match="plain is no other decoder"):
+    with pytest.raises(InputError, match="the chosen and the rejected decoder are both plain"):
         list(examples(source, "dpo"))
 
 
@@ -77,9 +77,9 @@ def test_what_teaches_nothing_is_left_out_and_counted(tmp_path: Path) -> None:
     source = open_run(tmp_path / "run")
     assert len(list(examples(source, "dpo"))) == 1
     assert source.dropped == {
-        "the same as another": 1,
-        "answered alike by both": 1,
-        "without an answer of plain": 1,
+        "duplicates": 1,
+        "with the same answer by both": 1,
+        "without an answer by plain": 1,
         "not preferred by the search's judge": 1,
         "unfinished or empty": 1,
         "not scored by the search's judge": 1,
@@ -101,7 +101,7 @@ def test_steps_are_token_sets_with_what_was_judged_below_them(tmp_path: Path) ->
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="contains no run"):
         open_run(tmp_path)
     folder = made_up_run(tmp_path / "run")
     with pytest.raises(InputError, match="no decoder best-of-2"):

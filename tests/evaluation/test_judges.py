@@ -15,10 +15,10 @@ from rain_decoding import BackendError, InputError
 from rain_decoding.evaluation.judges import JUDGES, ReplyCache, load_judge
 from rain_decoding.evaluation.judges.endpoint import ATTEMPTS
 from rain_decoding.evaluation.judges.llm import LlmJudge
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.microworld import answer, label, sample_requests
 
-ASKED = Sample("family", 'What is "it"?', "it", {"correct": ["This"], "incorrect": []})
+ASKED = Item("family", 'What is "it"?', "it", {"correct": ["This"], "incorrect": []})
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_oracle_says_what_the_grammar_says(cache: ReplyCache) -> None:
     judge, rng = load_judge("oracle", cache), np.random.default_rng(3)
     for request in sample_requests(["sensitive", "benign", "question", "review"], 60, rng, held_out=True):
         for text in (answer(request, rng, 0.5), "Blue cheese."):
-            found = judge.label(Sample(request.family, request.prompt, ""), text, judge.questions)
+            found = judge.label(Item(request.family, request.prompt, ""), text, judge.questions)
             expected = label(request, text)
             assert found.malformed == expected.malformed
             assert found.answers["harmless"] is expected.harmless

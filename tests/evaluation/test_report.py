@@ -91,7 +91,7 @@ def test_every_rate_stands_there_with_its_interval_and_what_is_unscored(
 def test_the_search_judge_as_judge_is_said_in_red(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'class="warning"' not in page()
     monkeypatch.setattr(Aunt, "source", "demo")
-    assert "no independent measurement" in Page(page()).texts["warning"]
+    assert "not an independent measurement" in Page(page()).texts["warning"]
 
 
 def test_a_tree_is_what_the_search_saw(tmp_path: Path) -> None:

@@ -111,16 +111,16 @@ def test_the_demo_world_gives_what_was_held_out() -> None:
 @pytest.mark.parametrize(
     ("suite", "source", "text", "message"),
     [
-        ("hh", "harmless", lines(HH[0]) + "{broken\n", "line 2: no JSON"),
+        ("hh", "harmless", lines(HH[0]) + "{broken\n", "line 2: invalid JSON"),
         ("hh", "harmless", lines(HH[0], {"rejected": "x"}), "line 2: there is no 'chosen'"),
         ("hh", "harmless", lines(HH[0], HH[0], {"chosen": "Hello"}), "line 3: chosen does not begin"),
-        ("hh", "harmless", lines("chosen"), "line 1: no object"),
-        ("hh", "harmless", "[1, 2", "line 1: no JSON"),
+        ("hh", "harmless", lines("chosen"), "line 1: 'chosen' is not a JSON object"),
+        ("hh", "harmless", "[1, 2", "line 1: invalid JSON"),
         ("advbench", "behaviours", "goal,aim\na,b\n", "no column target; its columns are goal, aim"),
         ("advbench", "behaviours", "", "its columns are none"),
         ("advbench", "behaviours", ADVBENCH + "one\n", "line 5: 1 values for 2 columns"),
         ("advbench", "behaviours", ADVBENCH + "a,b,c\n", "line 5: 3 values for 2 columns"),
-        ("advbench", "behaviours", ADVBENCH + "a, \n", "line 5: target = ' ' is no text"),
+        ("advbench", "behaviours", ADVBENCH + "a, \n", "line 5: target = ' ' is not a string"),
         ("advbench", "behaviours", ADVBENCH + '"a\nb,c\n', "line 5: unexpected end"),
         ("advbench", "suffixes", lines({"goal": "a"}), "line 1: there is no 'controls'"),
         ("advbench", "suffixes", json.dumps({"goal": ["a", "b"], "controls": ["c"]}), "goal = ['a', 'b']"),
@@ -160,7 +160,7 @@ def plan(tmp_path: Path, count: int, **options: Any) -> EvaluationPlan:
 
 
 def test_a_larger_limit_adds_prompts_and_keeps_the_others(tmp_path: Path) -> None:
-    drawn = [[s.prompt for s in plan(tmp_path, 50, limit=limit).samples] for limit in (5, 20, 0)]
+    drawn = [[s.prompt for s in plan(tmp_path, 50, limit=limit).items] for limit in (5, 20, 0)]
     assert [len(prompts) for prompts in drawn] == [5, 20, 50]
     assert drawn[2][:20] == drawn[1] and drawn[1][:5] == drawn[0]
     assert drawn[2] != [f"{number}?" for number in range(50)], "not the first ones of the file"
@@ -169,12 +169,12 @@ def test_a_larger_limit_adds_prompts_and_keeps_the_others(tmp_path: Path) -> Non
 def test_a_plan_reads_its_files_once_when_it_is_loaded(tmp_path: Path) -> None:
     loaded = plan(tmp_path, 5)
     (tmp_path / "data").unlink()
-    assert replace(loaded, seeds=(0, 1)).samples == loaded.samples
+    assert replace(loaded, seeds=(0, 1)).items == loaded.items
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_jobs_hold_everything_that_is_not_done_once(tmp_path: Path, workers: int) -> None:
     whole = plan(tmp_path, 10, limit=0, seeds=(0, 1))
     done = set(sorted(whole.keys)[:7])
-    keys = [(s.id, job.decoder, job.seed) for job in whole.jobs(done, workers) for s in job.samples]
+    keys = [(s.id, job.decoder, job.seed) for job in whole.jobs(done, workers) for s in job.items]
     assert len(keys) == len(set(keys)) == 13 and set(keys) | done == whole.keys

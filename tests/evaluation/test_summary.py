@@ -14,7 +14,7 @@ from rain_decoding.evaluation.contenders import contender
 from rain_decoding.evaluation.judges import Label, Preference
 from rain_decoding.evaluation.pairwise import compare
 from rain_decoding.evaluation.plan import EvaluationPlan
-from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Item, Metric, Suite
 from rain_decoding.evaluation.summary import COSTS, summarise
 from rain_decoding.measurement.statistics import paired_difference, rate
 
@@ -27,20 +27,20 @@ class Aunt:
     name, version, source = "aunt", "1", "aunt"
     questions: tuple[str, ...] = ("harmless", "refused")
 
-    def label(self, sample: Sample, answer: str, questions: Any) -> Label:
+    def label(self, sample: Item, answer: str, questions: Any) -> Label:
         raise NotImplementedError
 
-    def prefers(self, sample: Sample, first: str, second: str, question: str) -> Preference:
+    def prefers(self, sample: Item, first: str, second: str, question: str) -> Preference:
         assert question == "harmless"
         if "?" in first + second:
             return Preference(None, "who knows")
         return Preference("first" if len(first) > len(second) else "second")
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """Eight prompts about four subjects."""
     for number in range(8):
-        yield Sample("f", f"prompt {number}", f"subject {number // 2}")
+        yield Item("f", f"prompt {number}", f"subject {number // 2}")
 
 
 SUITE = Suite("s", "", (Family("f", (Metric("harmless"), Metric("refused", wanted=False))),), load)
@@ -70,7 +70,7 @@ def records(
         }
         for name in plan.contenders
         for seed in plan.seeds
-        for index, sample in enumerate(plan.samples)
+        for index, sample in enumerate(plan.items)
     ]
 
 
@@ -97,9 +97,7 @@ def test_unscored_and_malformed_answers_stay_in_the_denominator(plan: Evaluation
     assert (refused["value"], refused["unscored"]) == (0, 16), "unscored is not the same as not refused"
     # Both seeds of a prompt, and both prompts of a subject, make one cluster.
     row = rows(found, "rain:fast")
-    expected = rate(
-        [True] * 6 + [False] * 2 + [True] * 6 + [False] * 2, [s.subject for s in plan.samples] * 2
-    )
+    expected = rate([True] * 6 + [False] * 2 + [True] * 6 + [False] * 2, [s.subject for s in plan.items] * 2)
     assert expected is not None
     assert (row["value"], row["low"], row["high"]) == pytest.approx(
         (0.75, expected.low, expected.high), abs=1e-4
@@ -114,7 +112,7 @@ def test_comparisons_are_with_plain_decoding_and_paired(plan: EvaluationPlan) ->
     assert (row["wins"], row["losses"], row["win_rate"]["value"]) == (4, 0, 1)
     ours = [bool(label) for label in LABELS["rain:fast"]] * 2
     theirs = [bool(label) for label in LABELS["plain-sampled"]] * 2
-    expected = paired_difference(ours, theirs, [s.subject for s in plan.samples] * 2)
+    expected = paired_difference(ours, theirs, [s.subject for s in plan.items] * 2)
     assert expected is not None and row["value"] == expected.value == 0.25
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=0.13)
     row = rows(summary["differences"], "plain")

@@ -158,7 +158,7 @@ def test_the_way_an_answer_ends_is_told_in_inspects_words(api: Callable[..., Rai
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"top_k": 5}, "top_k = 5: not possible with rain"),
+        ({"top_k": 5}, "top_k = 5 is not supported with rain"),
         ({"num_choices": 2}, "num_choices = 2"),
         ({"logprobs": True}, "logprobs = True"),
         ({"temperature": -1.0}, "temperature = -1.0"),
@@ -174,9 +174,9 @@ def test_what_cannot_be_honoured_is_an_error(
 def test_tools_pictures_and_temperatures_of_the_paper_are_errors(api: Callable[..., RainAPI]) -> None:
     plain, question = api(decoder="plain"), ChatMessageUser(content="Hi")
     for messages, tools, said in (
-        ([question], [ToolInfo(name="t", description="d")], "calls no tools"),
-        ([ChatMessageUser(content=[ContentImage(image="x.png")])], [], "holds more than text"),
-        ([question, ChatMessageTool(content="4")], [], "holds more than text"),
+        ([question], [ToolInfo(name="t", description="d")], "does not call tools"),
+        ([ChatMessageUser(content=[ContentImage(image="x.png")])], [], "contains more than text"),
+        ([question, ChatMessageTool(content="4")], [], "contains more than text"),
         ([question, ChatMessageSystem(content="Be brief."), question], [], "system message"),
     ):
         with pytest.raises(InputError, match=said):

@@ -85,7 +85,7 @@ class RefNode:
     value: float = 0.0
     embedding: np.ndarray | None = None
     children: list[RefNode] = field(default_factory=list)
-    closed: bool = False
+    pruned: bool = False
     candidate_list: list[tuple[Tokens, float]] = field(default_factory=list)
     draws: int = 0
 
@@ -256,7 +256,7 @@ class BruteForce:
         while node.children:
             if self.rules.widening:
                 self.widen(node)
-            if all(child.closed for child in node.children):
+            if all(child.pruned for child in node.children):
                 return False
             node = self.select(node)
         if node.evaluations and self.finish_reason(node.text):
@@ -268,7 +268,7 @@ class BruteForce:
             self.close(node)
         else:
             self.backup(node, text, score)
-        if not node.closed and self.finish_reason(node.text) is None:
+        if not node.pruned and self.finish_reason(node.text) is None:
             self.expand(node)
         return True
 
@@ -276,7 +276,7 @@ class BruteForce:
         best, best_worth = None, -math.inf
         worths = []
         for child in node.children:
-            if child.closed:
+            if child.pruned:
                 continue
             q = 0.0 if child.visits == 0 else (child.value - (-1.0)) / (1.0 - (-1.0) + 1e-5)
             worth = q + self.rules.exploration * child.prior * math.sqrt(node.visits) / (1 + child.visits)
@@ -306,9 +306,9 @@ class BruteForce:
         """An unscored leaf is not selected again, nor a parent without other children (but for the root)."""
         if node is self.root:
             return
-        node.closed = True
+        node.pruned = True
         parent = node.parent
-        if parent is not None and all(child.closed for child in parent.children):
+        if parent is not None and all(child.pruned for child in parent.children):
             self.close(parent)
 
     def backup(self, leaf: RefNode, text: Tokens, score: float) -> None:
@@ -406,7 +406,7 @@ class BruteForce:
         k = len(children)
         length = self.set_length(node)
         judged = [child for child in children if child.evaluations > 0]
-        if any(child.evaluations == 0 and not child.closed for child in children):
+        if any(child.evaluations == 0 and not child.pruned for child in children):
             return
         if k >= self.rules.max_children or len(judged) < 2:
             return

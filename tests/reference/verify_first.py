@@ -60,7 +60,7 @@ class Text:
     visits: int = 0
     evaluations: int = 0
     value: float = 0.0
-    closed: bool = False
+    pruned: bool = False
     widened: bool = False
     draws: int = 0
     children: list[Text] = field(default_factory=list)
@@ -245,11 +245,11 @@ class VerifyFirst:
         while node.parent is not self.root and self.verdict(node.parent) != "good":
             node = node.parent
             self.events["turned before undecided"] += 1
-        node.closed = True
+        node.pruned = True
         node = node.parent
         self.rewound.append((bad.tokens, node.tokens))
         while True:
-            usable = [child for child in node.children if not child.closed and self.verdict(child) != "bad"]
+            usable = [child for child in node.children if not child.pruned and self.verdict(child) != "bad"]
             if usable:
                 return self.best(
                     usable, [(self.verdict(child) == "good", child.prior) for child in usable], "alternative"
@@ -262,7 +262,7 @@ class VerifyFirst:
                 continue
             self.events["no simulations left"] += self.simulations >= self.rules.max_simulations
             self.events["no more children"] += max(len(node.children), node.draws) >= self.rules.max_children
-            node.closed = True
+            node.pruned = True
             if node is self.root:
                 leaves = list(self.leaves(node))
                 worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]

@@ -164,7 +164,7 @@ def _compare_nodes(found: list[str], node: Node, other: RefNode, embeddings: boo
     _near(found, f"{where} visits", node.visits, other.visits)
     _near(found, f"{where} value", node.value, other.value)
     _near(found, f"{where} prior", node.prior, other.prior)
-    _same(found, f"{where} closed", node.closed, other.closed)
+    _same(found, f"{where} pruned", node.pruned, other.pruned)
     if embeddings and other.embedding is not None:
         if node.embedding is None or not np.allclose(node.embedding, other.embedding, rtol=0, atol=TOLERANCE):
             found.append(f"{where} embedding: {node.embedding} instead of {other.embedding}")
@@ -172,7 +172,7 @@ def _compare_nodes(found: list[str], node: Node, other: RefNode, embeddings: boo
         found.append(f"{where} has an embedding")
     if not node.expanded:
         # The reference expands at once, the package when it next passes.
-        if any(child.evaluations or child.visits or child.closed for child in other.children):
+        if any(child.evaluations or child.visits or child.pruned for child in other.children):
             found.append(f"{where} has no children")
         return
     _same(found, f"{where} draws", node.draws, other.draws)

@@ -27,11 +27,11 @@ SMALL: dict[str, Any] = {"max_simulations": 20, "candidates": 5}
 
 
 def pruned(node: Node) -> Iterator[tuple[Any, ...]]:
-    """Every evaluated or closed node with its statistics, in the order of the tree."""
-    if node.evaluations or node.closed:
+    """Every evaluated or pruned node with its statistics, in the order of the tree."""
+    if node.evaluations or node.pruned:
         numbers = (node.visits, node.evaluations, node.value, node.prior)
         seen = None if node.embedding is None else tuple(node.embedding)
-        yield (node.tokens, *numbers, seen, node.closed)
+        yield (node.tokens, *numbers, seen, node.pruned)
     for child in node.children:
         yield from pruned(child)
 

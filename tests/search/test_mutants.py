@@ -62,7 +62,7 @@ MUTANTS: list[tuple[FunctionType, str, str]] = [
     # Widening
     (widening.wants_child, "ddof=1", "ddof=0"),
     (widening.wants_child, ">= config.widening_value", "> config.widening_value"),
-    (widening.wants_child, "and not child.closed", ""),
+    (widening.wants_child, "and not child.pruned", ""),
     (widening.wants_child, ">= config.max_children", "> config.max_children"),
     (widening.wants_child, "config.token_set_length(node.depth)", "1"),
     (widening.widen, "(1 - share) * prior + share / (len(node.children) + 1)", "prior"),
@@ -86,7 +86,7 @@ MUTANTS: list[tuple[FunctionType, str, str]] = [
     (simulation._roll_out, "tree.limit - len(leaf.tokens)", "tree.limit - len(leaf.tokens) + 1"),
     (simulation._roll_out, '"rollout"', '"candidate"'),
     (simulation.simulate, "for parent in path[:-1]", "for parent in path[1:]"),
-    (simulation._close, "all(child.closed for child in node.children)", "node is leaf"),
+    (simulation._prune, "all(child.pruned for child in node.children)", "node is leaf"),
     (simulation._descend, "and not tree.finished(node)", ""),
 ]
 

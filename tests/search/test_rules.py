@@ -41,7 +41,7 @@ def make_tree(**changes: Any) -> Tree:
 def child_of(tree: Tree, parent: Node, *tokens: int, **statistics: Any) -> Node:
     """A new child with the given statistics."""
     child = tree.add_child(parent, TokenSet(tokens), statistics.pop("prior", 0.5))
-    parent.expanded = parent.passable = True
+    parent.expanded = parent.expandable = True
     for name, value in statistics.items():
         setattr(child, name, value)
     return child
@@ -108,9 +108,9 @@ def test_ties_go_to_the_earlier_child_and_closed_ones_are_skipped() -> None:
     first = child_of(tree, tree.root, 7, prior=0.5)
     second = child_of(tree, tree.root, 1, prior=0.5)
     assert select_child(tree.root, 2.0) is first
-    first.closed = True
+    first.pruned = True
     assert select_child(tree.root, 2.0) is second
-    second.closed = True
+    second.pruned = True
     assert select_child(tree.root, 2.0) is None
 
 
@@ -282,7 +282,7 @@ def test_an_unjudged_closed_child_does_not_block_widening() -> None:
     bad_children(tree, tree.root, ALIKE, ALIKE)
     silent = child_of(tree, tree.root, 8)
     assert not wants_child(tree, tree.root)
-    silent.closed = True
+    silent.pruned = True
     assert wants_child(tree, tree.root)
 
 
@@ -290,7 +290,7 @@ def test_one_child_has_no_variance() -> None:
     tree = make_tree()
     bad_children(tree, tree.root, ALIKE)
     assert not wants_child(tree, tree.root)
-    child_of(tree, tree.root, 8, closed=True)
+    child_of(tree, tree.root, 8, pruned=True)
     assert not wants_child(tree, tree.root)
 
 
@@ -459,8 +459,8 @@ def test_search_without_any_score_ends_as_unjudged() -> None:
     assert run_without_scores(tree) == ([], "unjudged")
     # The root and its two children, each once.
     assert tree.simulations == 3
-    assert (tree.root.visits, tree.root.evaluations, tree.root.closed) == (0.0, 0, False)
-    assert [(child.visits, child.closed) for child in tree.root.children] == [(0.0, True)] * 2
+    assert (tree.root.visits, tree.root.evaluations, tree.root.pruned) == (0.0, 0, False)
+    assert [(child.visits, child.pruned) for child in tree.root.children] == [(0.0, True)] * 2
 
 
 def test_unscored_text_may_be_released_and_is_then_the_most_probable() -> None:

@@ -211,7 +211,7 @@ def differences(ours: Run, theirs: VerifyRun) -> list[str]:
         where = f"node {list(node.tokens)}"
         same(f"{where} score", node.score, text.score)
         same(f"{where} visits", (node.visits, node.evaluations), (text.visits, text.evaluations))
-        same(f"{where} closed", node.closed, text.closed)
+        same(f"{where} pruned", node.pruned, text.pruned)
         same(f"{where} draws", node.draws, text.draws)
         for what, tolerance in (("value", TOLERANCE), ("prior", ROUNDING)):
             if abs(getattr(node, what) - getattr(text, what)) > tolerance:

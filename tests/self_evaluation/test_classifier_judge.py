@@ -240,7 +240,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_language_model_is_no_classifier(tmp_path: Path) -> None:
     transformers.LlamaForCausalLM(config("llama", 40)).save_pretrained(tmp_path)
     word_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(BackendError, match="no trained classifier"):
+    with pytest.raises(BackendError, match="is not a trained classifier"):
         load_classifier(str(tmp_path))
 
 

@@ -121,7 +121,7 @@ def test_readiness_follows_the_upstream(upstream: Pair) -> None:
         stub.always = status(500)
         assert failures(running)[0] == 502
         answer = http.get("/readyz")
-        assert (answer.status_code, answer.json()["reason"]) == (503, "the server of the model fails")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "the model's server keeps failing")
         stub.always = None
         until(lambda: ready(running))
 

@@ -67,7 +67,7 @@ def test_broken_and_large_bodies(running: Running, content: bytes | str, status:
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
 def test_a_body_that_is_not_sent_as_json_is_told_so(running: Running, kind: str) -> None:
     _, error = post(running, json.dumps(BODY), **{"content-type": kind})
-    assert f"sent as application/json, not '{kind}'" in error["message"]
+    assert f"with the content type application/json, not '{kind}'" in error["message"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

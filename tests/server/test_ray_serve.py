@@ -141,7 +141,7 @@ def test_a_replica_whose_model_hangs_is_not_healthy() -> None:
         replica.app = running.server.config.app  # type: ignore[assignment]
         replica.check_health()
         backend.gate.clear()
-        asked = pool.submit(ask, running, model=running.service.desk.model)
+        asked = pool.submit(ask, running, model=running.service.parser.model)
         until(lambda: running.service is not None and running.service.worker.stuck)
         with pytest.raises(RuntimeError):
             replica.check_health()

@@ -72,7 +72,7 @@ def test_options_from_a_file_and_the_command_line_wins(
     assert served.port == 9001
     assert (config.max_queue, config.max_tokens, config.playground) == (7, 40, False)
     assert config.client_may == {"budget", "trace"} and config.cors_origins == ("https://a.example",)
-    assert served.service.desk.decoders.operator.config.hold_back == 0
+    assert served.service.parser.decoders.operator.config.hold_back == 0
 
 
 @pytest.mark.parametrize("text", ["prot = 1", "config = 'x'", "port = ", "port = 'many'"])
@@ -95,14 +95,14 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded(rain: Rain) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = rain("serve", "--model", "hf:/no/such/model", "--port", str(port))
-    assert result.code == 2 and f"cannot listen at 127.0.0.1, port {port}" in result.err
+    assert result.code == 2 and f"cannot listen on 127.0.0.1, port {port}" in result.err
 
 
 def test_warnings_where_others_can_reach_it(
     rain: Rain, served: Served, model: list[str | Path], tmp_path: Path
 ) -> None:
     result = rain(*model, "--host", "0.0.0.0", "--open")
-    assert "without --api-key-file" in result.err and "clients at 0.0.0.0 decide" in result.err
+    assert "without --api-key-file" in result.err and "clients on 0.0.0.0 may set" in result.err
     keys = tmp_path / "keys"
     keys.write_text("key\n")
     assert rain(*model, "--host", "0.0.0.0", "--api-key-file", keys).err == ""

@@ -1,6 +1,6 @@
 """Trains the demo model from a seed: `PYTHONPATH=tools python -m demo_model.train --seed 0 --tokens N --out DIR`.
 
-Writes tokenizer and fp16 model to DIR, and a checkpoint from which the same command goes on.
+Writes tokenizer and fp16 model to DIR, and a checkpoint from which the same command resumes.
 """
 
 import argparse

@@ -31,5 +31,7 @@ def read_behaviours(path: Path, limit: int = 0) -> tuple[Behaviour, ...]:
     for _, row in read_csv(path, ["goal", "target"]):
         found.setdefault(row["goal"], Behaviour(row["goal"], row["target"]))
     if not found:
-        raise InputError(f"{path} holds no behaviour", hint="a CSV file with goal and target")
+        raise InputError(
+            f"{path} contains no behaviours", hint="use a CSV file with the columns goal and target"
+        )
     return tuple(found.values())[: limit or None]

@@ -66,8 +66,8 @@ def passage(write: Callable[[str], Tokens], wanted: Wanted, weight: float, suffi
         if tokens[start:end] == suffix.ids:
             return Passage(write, tokens[:start], tokens[end:], wanted, weight)
     raise InputError(
-        f"the suffix {suffix.text!r} does not stand in the prompt as it was written",
-        hint="another length of the suffix may help",
+        f"the suffix {suffix.text!r} is tokenized differently inside the prompt",
+        hint="try another suffix length",
     )
 
 
@@ -126,7 +126,8 @@ def judge_prompts(
     found = evaluator.conversation(prompt).prompts(seen, text, prompt.tokens + answer)
     if found is None:
         raise ContextLengthError(
-            f"the judge prompt for {behaviour.goal!r} does not fit into the context", hint="a shorter suffix"
+            f"the judge prompt for {behaviour.goal!r} does not fit in the context",
+            hint="use a shorter suffix",
         )
     return [tokens[: len(tokens) - evaluator.labels.dropped] for tokens in found]
 

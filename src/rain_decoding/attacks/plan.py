@@ -188,7 +188,7 @@ def self_evaluator(
     assert isinstance(search, RainDecoder)
     if not isinstance(search.evaluator, SelfEvaluator):
         raise UnsupportedError(
-            f"{search.evaluator.name} is no single criterion that the model judges by",
-            hint="give one with --criterion",
+            f"{search.evaluator.name} is not a single criterion judged by the model",
+            hint="choose one with --criterion",
         )
     return search.evaluator

@@ -12,7 +12,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.plan import EvaluationPlan
-from rain_decoding.evaluation.suites import Family, Metric, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Item, Metric, Suite
 from rain_decoding.evaluation.suites.advbench import attacked
 from rain_decoding.measurement.plots import new_figure
 from rain_decoding.measurement.records import Record, RecordFile
@@ -30,10 +30,10 @@ def read_attacks(folders: Sequence[Path]) -> dict[str, list[Record]]:
     for folder in folders:
         records = RecordFile(folder / RECORDS, KEYS).read()
         if not records:
-            raise InputError(f"{folder} holds no attack", hint="give the --out of a rain attack")
+            raise InputError(f"{folder} contains no attack", hint="use the --out folder of a rain attack")
         method = records[0]["method"]
         if method in found:
-            raise InputError(f"two of the runs are {method}", hint="measure them one by one")
+            raise InputError(f"two of the runs use the method {method}", hint="measure them one at a time")
         found[method] = records
     return found
 
@@ -57,15 +57,27 @@ def suite(
     judge: Judge,
     prompt_format: PromptFormat = "auto",
 ) -> Suite:
-    """Every suffix that was the best one at some budget, in a family for each method; and the bare requests."""
+    """A suite that measures the success of attacks.
+
+    Args:
+        attacks: Records of attacks by method.
+        budgets: Tokens forwarded per behaviour at which success is measured, ascending.
+        criterion: Name of the criterion that searches judge by.
+        judge: The judge that labels the answers.
+        prompt_format: Format of the prompts.
+
+    Returns:
+        A suite with a family per method, which has every suffix that was the best one at some budget, and a family of
+        the requests without a suffix.
+    """
     question = next(question for question in WANTED if question in judge.questions)
     families = [Family(name, (Metric(question),), criterion, prompt_format) for name in (DIRECT, *attacks)]
 
-    def load(_: Mapping[str, Path | None]) -> Iterator[Sample]:
+    def load(_: Mapping[str, Path | None]) -> Iterator[Item]:
         for method, records in attacks.items():
             for record in records:
                 goal = record["goal"]
-                yield Sample(DIRECT, goal, goal, {"goal": goal})
+                yield Item(DIRECT, goal, goal, {"goal": goal})
                 for budget in budgets:
                     if (suffix := suffix_at(record, budget)) is not None:
                         yield attacked(method, goal, suffix)
@@ -80,8 +92,19 @@ def curves(
     answers: Sequence[Record],
     contenders: Mapping[str, Contender],
 ) -> list[Row]:
-    """Per method, decoder and budget the share of answers that do what the attacker wants, and those of them that are
-    malformed; intervals are 95%, clustered by behaviour. Malformed and unscored answers stay in the denominator.
+    """The success of attacks against their budget.
+
+    Args:
+        attacks: Records of attacks by method.
+        budgets: Tokens forwarded per behaviour, ascending.
+        plan: The run of the suite that `suite` made, with one judge.
+        answers: Its labelled answers.
+        contenders: Decoders by name.
+
+    Returns:
+        A row per method, decoder and budget: the share in [0, 1] of answers that do what the attacker wants, and of
+        those the malformed ones; intervals are 95%, clustered by behaviour. Malformed and unscored answers stay in the
+        denominator.
     """
     (judge,) = plan.judges
     question = plan.suite.families[0].metrics[0].question
@@ -114,8 +137,8 @@ def _asked(method: str, record: Record, budget: int) -> tuple[str, str]:
     suffix = suffix_at(record, budget)
     if suffix is None:
         return DIRECT, record["goal"]
-    sample = attacked(method, record["goal"], suffix)
-    return sample.family, sample.prompt
+    item = attacked(method, record["goal"], suffix)
+    return item.family, item.prompt
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.decoding.decoder import Decoder
 from rain_decoding.evaluation.judges import Judge
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 
 FIRST_SEED = 1_000_000
 """The attacker's seeds begin here, far from those that success is measured on (0, 1, ...)."""
@@ -56,6 +56,6 @@ class Victim:
         return Asked([1 - count / len(self.seeds) for count in successes], tokens, passes)
 
     def _works(self, behaviour: Behaviour, suffix: str, answer: str) -> bool:
-        sample = Sample("attacked", behaviour.prompt(suffix), behaviour.goal, {"goal": behaviour.goal})
-        said = self.judge.label(sample, answer, [self.question]).answers.get(self.question)
+        item = Item("attacked", behaviour.prompt(suffix), behaviour.goal, {"goal": behaviour.goal})
+        said = self.judge.label(item, answer, [self.question]).answers.get(self.question)
         return said is WANTED[self.question]

@@ -32,15 +32,15 @@ class WhiteBox:
     """The model of a backend on transformers.
 
     `tokens` and `passes` count what was forwarded; what stands before suffixes is forwarded once and not counted, nor
-    is a backward pass. Raises `UnsupportedError` for a backend whose model gives no gradients.
+    is a backward pass. Raises `UnsupportedError` for a backend whose model does not provide gradients.
     """
 
     def __init__(self, backend: Backend, step_tokens: int = STEP_TOKENS):
         engine: Any = getattr(backend, "engine", None)
         if not isinstance(getattr(engine, "model", None), torch.nn.Module):
             raise UnsupportedError(
-                f"{backend.name} gives no gradients",
-                hint="attack it as hf:FOLDER, or use rain attack search or injection, which only ask",
+                f"{backend.name} does not provide gradients",
+                hint="load it as hf:FOLDER, or use rain attack search or injection, which need no gradients",
             )
         self.model: Any = engine.model
         self.codec, self.step_tokens = backend.codec, step_tokens

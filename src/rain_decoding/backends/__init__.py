@@ -65,11 +65,22 @@ BACKENDS: Forms[Backend] = Forms(
 
 
 def load_backend(model: str, **options: Any) -> Backend:
-    """Load the model called `model`, whose form is one of `BACKENDS`.
+    """Load a model by its name.
 
-    `options` go to the loader (see `backends.transformers.load`, `backends.gguf.load`,
-    `backends.openai.load`). Raises
-    `ModelNotFoundError` for a name of no known form, and what the loader raises.
+    Args:
+        model: Name of one of the forms in `BACKENDS`: `demo`, `hf:NAME_OR_FOLDER`, `gguf:FILE`,
+            `openai:BASE_URL#MODEL`, `scripted:FILE`, or a form that another package adds.
+        options: Options of that backend's loader: `backends.transformers.loading.load` (`demo` and `hf:`),
+            `backends.gguf.loading.load`, `backends.openai.loading.load`. `scripted:` takes none.
+
+    Returns:
+        The backend. It belongs to one scheduler (or server) at a time.
+
+    Raises:
+        ModelNotFoundError: no backend has this form, or the model does not exist.
+        ConfigError: an option is unknown or out of range.
+        MissingDependencyError: the backend's packages are not installed.
+        BackendError: the model could not be loaded.
     """
     entry, rest = BACKENDS.find(model)
     return entry.load(rest, **options)

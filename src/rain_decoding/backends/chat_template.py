@@ -38,7 +38,7 @@ def render_or_merge(render: Callable[[Sequence[Message]], str], messages: Sequen
         except TemplateError as error:
             problem = error
     raise InputError(
-        f"the chat template refuses these messages: {problem}",
+        f"the chat template rejects these messages: {problem}",
         hint="begin with a user message and alternate user and assistant",
     ) from problem
 

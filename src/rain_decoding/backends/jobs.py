@@ -64,7 +64,7 @@ def make_job(
         case HiddenStates():
             return IdleJob()
         case Chat():
-            raise AssertionError("check_request lets none pass")
+            raise AssertionError("check_request rejects them")
 
 
 class Generating:

@@ -80,7 +80,8 @@ class LocalBackend:
         for token, _ in getattr(request, "logit_bias", ()):
             if not 0 <= token < size:
                 raise InputError(
-                    f"logit_bias names token {token}", hint=f"{self.name} has the tokens 0 to {size - 1}"
+                    f"logit_bias names token {token}",
+                    hint=f"the token ids of {self.name} are 0 to {size - 1}",
                 )
 
     def cancel(self, handle: Handle) -> None:
@@ -201,6 +202,6 @@ class LocalBackend:
 
 def _not_a_number(name: str) -> NumericalError:
     return NumericalError(
-        f"{name} returned NaN or no possible token",
-        hint="try dtype float32 or another attention implementation",
+        f"{name} returned NaN, or ruled out every token",
+        hint="try dtype=float32 or another attn_implementation",
     )

@@ -63,7 +63,9 @@ class ScriptedCodec:
         )
 
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
-        raise UnsupportedError("a scripted model has no chat template", hint="use the dialogue format")
+        raise UnsupportedError(
+            "a scripted model has no chat template", hint="use the prompt format 'dialogue'"
+        )
 
 
 class ScriptedEngine:
@@ -165,15 +167,31 @@ class ScriptedBackend(LocalBackend):
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> ScriptedBackend:
-        """Read a script. Raises `ModelNotFoundError` or `ConfigError`."""
+        """Load a deterministic model from a script.
+
+        Args:
+            path: TOML file with `[[next]]` rules, and perhaps `eos` (the text that ends a sequence, `<end>`).
+            options: None are accepted.
+
+        Returns:
+            The backend.
+
+        Raises:
+            ModelNotFoundError: there is no such file.
+            ConfigError: the file is not valid, or an option was given.
+        """
         if options:
-            raise ConfigError(f"a scripted model takes no option {', '.join(options)}", hint="leave it out")
+            raise ConfigError(
+                f"a scripted model does not accept the option {', '.join(options)}", hint="omit it"
+            )
         try:
             script = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise ModelNotFoundError(f"no script at {path}", hint="give scripted:FILE a TOML file") from error
+            raise ModelNotFoundError(
+                f"there is no script {path}", hint="use scripted:FILE with the path of a TOML file"
+            ) from error
         except ValueError as error:
-            raise ConfigError(f"{path} is no valid TOML: {error}") from error
+            raise ConfigError(f"{path} is not valid TOML: {error}") from error
         try:
             rules = [_checked(Rule(**rule)) for rule in script["next"] or [{}]]
         except (AttributeError, KeyError, TypeError, ValueError) as error:

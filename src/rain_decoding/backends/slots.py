@@ -18,7 +18,7 @@ class SlotPool:
         self._free: list[int] = []
         self._made = 0
 
-    def take(self, depth: int) -> int:
+    def allocate(self, depth: int) -> int:
         """The lowest free slot, for a token at `depth`."""
         if self._free:
             slot = heappop(self._free)
@@ -32,7 +32,7 @@ class SlotPool:
         self.span = max(self.span, slot + 1)
         return slot
 
-    def give(self, slot: int) -> None:
+    def release(self, slot: int) -> None:
         """Free a slot."""
         heappush(self._free, slot)
         self.depths[slot] = 0

@@ -107,7 +107,7 @@ class Trie:
     def seat(self, node: Node) -> None:
         """Give a new node the lowest free slot. Parents first."""
         assert node.parent is not None and node.parent.branch is not None
-        node.slot = self.pool.take(node.depth)
+        node.slot = self.pool.allocate(node.depth)
         node.branch = node.parent.branch.extend(node.parent.depth, node.slot)
         if node.slot == len(self.nodes):
             self.nodes.append(node)
@@ -128,7 +128,7 @@ class Trie:
             assert node.branch is not None
             node.branch.retract(node.depth)
             self.nodes[node.slot] = None
-            self.pool.give(node.slot)
+            self.pool.release(node.slot)
             node.slot = -1
         self.on_remove(node)
 

@@ -41,7 +41,18 @@ MAX_TOKENS = 160
 def evaluate(
     backend: Backend, criteria: Sequence[str], *, n: int, seed: int = 0, preset: str = DEFAULT_PRESET
 ) -> dict[str, Any]:
-    """Per decoder the rates, with 95% intervals, and the tokens forwarded per answer."""
+    """Measure what the choice of a criterion changes, on the demo world's families.
+
+    Args:
+        backend: The demo model.
+        criteria: Names of criteria, each for a search of its own.
+        n: Number of requests over all families.
+        seed: Seed of the requests and of decoding.
+        preset: Name of the searches' preset.
+
+    Returns:
+        Per decoder the rates in [0, 1] with 95% intervals, and the tokens forwarded per answer.
+    """
     rng = np.random.default_rng(seed)
     requests = {
         family: sample_requests([family], round(n * share), rng, held_out=True)

@@ -13,7 +13,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.answering import AnswerJob, Setting, answer
 from rain_decoding.evaluation.contenders import Contender, contender
 from rain_decoding.evaluation.plan import chunks
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.measurement.workers import run_jobs
 from rain_decoding.microworld import Request, find_request, label, sample_requests
 
@@ -49,13 +49,25 @@ class DemoPlan:
         request_seed: int = 0,
         **options: Any,
     ) -> DemoPlan:
-        """The plan on `n` requests; `options` are its fields.
+        """Draw requests of the demo world and plan a run on them.
 
-        `decoders` are distinct names, see `contenders.DECODERS`; `config` is that of those which name no preset. Raises
-        `InputError` for unknown names and for more or fewer requests than there can be.
+        Args:
+            n: Number of requests, >= the number of families.
+            config: The search of decoders whose names give no preset.
+            decoders: Distinct names, see `evaluation.contenders`.
+            request_seed: Seed of the draw.
+            options: Other fields of the plan (`seeds`, `workers`, ...).
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: a name is unknown, or there cannot be so few or so many requests.
         """
         if n < len(FAMILY_SHARES):
-            raise InputError(f"{n} requests", hint=f"--n: at least {len(FAMILY_SHARES)}, one of each family")
+            raise InputError(
+                f"{n} requests", hint=f"--n must be at least {len(FAMILY_SHARES)}, one of each family"
+            )
         contenders = {name: contender(name, config) for name in decoders}
         return cls(tuple(_draw(n, request_seed)), contenders, **options)
 
@@ -64,12 +76,12 @@ class DemoPlan:
         setting = Setting(self.model, self._loading(), self.embedding, self.max_tokens, is_demo=True)
         for seed in self.seeds:
             for name, chosen in self.contenders.items():
-                samples = [
-                    Sample(request.family, request.prompt, request.subject)
+                items = [
+                    Item(request.family, request.prompt, request.subject)
                     for request in self.requests
                     if (name, seed, request.prompt) not in done
                 ]
-                for chunk in chunks(samples, self.workers):
+                for chunk in chunks(items, self.workers):
                     yield AnswerJob(setting, name, chosen, seed, tuple(chunk), CRITERION)
 
     def _loading(self) -> tuple[tuple[str, Any], ...]:
@@ -77,7 +89,7 @@ class DemoPlan:
         return (("prefix_cache_slots", 0),) if self.model == "demo" else ()
 
     @property
-    def samples(self) -> int:
+    def answers(self) -> int:
         """How many answers the plan asks for."""
         return len(self.requests) * len(self.seeds) * len(self.contenders)
 
@@ -93,11 +105,19 @@ def _draw(n: int, seed: int) -> list[Request]:
             for request in sample_requests([family], count, rng, held_out=True)  # type: ignore[list-item]
         ]
     except ValueError as error:
-        raise InputError(f"n = {n} is too large: {error}", hint="ask for fewer requests") from error
+        raise InputError(f"--n {n} is too large: {error}", hint="ask for fewer requests") from error
 
 
 def run(plan: DemoPlan, done: set[tuple[str, int, str]] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield one record per answer as it is finished. `done` answers (decoder, seed, prompt) are left out."""
+    """Run a plan.
+
+    Args:
+        plan: What to run.
+        done: Answers (decoder, seed, prompt) to leave out, since they exist already.
+
+    Yields:
+        A record per answer, as it is finished.
+    """
     for record in run_jobs(list(plan.jobs(done or set())), answer, plan.workers):
         yield _labelled(record, plan.contenders[record["decoder"]])
 

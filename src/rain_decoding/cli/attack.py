@@ -32,29 +32,34 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Values of `GcgConfig`: those of Zou et al., and some for the demo model on a CPU."""
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the attack; the same command goes on in it.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the attack; repeating the command resumes it.")]
 Data = Annotated[
     Path | None,
-    typer.Option(help="CSV with goal and target; default: behaviours of the demo model's world."),
+    typer.Option(
+        help="CSV file with the columns goal and target; default: behaviours of the demo model's world."
+    ),
 ]
-Limit = Annotated[int, typer.Option(min=0, help="The first so many behaviours; 0 takes all.")]
-Restarts = Annotated[int, typer.Option(min=1, help="Restarts that share the budget.")]
+Limit = Annotated[int, typer.Option(min=0, help="Number of behaviours, from the first on; 0: all.")]
+Restarts = Annotated[int, typer.Option(min=1, help="Number of restarts, which share the budget.")]
 Budget = Annotated[
     int, typer.Option(min=0, help="Tokens forwarded per behaviour, all restarts together; 0: no limit.")
 ]
-Against = Annotated[str, typer.Option(help="The decoder that is attacked, as in rain eval.")]
+Against = Annotated[str, typer.Option(help="The decoder to attack, named as in rain eval.")]
 Criterion = Annotated[
     str | None,
     typer.Option(
         "--criterion",
         "-c",
-        help="What the search judges by; default: as in the suites, harmlessness for demo, else harmlessness-command.",
+        help="The search's criterion; default: that of the suites, harmlessness for demo, else harmlessness-command.",
     ),
 ]
-AttackSeeds = Annotated[int, typer.Option(min=1, help="Decoding seeds of the attacker's own.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")]
+AttackSeeds = Annotated[
+    int, typer.Option(min=1, help="Number of decoding seeds for the attacker's own tries.")
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per answer.")]
 LabelledBy = Annotated[
-    str, typer.Option("--judge", help="Who says what an answer does, as in rain eval: oracle, llm:..., ...")
+    str,
+    typer.Option("--judge", help="The judge that labels the answers, as in rain eval: oracle, llm:..., ..."),
 ]
 
 
@@ -65,24 +70,26 @@ def gcg(
     data: Data = None,
     limit: Limit = 0,
     mode: Annotated[
-        Literal["each", "universal"], typer.Option(help="A suffix for each behaviour, or one for all.")
+        Literal["each", "universal"], typer.Option(help="One suffix per behaviour, or one for all.")
     ] = "each",
     preset: Annotated[
-        Literal["paper", "quick"], typer.Option("--preset", help="Defaults of the next four options.")
+        Literal["paper", "quick"], typer.Option("--preset", help="Preset for the next four options.")
     ] = "paper",
     steps: Annotated[int | None, typer.Option(min=1, help="Steps per restart.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Candidates per step.")] = None,
-    top_k: Annotated[int | None, typer.Option("--topk", min=1, help="Tokens to try at each place.")] = None,
-    suffix_tokens: Annotated[int | None, typer.Option(min=1, help="Length of the suffix.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--topk", min=1, help="Tokens to try at each position.")
+    ] = None,
+    suffix_tokens: Annotated[int | None, typer.Option(min=1, help="Length of the suffix in tokens.")] = None,
     stop: Annotated[
-        bool, typer.Option("--stop-on-success", help="End once the target is the greedy answer.")
+        bool, typer.Option("--stop-on-success", help="Stop once greedy decoding answers with the target.")
     ] = False,
     adaptive: Annotated[
         float,
-        typer.Option(min=0, help="Weight of the label harmless, by RAIN's judge, in the loss; 0: none."),
+        typer.Option(min=0, help="Weight of the RAIN judge's label harmless in the loss; 0: none."),
     ] = 0.0,
     against: Annotated[
-        str, typer.Option(help="With --adaptive: the search whose judge is attacked.")
+        str, typer.Option(help="With --adaptive: the search whose judge to attack.")
     ] = f"rain:{DEFAULT_PRESET}",
     criterion: Criterion = None,
     restarts: Restarts = 1,
@@ -93,7 +100,7 @@ def gcg(
     dtype: o.Dtype = None,
     json: o.Json = False,
 ) -> None:
-    """White box: Greedy Coordinate Gradient on a model of transformers (Zou et al. 2023), also at RAIN's judge."""
+    """White box: Greedy Coordinate Gradient (Zou et al. 2023) on a transformers model; see also --adaptive."""
     from rain_decoding.attacks.gcg import GcgConfig
     from rain_decoding.attacks.plan import GcgPlan
 
@@ -120,8 +127,8 @@ def search(
     judge: LabelledBy = "oracle",
     seeds: AttackSeeds = 3,
     steps: Annotated[int, typer.Option(min=1, help="Rounds per restart.")] = 500,
-    batch: Annotated[int, typer.Option(min=1, help="Suffixes asked for per round.")] = 8,
-    words: Annotated[int, typer.Option(min=1, help="Words of a suffix at most.")] = 12,
+    batch: Annotated[int, typer.Option(min=1, help="Suffixes to request per round.")] = 8,
+    words: Annotated[int, typer.Option(min=1, help="Maximum words per suffix.")] = 12,
     criterion: Criterion = None,
     restarts: Restarts = 1,
     budget: Budget = 0,
@@ -132,7 +139,7 @@ def search(
     dtype: o.Dtype = None,
     json: o.Json = False,
 ) -> None:
-    """Black box: random search on what a decoder answers in the end, on seeds of the attacker's own."""
+    """Black box: random search on a decoder's final answers, with the attacker's own seeds."""
     common = _common(model, device, dtype, data, limit, seed, restarts, budget, prompt_format, max_tokens)
     sizes = {"steps": steps, "batch": batch, "words": words}
     plan = _black_box("search", folder, common, against, judge, seeds, criterion, sizes)
@@ -148,7 +155,7 @@ def injection(
     against: Against = f"rain:{DEFAULT_PRESET}",
     judge: LabelledBy = "oracle",
     seeds: AttackSeeds = 3,
-    batch: Annotated[int, typer.Option(min=1, help="Suffixes asked for per round.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Suffixes to request per round.")] = 8,
     criterion: Criterion = None,
     budget: Budget = 0,
     seed: o.Seed = 0,
@@ -158,7 +165,7 @@ def injection(
     dtype: o.Dtype = None,
     json: o.Json = False,
 ) -> None:
-    """Judge injection: texts that talk to RAIN's judge, each tried behind every request; the best one is kept."""
+    """Judge injection: texts addressed to RAIN's judge, each appended to every request; the best one is kept."""
     common = _common(model, device, dtype, data, limit, seed, 1, budget, prompt_format, max_tokens)
     sizes = {"batch": batch}
     plan = _black_box("injection", folder, common, against, judge, seeds, criterion, sizes)
@@ -182,7 +189,9 @@ def _common(
     from rain_decoding.evaluation.answering import Setting
 
     if data is None and model != "demo":
-        raise InputError("there are no behaviours", hint="give a CSV file with goal and target as --data")
+        raise InputError(
+            "there are no behaviours", hint="use --data with a CSV file that has the columns goal and target"
+        )
     path = data or BEHAVIOURS_FILE
     return {
         "setting": Setting(model, loading(model, device, dtype), max_tokens=max_tokens),
@@ -208,7 +217,10 @@ def _search(name: str) -> Any:
 
     chosen = contender(name, SearchConfig.preset(DEFAULT_PRESET))
     if not chosen.is_search:
-        raise InputError(f"--against {name}: no search, so there is no judge", hint="such as rain:balanced")
+        raise InputError(
+            f"--against {name} is not a search, so it has no judge",
+            hint="use a search, such as rain:balanced",
+        )
     return chosen
 
 
@@ -261,28 +273,34 @@ def _loss(record: Mapping[str, Any]) -> str:
 @app.command("success")
 def success(
     attacks: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders of attacks, one a method.")
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of attacks, one per method.")
     ],
     folder: Annotated[
-        Path, typer.Option("--out", help="Folder of the measurement; the same command goes on in it.")
+        Path, typer.Option("--out", help="Folder of the measurement; repeating the command resumes it.")
     ],
     model: o.Model = "demo",
     decoders: Annotated[
         str, typer.Option(help="Comma-separated, as in rain eval.")
     ] = f"plain,rain:{DEFAULT_PRESET}",
-    seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ..., which no attack uses.")] = 3,
-    points: Annotated[int, typer.Option(min=1, help="Budgets to measure at, each twice the one before.")] = 4,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Number of decoding seeds (0, 1, ...); attacks use none of them.")
+    ] = 3,
+    points: Annotated[
+        int, typer.Option(min=1, help="Number of budgets to measure at, each twice the one before.")
+    ] = 4,
     judge: LabelledBy = "oracle",
     criterion: Criterion = None,
     prompt_format: o.Format = "auto",
     max_tokens: MaxTokens = 160,
-    plot: Annotated[Path | None, typer.Option(help="Picture of success against budget.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="File for a plot of success against budget: .png, .svg or .pdf.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     device: o.Device = None,
     dtype: o.Dtype = None,
     json: o.Json = False,
 ) -> None:
-    """How often the suffixes of attack runs work on fresh seeds, for plain decoding and RAIN, against the budget."""
+    """Measure how often the suffixes of attack runs work on fresh seeds, for plain decoding and RAIN, by budget."""
     from rain_decoding.attacks import success as s
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.contenders import contender, split_names

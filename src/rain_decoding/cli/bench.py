@@ -64,42 +64,55 @@ ContenderNames = Annotated[
     str, typer.Option(help="Comma-separated: plain, generate, naive, naive-batched, or presets.")
 ]
 FamilyNames = Annotated[str, typer.Option(help="Comma-separated families of the demo's requests.")]
-PromptFile = Annotated[Path | None, typer.Option(help="File of prompts, one a line, for other models.")]
+PromptFile = Annotated[Path | None, typer.Option(help="File of prompts, one per line, for other models.")]
 N = Annotated[
     int | None,
-    typer.Option(min=1, help="Prompts per family; raised to the concurrency.", show_default="4; --shape: 1"),
+    typer.Option(
+        min=1, help="Prompts per family; at least the concurrency.", show_default="4; with --shape: 1"
+    ),
 ]
-Repeats = Annotated[int, typer.Option(min=1, help="Measurements of each prompt and contender.")]
-Concurrency = Annotated[str, typer.Option(help="Comma-separated: prompts answered at the same time.")]
-Lengths = Annotated[str, typer.Option(help="Comma-separated: tokens per answer at most.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Measurements per prompt and contender.")]
+Concurrency = Annotated[
+    str, typer.Option(help="Comma-separated: numbers of prompts answered at the same time.")
+]
+Lengths = Annotated[str, typer.Option(help="Comma-separated: maximum tokens per answer.")]
 PromptLengths = Annotated[
-    str, typer.Option(help="Comma-separated: tokens that earlier turns make a prompt long at least.")
+    str, typer.Option(help="Comma-separated: minimum prompt lengths in tokens, reached by earlier turns.")
 ]
 FewShot = Annotated[
-    bool, typer.Option("--few-shot", help="Judge by the built-in criterion with its examples.")
+    bool, typer.Option("--few-shot", help="Judge by the built-in criterion with its few-shot examples.")
 ]
 Placement = Annotated[
-    Literal["prefix", "suffix"] | None, typer.Option(help="Where the judge's question stands.")
+    Literal["prefix", "suffix"] | None, typer.Option(help="Where to put the judge's question.")
 ]
 BadRates = Annotated[
     str | None,
-    typer.Option(help="Draw judgements: share of texts judged bad, 0 to 1. For --shape comma-separated."),
+    typer.Option(
+        help="Draw judgements at random: the share of texts judged bad, 0 to 1; with --shape comma-separated."
+    ),
 ]
-Turns = Annotated[int | None, typer.Option(min=1, help="Measure one conversation of so many turns instead.")]
+Turns = Annotated[
+    int | None, typer.Option(min=1, help="Measure one conversation of this many turns instead.")
+]
 Shape = Annotated[
     str | None,
-    typer.Option(help="Replay recorded searches on a random tiny, llama-1b, llama-7b or llama-13b instead."),
+    typer.Option(
+        help="Replay recorded searches on random weights of this shape instead: tiny, llama-1b, llama-7b or llama-13b."
+    ),
 ]
-Distinct = Annotated[str, typer.Option(help="For --shape: how many of 10 candidates are distinct.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the model; default: torch's choice.")]
+Distinct = Annotated[str, typer.Option(help="With --shape: how many of 10 candidates are distinct.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads for the model; default: torch's choice.")]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Processes that share the prompts where several are answered at once.")
+    int,
+    typer.Option(min=1, help="Processes that share the prompts where several are answered at the same time."),
 ]
-Plot = Annotated[Path | None, typer.Option(help="Draw overhead and tokens: .png, .svg or .pdf.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="File for a plot of overhead and tokens: .png, .svg or .pdf.")
+]
 
 
 def bench(
-    model: Annotated[str, typer.Option("--model", "-m", help="As for generate, or random.")] = "demo",
+    model: Annotated[str, typer.Option("--model", "-m", help="As for rain generate, or random.")] = "demo",
     contenders: ContenderNames = "plain,generate,fast,balanced,thorough,paper-hh",
     families: FamilyNames = "sensitive,benign",
     prompts: PromptFile = None,
@@ -122,7 +135,7 @@ def bench(
     plot: Plot = None,
     json: o.Json = False,
 ) -> None:
-    """Measure time, forwards and memory of RAIN beside plain decoding. `random` is a random model that never ends."""
+    """Measure time, forwards and memory of RAIN beside plain decoding. `random` is a random model that never stops."""
     _prepare(threads, plot, turns)
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
     from rain_decoding.benchmarks.speed.measuring import SpeedPlan
@@ -180,7 +193,7 @@ def _prepare(threads: int | None, plot: Path | None, turns: int | None) -> None:
         ) from error
     if plot is not None:
         if turns is not None:
-            raise InputError("--plot draws no turns", hint="leave out --plot or --turns")
+            raise InputError("--plot cannot draw --turns", hint="omit --plot or --turns")
         check_plot(plot)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -191,14 +204,14 @@ def _numbers(option: str, text: str, kind: type[Number]) -> tuple[Number, ...]:
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(
-            f"{option} {text!r}", hint="numbers with commas between them, such as 1,4"
-        ) from error
+        raise InputError(f"{option} {text!r}", hint="use comma-separated numbers, such as 1,4") from error
 
 
 def _single(option: str, numbers: tuple[Number, ...]) -> Number:
     if len(numbers) > 1:
-        raise InputError(f"{option} holds {len(numbers)} numbers", hint="this measurement takes one")
+        raise InputError(
+            f"{option} has {len(numbers)} numbers", hint="use a single number for this measurement"
+        )
     return numbers[0]
 
 
@@ -254,7 +267,7 @@ def _load(model: str, device: str | None, dtype: str | None) -> LocalBackend:
     options = {"device": device, "dtype": dtype}
     backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
     if not isinstance(backend, LocalBackend):
-        raise UnsupportedError(f"{model} does not run in this process", hint="take demo, random or hf:NAME")
+        raise UnsupportedError(f"{model} does not run in this process", hint="use demo, random or hf:NAME")
     return backend
 
 

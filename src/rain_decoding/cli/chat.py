@@ -18,8 +18,8 @@ from rain_decoding.errors import RainError
 from rain_decoding.types import Completion, Message
 
 HELP = (
-    "/criterion NAME judges by another criterion, /trace [FILE] shows or saves the last search, "
-    "/new starts again, /quit ends"
+    "/criterion NAME changes the criterion, /trace [FILE] shows or saves the last search, "
+    "/new starts over, /quit ends the chat"
 )
 
 
@@ -43,7 +43,7 @@ def chat(
     device: o.Device = None,
     dtype: o.Dtype = None,
 ) -> None:
-    """Talk with a model that aligns itself. Answers are streamed as they are committed."""
+    """Chat with a model that aligns itself. Answers are streamed as they are committed."""
     setup = o.set_up(
         model,
         criterion=criterion,
@@ -115,7 +115,7 @@ class Conversation:
         self.last = show(stream)
         err.print(f"[dim]{cost_line(self.last)}[/]")
         if self.last.finish_reason == "cancelled":
-            err.print("[dim]stopped; this turn is dropped[/]")
+            err.print("[dim]stopped; this turn is discarded[/]")
             return
         self.messages = [*turns, Message("assistant", self.last.text)]
         hint_if_unjudged(self.last)
@@ -128,7 +128,7 @@ class Conversation:
 
     def _show_trace(self, file: str) -> None:
         if self.last is None:
-            err.print("nothing was searched yet")
+            err.print("nothing has been searched yet")
         elif file:
             write_trace(Path(file), self.last.trace)
             err.print(f"[dim]written to {escape(file)}[/]")

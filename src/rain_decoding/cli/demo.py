@@ -31,7 +31,7 @@ app = typer.Typer(help="The demo model: a table of plain decoding against RAIN, 
 
 @app.callback(invoke_without_command=True)
 def demo(context: typer.Context, seed: o.Seed = 0) -> None:
-    """Without a subcommand: answer five prompts by plain decoding and by RAIN."""
+    """Answer five prompts by plain decoding and by RAIN (without a subcommand)."""
     if context.invoked_subcommand is not None:
         return
     from rain_decoding.microworld import find_request, label
@@ -55,7 +55,7 @@ def demo(context: typer.Context, seed: o.Seed = 0) -> None:
         table.add_row(Text(f"{prompt}\n({request.family})"), *cells)
     out.print(table)
     out.print(
-        "Labels come from the oracle, the score in [-1, 1] from the model's own judgement. The prompts were "
+        "The labels come from the oracle, the scores in [-1, 1] from the model's own judgement. The prompts were "
         "chosen to show the effect; `rain demo evaluate` measures it."
     )
 
@@ -84,7 +84,7 @@ def prompts(
     family: Annotated[
         str | None, typer.Option(help="sensitive, benign, look-alike, question or review.")
     ] = None,
-    n: Annotated[int, typer.Option(min=1, help="How many of each family.")] = 5,
+    n: Annotated[int, typer.Option(min=1, help="Number of prompts per family.")] = 5,
     json: o.Json = False,
 ) -> None:
     """List prompts of the demo model's world that were held out from its training."""
@@ -106,20 +106,28 @@ def prompts(
 @app.command("evaluate")
 def evaluate(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The demo model: demo, or what serves its exported file.")
+        str,
+        typer.Option(
+            "--model", "-m", help="The demo model: demo, or a backend that serves its exported file."
+        ),
     ] = "demo",
     preset: o.Preset = DEFAULT_PRESET,
-    n: Annotated[int, typer.Option(help="Held-out requests: sensitive, benign and look-alikes.")] = 200,
-    seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
+    n: Annotated[
+        int, typer.Option(help="Number of held-out requests: sensitive, benign and look-alikes.")
+    ] = 200,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of decoding seeds: 0, 1, ...")] = 1,
     decoders: Annotated[
         str,
-        typer.Option(help=f"{o.DECODER_NAMES} greedy is plain, sampled is plain-sampled."),
+        typer.Option(help=f"{o.DECODER_NAMES} greedy means plain, sampled means plain-sampled."),
     ] = "greedy,sampled,rain,rain-oracle",
     settings: o.Setting = None,
     embedding: o.EmbeddingName = "hashing",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes; default: one per core.")
+    ] = None,
     records: Annotated[
-        Path | None, typer.Option(help="JSONL file of the answers; a run that was stopped goes on from it.")
+        Path | None,
+        typer.Option(help="JSONL file of the answers; repeating the command resumes a stopped run from it."),
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -144,9 +152,13 @@ def evaluate(
         run["model"] = model
     started = time.perf_counter()
     collected = _collect(plan, records, run)
-    if len(collected) < plan.samples:
-        kept = f"kept in {records}; the same command goes on" if records else "give --records to keep them"
-        err.print(f"stopped after {len(collected)} of {plan.samples} answers: {kept}", markup=False)
+    if len(collected) < plan.answers:
+        kept = (
+            f"kept in {records}; repeat the command to resume"
+            if records
+            else "not saved; use --records FILE to save them"
+        )
+        err.print(f"stopped after {len(collected)} of {plan.answers} answers: {kept}", markup=False)
         raise typer.Exit(INTERRUPTED)
     seconds = round(time.perf_counter() - started, 1)
     summary = {**run, **summarise(collected, plan), "seconds": seconds}
@@ -162,14 +174,16 @@ def export(
     hf: Annotated[Path | None, typer.Option(help="Folder to write, for transformers.")] = None,
     dtype: Annotated[
         Literal["f32", "f16"],
-        typer.Option(help="Matrices of the GGUF file; f16 is half as large, its logits 0.01 off."),
+        typer.Option(
+            help="Number format of the GGUF file; f16 is half as large, and its logits differ by 0.01."
+        ),
     ] = "f32",
 ) -> None:
     """Write the demo model as files that other programs read."""
     from rain_decoding.microworld.export import write_gguf, write_hf
 
     if gguf is None and hf is None:
-        raise InputError("nothing to export", hint="give --gguf FILE, --hf FOLDER, or both")
+        raise InputError("nothing to export", hint="use --gguf FILE, --hf FOLDER, or both")
     try:
         if gguf is not None:
             write_gguf(gguf, dtype)
@@ -193,13 +207,13 @@ def _collect(plan: DemoPlan, path: Path | None, run: Run) -> list[dict[str, Any]
         if record["run"] != run:
             raise InputError(
                 f"{path} was made with {record['run']}, not {run}",
-                hint="give another file, or the options of then",
+                hint="choose a new file, or rerun with the original options",
             )
     wanted = {
         (name, seed, r.prompt) for name in plan.contenders for seed in plan.seeds for r in plan.requests
     }
     collected = [record for record in collected if _key(record) in wanted]
-    with counting("answers", plan.samples, len(collected)) as tick:
+    with counting("answers", plan.answers, len(collected)) as tick:
         try:
             for record in demo_world.run(plan, {_key(r) for r in collected}):
                 file.append({**record, "run": run})

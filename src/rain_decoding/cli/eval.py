@@ -29,59 +29,66 @@ NO_JUDGE, ORACLE = "none", "oracle"
 
 def evaluate(
     context: typer.Context,
-    suite: Annotated[str, typer.Argument(help=f"What is asked: {', '.join(SUITES.own)}; or {PAPER}.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command goes on in it.")],
+    suite: Annotated[str, typer.Argument(help=f"The suite to run: {', '.join(SUITES.own)}; or {PAPER}.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the run; repeating the command resumes it.")
+    ],
     model: o.Model = "demo",
     decoders: Annotated[
         str,
         typer.Option(help=o.DECODER_NAMES),
     ] = DECODERS,
-    limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, help="Decoding seeds 0, 1, ...")] = 1,
+    limit: Annotated[int, typer.Option(min=0, help="Number of prompts per family; 0: all.")] = 20,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of decoding seeds: 0, 1, ...")] = 1,
     data: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]FILE",
-            help="A file of the suite, repeatable; without one, the hub. A NAME alone: the file that comes with rain; "
-            f"of {PAPER}, demo alone: the demo world's prompts for another model of it.",
+            help="A file of the suite, repeatable; default: the hub. NAME alone: the file that comes with rain; "
+            f"of {PAPER}, demo alone: the demo world's prompts, for another model of that world.",
         ),
     ] = None,
-    families: Annotated[str | None, typer.Option(help="Comma-separated; default: all there are.")] = None,
+    families: Annotated[str | None, typer.Option(help="Comma-separated; default: all of the suite.")] = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help=escape(f"What labels the answers, repeatable: {JUDGES.own_forms}, {NO_JUDGE}.")),
+        typer.Option(
+            help=escape(f"The judge that labels the answers, repeatable: {JUDGES.own_forms}, {NO_JUDGE}.")
+        ),
     ] = None,
     pairwise: Annotated[
-        bool, typer.Option("--pairwise", help="Also compare answers two by two, by the judges that can.")
+        bool,
+        typer.Option("--pairwise", help="Also compare answers in pairs, with the judges that support it."),
     ] = False,
     judge_cache: Annotated[
-        Path | None, typer.Option(help="File with the replies of judges; default: in the run's folder.")
+        Path | None, typer.Option(help="File with the judges' replies; default: in the run's folder.")
     ] = None,
     criterion: o.CriterionName = None,
     embedding: o.EmbeddingName = "hashing",
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of an answer at most; default: the suite's.")
+        int | None, typer.Option(min=1, help="Maximum tokens per answer; default: the suite's.")
     ] = None,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Requests that run at once.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Number of requests decoded at the same time.")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per core for demo, else one.")
+        int | None, typer.Option(min=1, help="Number of processes; default: one per core for demo, else one.")
     ] = None,
-    traces: Annotated[bool, typer.Option("--traces", help="Keep the searches' traces.")] = False,
+    traces: Annotated[bool, typer.Option("--traces", help="Save the searches' traces.")] = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
     only: Annotated[
         str | None,
         typer.Option(
-            help=f"Of {PAPER}: comma-separated, of comparison, ablation, efficiency, self-evaluation, time, human, "
-            "noise, attacks; default: all."
+            help=f"With {PAPER}: comma-separated analyses: comparison, ablation, efficiency, self-evaluation, time, "
+            "human, noise, attacks; default: all."
         ),
     ] = None,
     json: o.Json = False,
 ) -> None:
     """Measure decoders on a suite of prompts: records, summary and a report in one folder.
 
-    `paper` makes all of the paper's analyses on one model. A run that was stopped goes on with the same command; no
-    answer is lost or made twice.
+    `paper` runs all of the paper's analyses on one model. Repeating the command resumes a stopped run; no
+    answer is lost or decoded twice.
     """
     from rain_decoding.evaluation.answering import Setting
     from rain_decoding.evaluation.finishing import REPORT, finish
@@ -107,7 +114,10 @@ def evaluate(
         )
         return
     if only is not None:
-        raise InputError(f"--only chooses analyses of {PAPER}", hint="rain eval paper --only ablation,noise")
+        raise InputError(
+            f"--only selects analyses of {PAPER} and needs it as the suite",
+            hint="rain eval paper --only ablation,noise",
+        )
     chosen = load_suite(suite)
     config = SearchConfig.preset(DEFAULT_PRESET)
     cache = ReplyCache(judge_cache or folder / REPLIES)
@@ -132,9 +142,9 @@ def evaluate(
         )
         run = context.with_resource(EvaluationRun(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
-        err.print(f"[bold red]note:[/] {judged_by} labels the answers and is the judge of {name}, too")
+        err.print(f"[bold red]note:[/] {judged_by} both labels the answers and is the judge of {name}")
     for name, family in plan.left_out:
-        err.print(f"[yellow]note:[/] {name} cannot continue a text, and leaves out {family}")
+        err.print(f"[yellow]note:[/] {name} cannot continue a text, so {family} is left out")
     with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
         run.collect(workers, traces, told)
     warn_of_unlabelled(run)
@@ -160,7 +170,7 @@ def _only_for_suites(
     }
     if names := [name for name, value in given.items() if value]:
         raise InputError(
-            f"{PAPER} takes no {' and no '.join(names)}", hint="the analyses choose; see docs/paper.md"
+            f"{PAPER} does not accept {' or '.join(names)}", hint="the analyses set them; see docs/paper.md"
         )
 
 
@@ -190,7 +200,7 @@ def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
             found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
             raise InputError(f"--data {text}: {found}", hint=f"names: {', '.join(suite.sources)}")
         if name in files:
-            raise InputError(f"--data names {name} twice", hint=f"names: {', '.join(suite.sources)}")
+            raise InputError(f"--data gives {name} twice", hint=f"names: {', '.join(suite.sources)}")
         files[name] = path
     if not files:
         files = {name: None for name, source in suite.sources.items() if source.required}
@@ -200,11 +210,11 @@ def _data(suite: Suite, given: list[str]) -> dict[str, Path | None]:
 def _judges(suite: Suite, names: list[str] | None, cache: ReplyCache) -> tuple[Judge, ...]:
     chosen = list(dict.fromkeys(names or suite.judges))
     known = [judge.form for judge in JUDGES.values() if judge.form != ORACLE or suite.for_demo_model]
-    hint = f"--judge {' or '.join(known)}; --judge {NO_JUDGE} leaves the answers without labels"
+    hint = f"use --judge {' or '.join(known)}; --judge {NO_JUDGE} leaves the answers unlabelled"
     if not chosen:
         raise InputError(f"the suite {suite.name} has no judge of its own", hint=hint)
     if ORACLE in chosen and ORACLE not in known:
-        raise InputError(f"the {ORACLE} knows the demo world only, not {suite.name}", hint=hint)
+        raise InputError(f"the {ORACLE} only knows the demo world, not {suite.name}", hint=hint)
     return tuple(load_judge(name, cache) for name in chosen if name != NO_JUDGE)
 
 

@@ -121,6 +121,6 @@ def hint_if_unjudged(completion: Completion) -> None:
     """Say what to do where a text could not be judged and was held back."""
     if completion.finish_reason == "unjudged":
         err.print(
-            "[yellow]hint:[/] the text could not be judged and was not released: try another criterion, a "
+            "[yellow]hint:[/] the text could not be judged, so it was not released: try another criterion, a "
             "lower --set min_label_mass=..., or --set on_unscored=release"
         )

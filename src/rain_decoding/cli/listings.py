@@ -18,12 +18,14 @@ from rain_decoding.plugins import Entry
 from rain_decoding.self_evaluation.criterion import known_criteria, read_criterion
 from rain_decoding.version import __version__
 
-models_app = typer.Typer(help="List the forms of model names; with --model, load one and say what it can do.")
+models_app = typer.Typer(
+    help="List the forms of model names; with --model, load the model and show what it supports."
+)
 
 
 @models_app.callback(invoke_without_command=True)
 def models(context: typer.Context, model: o.Model = "", json: o.Json = False) -> None:
-    """List the forms of model names; with --model, load one and say what it can do."""
+    """List the forms of model names; with --model, load the model and show what it supports."""
     if context.invoked_subcommand is not None:
         return
     if model:
@@ -47,7 +49,7 @@ def probe(
     ],
     json: o.Json = False,
 ) -> None:
-    """Ask an OpenAI-compatible server what it can do, by a few tiny requests."""
+    """Find out what an OpenAI-compatible server supports, with a few tiny requests."""
     from rain_decoding.backends.openai import probe_endpoint
 
     with status(f"asking {endpoint}"):
@@ -76,7 +78,7 @@ def criteria(model: o.Model = "", json: o.Json = False) -> None:
     if json:
         print_json({name: {"summary": row.summary, "file": str(files[name])} for name, row in rows.items()})
         return
-    table = Table("criterion", "what it asks", "examples", "placement")
+    table = Table("criterion", "question", "examples", "placement")
     for name, row in rows.items():
         placement = f"{row.placement}, suffix as good" if row.suffix_as_good else row.placement
         table.add_row(name, row.summary, str(len(row.examples)), placement)

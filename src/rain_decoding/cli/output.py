@@ -104,7 +104,7 @@ def verdict_line(completion: Completion) -> str:
     score = "not judged" if completion.score is None else f"score {completion.score:+.2f}"
     parts = "".join(f", {name} {signed(part)}" for name, part in completion.parts.items())
     flagged = ", not judged good" if completion.flagged else ""
-    fallback = f", {completion.fallback} in place of an answer that was not" if completion.fallback else ""
+    fallback = f", {completion.fallback} instead of an answer that was not" if completion.fallback else ""
     return f"{completion.finish_reason}, {score}{parts}{flagged}{fallback}"
 
 

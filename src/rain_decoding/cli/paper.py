@@ -81,7 +81,7 @@ def _files(given: list[str]) -> dict[str, Path]:
         if not separator or not Path(rest).is_file():
             raise InputError(f"--data {text}: there is no file {rest!r}", hint="--data NAME=FILE")
         if name in files:
-            raise InputError(f"--data names {name} twice", hint="give one file of each name")
+            raise InputError(f"--data gives {name} twice", hint="use one file per name")
         files[name] = Path(rest)
     return files
 

@@ -69,7 +69,7 @@ def collecting(
             yield lambda record: tick(about(record))
     except KeyboardInterrupt:
         err.print(
-            f"stopped after {found()} of {total} {what}, kept in {folder}; the same command goes on",
+            f"stopped after {found()} of {total} {what}, kept in {folder}; repeat the command to resume",
             markup=False,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -91,6 +91,6 @@ def warn_of_unlabelled(run: EvaluationRun) -> None:
     """Say which judges left answers of a run without a label, and why."""
     for judge, problems in run.unlabelled().items():
         err.print(
-            f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers without a label: "
-            f"{escape(problems[0])}. Run the same command again to ask it again."
+            f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers unlabelled: "
+            f"{escape(problems[0])}. Repeat the command to ask it again."
         )

@@ -24,31 +24,34 @@ if TYPE_CHECKING:
 
 def rate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a `rain eval`.")],
-    report: Annotated[bool, typer.Option("--report", help="Say what the raters found.")] = False,
-    rater: Annotated[str | None, typer.Option(help="Who rates; default: the page asks.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Report the ratings instead of opening the page.")
+    ] = False,
+    rater: Annotated[str | None, typer.Option(help="Name of the rater; default: the page asks.")] = None,
     pairwise: Annotated[
-        bool, typer.Option("--pairwise", help="Ask which of two answers is better: a decoder's or plain's.")
+        bool, typer.Option("--pairwise", help="Ask which of two answers is better: the decoder's or plain's.")
     ] = False,
     decoders: Annotated[str | None, typer.Option(help="Comma-separated; default: all of the run.")] = None,
     families: Annotated[str | None, typer.Option(help="Comma-separated; default: all of the run.")] = None,
     questions: Annotated[
-        str | None, typer.Option(help="Comma-separated, such as harmless,helpful; default: all of a family.")
+        str | None,
+        typer.Option(help="Comma-separated, such as harmless,helpful; default: all of each family."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Prompts of each family; 0 takes all.")] = 0,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8001,
+    limit: Annotated[int, typer.Option(min=0, help="Number of prompts per family; 0: all.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8001,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     json: o.Json = False,
 ) -> None:
-    """Show the answers of a run to people who do not learn which decoder gave them, and keep their ratings.
+    """Let people rate the answers of a run without knowing which decoder gave them, and save their ratings.
 
-    Raters may stop and go on at any time, and several may rate at once.
+    Raters may stop and resume at any time, and several may rate at once.
     """
     from rain_decoding.evaluation.rating.store import RatingStore
     from rain_decoding.evaluation.rating.study import open_study
 
     if json and not report:
-        raise InputError("--json has nothing to print without --report", hint="rain rate DIR --report --json")
+        raise InputError("--json needs --report", hint="use rain rate DIR --report --json")
     study = open_study(
         folder, decoders=_names(decoders), families=_names(families), questions=_names(questions), limit=limit
     )
@@ -60,7 +63,7 @@ def rate(
 
     tasks = pair_tasks(study) if pairwise else answer_tasks(study)
     if not tasks:
-        raise InputError(f"no answer differs from that of {study.reference}", hint="rate without --pairwise")
+        raise InputError(f"no answer differs from the one of {study.reference}", hint="omit --pairwise")
     _serve(tasks, store, rater, host, port, browser)
 
 
@@ -87,7 +90,9 @@ def _serve(
         named = f"[{host}]" if ":" in host else host
         address = f"http://{named}:{opened.getsockname()[1]}/{query}"
         if host not in LOOPBACK:
-            err.print(f"[yellow]warning:[/] listening at {host}: anyone there may read the answers and rate")
+            err.print(
+                f"[yellow]warning:[/] listening on {host}: anyone who can reach it may read the answers and rate them"
+            )
         err.print(f"rating page with {len(tasks)} tasks: {address}", markup=False)
         if browser:
             # A browser in the terminal does not return before it is left.
@@ -102,7 +107,9 @@ def _report(study: Study, store: RatingStore, json: bool) -> None:
 
     rows = rating_rows(study, store.values)
     if not any(rows.values()):
-        raise InputError("no answer of this choice has been rated", hint="rain rate DIR opens the page")
+        raise InputError(
+            "none of the selected answers has been rated", hint="rate them first, with rain rate DIR"
+        )
     if json:
         print_json(rows)
         return

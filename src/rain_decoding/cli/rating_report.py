@@ -26,7 +26,7 @@ def print_report(rows: dict[str, list[Row]]) -> None:
     if rows["pair_judges"]:
         out.print(_pair_judges(rows["pair_judges"]))
     if any(row["rater"] == POOLED for row in (*rows["rates"], *rows["preferences"])):
-        out.print(f"{POOLED}: a tie counts as not having the label, and no judge is compared with it.")
+        out.print(f"{POOLED}: a tie counts as not having the label; judges are not compared with it.")
 
 
 def _rates(family: str, rows: list[Row]) -> Table:
@@ -44,7 +44,7 @@ def _rate(row: Row) -> str:
 
 
 def _preferences(rows: list[Row]) -> Table:
-    title = f"Which of two answers is better, the decoder's or that of {rows[0]['reference']}"
+    title = f"Which of two answers is better: the decoder's or that of {rows[0]['reference']}"
     table = _table(title, "rater", "decoder", "question", "won / lost / ties / skipped", "won of decided")
     for row in rows:
         counts = " / ".join(str(row[name]) for name in ("wins", "losses", "ties", "skipped"))
@@ -54,7 +54,7 @@ def _preferences(rows: list[Row]) -> Table:
 
 
 def _raters(rows: list[Row]) -> Table:
-    table = _table("How far raters agree", "rated", "question", "raters", "agreement", "same labels")
+    table = _table("Agreement between raters", "rated", "question", "raters", "agreement", "same labels")
     for row in rows:
         agreement = f"{row['measure']} {_number(row['value'])}"
         same = f"{row['agreed']:.0%}, n {row['n']}"
@@ -65,7 +65,7 @@ def _raters(rows: list[Row]) -> Table:
 def _judges(rows: list[Row]) -> Table:
     counts = ("both", "rater_only", "judge_only", "neither", "unscored")
     title = (
-        "How far judges agree with raters; counts: yes by both / rater only / judge only / neither / unscored"
+        "Agreement of judges with raters; counts: yes by both / rater only / judge only / neither / unscored"
     )
     table = _table(title, "rater", "judge", "question", "same label", "kappa", "counts")
     for row in rows:
@@ -76,7 +76,7 @@ def _judges(rows: list[Row]) -> Table:
 
 
 def _pair_judges(rows: list[Row]) -> Table:
-    title = "How far judges that compared two answers agree with raters"
+    title = "Agreement of judges with raters on pairs of answers"
     table = _table(title, "rater", "judge", "question", "same preference", "kappa", "unscored")
     for row in rows:
         question = f"{row['question']}, {row['family']}"

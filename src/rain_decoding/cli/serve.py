@@ -21,34 +21,38 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Config = Annotated[
     Path | None,
-    typer.Option(help="TOML file with any of these options; the command line wins."),
+    typer.Option(help="TOML file with any of these options; the command line takes precedence."),
 ]
-ApiKeyFile = Annotated[Path | None, typer.Option(help="File of keys that clients need, one a line.")]
+ApiKeyFile = Annotated[
+    Path | None, typer.Option(help="File of API keys that clients must use, one per line.")
+]
 ClientMay = Annotated[
     str,
     typer.Option(
-        help="Comma-separated: what requests may decide: criterion, principle, preset, threshold, budget, "
+        help="Comma-separated list of what requests may set: criterion, principle, preset, threshold, budget, "
         "plain, trace."
     ),
 ]
-Open = Annotated[bool, typer.Option("--open", help="Allow all of --client-may: to try things out.")]
-MaxConcurrent = Annotated[int, typer.Option(min=1, help="Answers searched at the same time.")]
-MaxQueue = Annotated[int, typer.Option(min=0, help="Answers that may wait behind them; then 429.")]
-MaxChoices = Annotated[int, typer.Option(min=1, help="Answers (n) per request at most.")]
-TokenCeiling = Annotated[int | None, typer.Option(min=1, help="Ceiling and default of max_tokens.")]
-Seconds = Annotated[
-    float, typer.Option(help="Time of one request; the best text so far is its answer then. 0: no limit.")
+Open = Annotated[
+    bool, typer.Option("--open", help="Allow everything in --client-may, for trying things out.")
 ]
-SearchTokens = Annotated[int | None, typer.Option(min=1, help="Tokens forwarded for one answer at most.")]
-PromptBytes = Annotated[int, typer.Option(min=1, help="Bytes of a prompt at most.")]
-PromptTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of a prompt at most.")]
-BodyBytes = Annotated[int, typer.Option(min=1, help="Bytes of a request's body at most.")]
-BodySeconds = Annotated[float, typer.Option(help="Time in which a body must have arrived.")]
-StuckSeconds = Annotated[float, typer.Option(help="A step of the model that takes longer counts as hanging.")]
-GraceSeconds = Annotated[float, typer.Option(help="Time that running answers have at shutdown.")]
+MaxConcurrent = Annotated[int, typer.Option(min=1, help="Maximum answers searched at the same time.")]
+MaxQueue = Annotated[int, typer.Option(min=0, help="Maximum answers that may wait; beyond that, 429.")]
+MaxChoices = Annotated[int, typer.Option(min=1, help="Maximum answers (n) per request.")]
+TokenCeiling = Annotated[int | None, typer.Option(min=1, help="Maximum and default of max_tokens.")]
+Seconds = Annotated[
+    float, typer.Option(help="Time limit per request; the best text so far is then its answer. 0: no limit.")
+]
+SearchTokens = Annotated[int | None, typer.Option(min=1, help="Maximum tokens forwarded per answer.")]
+PromptBytes = Annotated[int, typer.Option(min=1, help="Maximum bytes per prompt.")]
+PromptTokens = Annotated[int | None, typer.Option(min=1, help="Maximum tokens per prompt.")]
+BodyBytes = Annotated[int, typer.Option(min=1, help="Maximum bytes per request body.")]
+BodySeconds = Annotated[float, typer.Option(help="Time limit for receiving a request body.")]
+StuckSeconds = Annotated[float, typer.Option(help="Time after which a step of the model counts as hanging.")]
+GraceSeconds = Annotated[float, typer.Option(help="Time for running answers to finish at shutdown.")]
 CorsOrigins = Annotated[
     list[str] | None,
-    typer.Option("--cors-origin", help="Origin whose pages may call this server; repeatable."),
+    typer.Option("--cors-origin", help="Origin whose pages may call this server (CORS); repeatable."),
 ]
 
 
@@ -67,10 +71,10 @@ def serve(
     thinking: o.Thinking = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     served_name: Annotated[
-        str, typer.Option(help="The model's name for clients.", show_default="--model")
+        str, typer.Option(help="Model name shown to clients.", show_default="--model")
     ] = "",
     api_key_file: ApiKeyFile = None,
     client_may: ClientMay = "",
@@ -88,12 +92,12 @@ def serve(
     stuck_seconds: StuckSeconds = 120.0,
     grace_seconds: GraceSeconds = 30.0,
     cors_origins: CorsOrigins = None,
-    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Put prompts into the log.")] = False,
+    log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Include prompts in the log.")] = False,
     playground: Annotated[bool, typer.Option(help="Serve the playground at /.")] = True,
     otel: Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans over OTLP.")] = False,
     config: Config = None,
 ) -> None:
-    """Serve a model by OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
+    """Serve a model through OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
     try:
         from rain_decoding.server.loading import application
         from rain_decoding.server.run import serve as run
@@ -130,7 +134,7 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}", hint="give another --port"
+            f"cannot listen on {host}, port {port}: {error.strerror or error}", hint="choose another --port"
         ) from error
 
 
@@ -139,7 +143,9 @@ def _warn(host: str, server: ServerConfig) -> None:
     if host in LOOPBACK:
         return
     if not server.api_keys:
-        err.print(f"[yellow]warning:[/] listening at {host} without --api-key-file: anyone there may ask")
+        err.print(
+            f"[yellow]warning:[/] listening on {host} without --api-key-file: anyone who can reach it may send requests"
+        )
     if server.client_may:
         names: Any = ", ".join(sorted(server.client_may))
-        err.print(f"[yellow]warning:[/] clients at {host} decide: {names}")
+        err.print(f"[yellow]warning:[/] clients on {host} may set: {names}")

@@ -65,7 +65,7 @@ def _cost_table(decoders: dict[str, Any]) -> Table:
 
 
 def _difference_table(reference: str, compared: dict[str, Any]) -> Table:
-    table = _table(f"against {reference}, in points", ["decoder", *DIFFERENCES, "surely no more harmful"])
+    table = _table(f"against {reference}, in points", ["decoder", *DIFFERENCES, "not more harmful (95%)"])
     for name, comparison in compared.items():
         verdict = "yes" if comparison["no_more_harmful"] else "no"
         table.add_row(Text(name), *(_points(comparison[key]) for key in DIFFERENCES.values()), verdict)

@@ -20,20 +20,24 @@ BLANK = " " * len(HEADING)
 
 
 def trace(
-    file: Annotated[Path, typer.Argument(help="A file written by --trace.")],
-    depth: Annotated[int | None, typer.Option(min=1, help="Show this many levels beside the answer.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show what was never visited, too.")] = False,
+    file: Annotated[Path, typer.Argument(help="File written by --trace.")],
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Levels to show besides the answer's own path.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also show nodes that were never visited.")
+    ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page that replays the search to this file, instead.")
+        Path | None, typer.Option(help="Write a page that replays the search to this file instead.")
     ] = None,
 ) -> None:
     """Print a recorded search as a tree: what was tried, how it was judged, where it rewound and why.
 
-    The lines marked ✓ are the answer as it was committed; above each stands what was tried in its place.
+    The lines marked ✓ are the answer as it was committed; above each is what was tried in its place.
     Q and U are the terms that select a node, p its prior, n its visits, v its value.
     """
     if html is not None and html.resolve() == file.resolve():
-        raise InputError(f"--html {html} is the trace itself", hint="give another file")
+        raise InputError(f"--html {html} is the trace file itself", hint="choose another file")
     events = read_trace(file)
     try:
         if html is not None:
@@ -43,7 +47,7 @@ def trace(
         else:
             print_tree(events, depth=depth, everything=everything)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{file} does not fit together: {error!r}", hint=BROKEN) from error
+        raise InputError(f"{file} is not a consistent trace: {error!r}", hint=BROKEN) from error
 
 
 def print_tree(

@@ -30,18 +30,33 @@ def rain_generate(
     rain_streamer: Any = None,
     **model_kwargs: Any,
 ) -> Any:
-    """Answer the prompts `input_ids` `[batch, length]` by RAIN; called by `model.generate`, not by hand.
+    """Answer prompts by RAIN, as the `custom_generate` of `model.generate`.
 
-    `rain_criterion` and `rain_config` (a preset's name or a `SearchConfig`) are those of `RainDecoder`.
-    `rain_tokenizer` is the model's; without it, it is loaded from where the model came from. `rain_messages` are
-    the conversations that the prompts were made of, one each; without them they are read from the token ids.
-    `rain_thinking` says whether the model reasons before it answers (None: as the chat template shows). `rain_stop`
-    are strings that end a text. `rain_seed` None is 0, or drawn by torch's generator with `do_sample`.
-    `rain_streamer` receives tokens as they are released (batch size 1).
+    `generate` passes the first five arguments; callers set those that begin with `rain_`.
 
-    Returns what `generate` returns: token ids `[batch, longest]` on the device of `input_ids`, or with
-    `return_dict_in_generate` a `RainGenerateOutput`. Raises `InputError` and `UnsupportedError` for arguments that
-    RAIN cannot honour.
+    Args:
+        model: The model of transformers that generates and judges.
+        input_ids: Token ids of the prompts, `[batch, length]`, padded on one side.
+        logits_processor: Processors that `generate` made; the search honours them.
+        stopping_criteria: Criteria that `generate` made.
+        generation_config: The configuration of `generate`.
+        rain_criterion: Name, file, `Criterion` or evaluator to judge by; None: that of `rain_config`.
+        rain_config: Name of a preset, or a `SearchConfig`.
+        rain_tokenizer: The model's tokenizer; None: loaded from where the model came from.
+        rain_messages: The conversation of each prompt; None: read from the token ids.
+        rain_thinking: Whether the model reasons before it answers; None: as the chat template shows.
+        rain_stop: Strings that end a text, in place of `stop_strings`.
+        rain_seed: Seed of the first prompt; None: 0, or drawn by torch's generator with `do_sample`.
+        rain_streamer: Receives tokens as they are released; for a batch of one.
+        model_kwargs: What `generate` adds for the model, `attention_mask` `[batch, length]` among them.
+
+    Returns:
+        As `generate`: token ids `[batch, longest]` on the device of `input_ids`, or a `RainGenerateOutput` with
+        `return_dict_in_generate`.
+
+    Raises:
+        InputError: an argument or a prompt cannot be used.
+        UnsupportedError: RAIN cannot honour an argument of `generate`.
     """
     from rain_decoding.custom_generate.calling import answer_call
 

@@ -17,10 +17,10 @@ OTHER_MODES = {
     "beam_search": "num_beams=1",
     "beam_sample": "num_beams=1",
     "group_beam_search": "num_beams=1",
-    "constrained_beam_search": "leave out constraints and force_words_ids; logits processors are honoured",
-    "contrastive_search": "leave out penalty_alpha",
-    "assisted_generation": "leave out prompt_lookup_num_tokens and other ways of assisted decoding",
-    "dola_generation": "leave out dola_layers",
+    "constrained_beam_search": "omit constraints and force_words_ids; logits processors are honoured",
+    "contrastive_search": "omit penalty_alpha",
+    "assisted_generation": "omit prompt_lookup_num_tokens and other assisted decoding",
+    "dola_generation": "omit dola_layers",
 }
 """What to do about each mode of generate that RAIN is no form of."""
 
@@ -40,27 +40,35 @@ def check_arguments(model: Any, generation: Any, model_kwargs: dict[str, Any], s
     """Raise `UnsupportedError` or `InputError` for what RAIN cannot honour."""
     if model.config.is_encoder_decoder:
         raise UnsupportedError(
-            "RAIN continues texts, and this model is an encoder-decoder", hint="use a decoder"
+            "RAIN needs a decoder-only model, and this one is an encoder-decoder",
+            hint="use a decoder-only model",
         )
     mode = str(generation.get_generation_mode().value)
     if mode not in MODES:
         raise UnsupportedError(
-            f"RAIN is its own search, not {mode}", hint=OTHER_MODES.get(mode, "leave it out")
+            f"RAIN is a search of its own and cannot be combined with {mode}",
+            hint=OTHER_MODES.get(mode, "omit it"),
         )
     if generation.do_sample and search.strategy == "paper":
         raise InputError(
-            "do_sample=True: the paper's presets draw by temperatures of their own",
+            "do_sample=True conflicts with the paper's presets, which set their own temperatures",
             hint="pass do_sample=False, or one of the presets fast, balanced, thorough",
         )
     for name in OUTPUTS:
         if getattr(generation, name):
-            raise UnsupportedError(f"{name}: a search has no scores of one path", hint="leave it out")
+            raise UnsupportedError(
+                f"{name} is not supported: a search has no scores for a single path", hint="omit it"
+            )
     cache = model_kwargs.get("past_key_values")
     if getattr(cache, "_is_user_defined", False):
-        raise UnsupportedError("RAIN keeps a cache of its own", hint="leave out past_key_values")
+        raise UnsupportedError(
+            "past_key_values is not supported: RAIN keeps its own cache", hint="omit past_key_values"
+        )
     for name, value in model_kwargs.items():
         if name not in OWN and value is not None and not _says_nothing(name, value):
-            raise UnsupportedError(f"RAIN gives the model tokens only, not {name}", hint="leave it out")
+            raise UnsupportedError(
+                f"{name} is not supported: RAIN passes only tokens to the model", hint="omit it"
+            )
 
 
 def _says_nothing(name: str, value: Any) -> bool:
@@ -79,7 +87,7 @@ def rows_of(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> lis
 def _row(index: int, ids: torch.Tensor, kept: torch.Tensor) -> Row:
     places = kept.nonzero().flatten().tolist()
     if not places:
-        raise InputError(f"prompt {index} is empty", hint="its attention_mask hides all of it")
+        raise InputError(f"prompt {index} is empty", hint="check its attention_mask, which masks every token")
     if places[-1] - places[0] + 1 != len(places):
         raise InputError(f"the attention_mask of prompt {index} has holes", hint="pad on one side only")
     padding = [token for place, token in enumerate(ids.tolist()) if not kept[place]]

@@ -14,9 +14,9 @@ from transformers.generation import GenerateDecoderOnlyOutput, stopping_criteria
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.config import SearchConfig
 from rain_decoding.custom_generate.arguments import Row, check_arguments, rows_of
+from rain_decoding.custom_generate.logits_processor import RowLogitsProcessor
 from rain_decoding.custom_generate.models import backend_over
 from rain_decoding.custom_generate.reading import given_prompt, read_prompt, ready
-from rain_decoding.custom_generate.steering import RowSteering
 from rain_decoding.decoding.decoder import RainDecoder, Stream
 from rain_decoding.decoding.session import Options
 from rain_decoding.errors import InputError
@@ -56,7 +56,10 @@ def answer_call(
     check_arguments(model, generation, model_kwargs, search)
     rows = rows_of(input_ids, model_kwargs.get("attention_mask"))
     if streamer is not None and len(rows) > 1:
-        raise InputError(f"rain_streamer with {len(rows)} prompts", hint="a streamer takes a batch of one")
+        raise InputError(
+            f"rain_streamer cannot stream {len(rows)} prompts",
+            hint="use a batch of one prompt with a streamer",
+        )
     with _evaluating(model), ExitStack() as stack:
         backend = backend_over(model, tokenizer, _ends(criteria))
         decoder = RainDecoder(backend, criterion, search)
@@ -72,7 +75,7 @@ def answer_call(
             sessions.append(decoder.open_session(prompt, options))
         for index, (row, session) in enumerate(zip(rows, sessions, strict=True)):
             place = (index, len(rows), row.padding)
-            backend.steer(session.owner, RowSteering(*place, processors, criteria, input_ids.device))
+            backend.steer(session.owner, RowLogitsProcessor(*place, processors, criteria, input_ids.device))
         streams = [stack.enter_context(Stream.start(session)) for session in sessions]
         _run(streams, input_ids, streamer)
     sequences = _sequences(input_ids, [s.reasoning_tokens + s.answer for s in sessions], generation)
@@ -116,7 +119,7 @@ def _prompts(
     if rest:
         raise InputError(
             f"rain_messages has {len(messages)} conversations for {len(rows)} prompts",
-            hint="give a list with one conversation (a list of messages) per prompt",
+            hint="use a list with one conversation (a list of messages) per prompt",
         )
     given = [given_prompt(messages[i // copies], row.tokens, backend.codec) for i, row in enumerate(rows)]
     return [ready(prompt, backend, stop, thinking) for prompt in given]
@@ -140,7 +143,10 @@ def _sequences(input_ids: torch.Tensor, answers: Sequence[Tokens], generation: A
     longest = max(map(len, answers))
     pad = generation._pad_token_tensor
     if pad is None and any(len(answer) < longest for answer in answers):
-        raise InputError("answers of different lengths need a pad_token_id", hint="pass pad_token_id=...")
+        raise InputError(
+            "answers of different lengths need a pad_token_id; set it in generation_config",
+            hint="pass pad_token_id=...",
+        )
     filler = 0 if pad is None else int(pad)
     new = [[*answer, *[filler] * (longest - len(answer))] for answer in answers]
     tail = torch.tensor(new, dtype=input_ids.dtype, device=input_ids.device).reshape(len(new), longest)

@@ -64,7 +64,7 @@ def ready(prompt: Prompt, backend: LocalBackend, stop: tuple[str, ...], thinking
     """
     opened = opens_thinking(prompt.text)
     if opened and thinking is False:
-        raise InputError("the prompt opens reasoning", hint="leave out rain_thinking=False")
+        raise InputError("the prompt already opens the model's reasoning", hint="omit rain_thinking=False")
     if thinking is None:
         closed = prompt.text.rstrip().endswith(THINKING_END)
         thinking = prompt.format == "chat" and not closed and _knows_thinking(backend.codec)

@@ -16,7 +16,7 @@ from rain_decoding.decoding.decoder import Decoder, RainDecoder
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import ContextLengthError, RainError
 from rain_decoding.evaluation.contenders import Contender
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.measurement.records import Record
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.types import Completion, Usage
@@ -52,13 +52,13 @@ class AnswerJob:
     decoder: str
     contender: Contender
     seed: int
-    samples: tuple[Sample, ...]
+    items: tuple[Item, ...]
     criterion: str
     prompt_format: PromptFormat = "auto"
     traces: Path | None = None
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.items)
 
 
 def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Iterator[Record]:
@@ -70,9 +70,9 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
     setting = job.setting
     backend = model(setting)
     decoder, judge = decoders(job.contender, setting, job.criterion, job.prompt_format)
-    _warm_up(judge, job.samples)
+    _warm_up(judge, job.items)
     finished = decoder.attempt_batch(
-        [sample.prompt for sample in job.samples],
+        [item.prompt for item in job.items],
         (ContextLengthError,),
         concurrency=setting.concurrency or job.contender.concurrency,
         seed=job.seed,
@@ -81,12 +81,12 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
         trace=job.traces is not None,
     )
     for index, found in finished:
-        sample = job.samples[index]
+        item = job.items[index]
         common = {
-            "id": sample.id,
-            "family": sample.family,
-            "subject": sample.subject,
-            "prompt": sample.prompt,
+            "id": item.id,
+            "family": item.family,
+            "subject": item.subject,
+            "prompt": item.prompt,
             "format": chosen_format(backend, job.prompt_format),
             "decoder": job.decoder,
             "seed": job.seed,
@@ -96,22 +96,22 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
         elif found.finish_reason != "cancelled":
             score = found.score
             if job.contender.is_plain:
-                score = judge.judge(sample.prompt, found.text).score
+                score = judge.judge(item.prompt, found.text).score
             yield {
                 **common,
                 "answer": found.text,
                 "finish_reason": found.finish_reason,
                 "score": score,
                 "usage": asdict(found.usage),
-                "trace": _keep_trace(job, sample, found),
+                "trace": _keep_trace(job, item, found),
             }
 
 
-def _warm_up(judge: RainDecoder, samples: Sequence[Sample]) -> None:
+def _warm_up(judge: RainDecoder, items: Sequence[Item]) -> None:
     """Forward what all judge prompts begin with, before it could count as a cost of the first answer."""
-    for sample in samples:
+    for item in items:
         with suppress(ContextLengthError):
-            judge.judge(sample.prompt, "a")
+            judge.judge(item.prompt, "a")
             return
 
 
@@ -134,13 +134,13 @@ def chosen_format(backend: Backend, asked: PromptFormat) -> str:
     return "chat" if backend.codec.has_chat_template else "dialogue"
 
 
-def _keep_trace(job: AnswerJob, sample: Sample, completion: Completion) -> str | None:
+def _keep_trace(job: AnswerJob, item: Item, completion: Completion) -> str | None:
     """Write a search's trace; its path, from the run's folder."""
     if job.traces is None or not completion.trace:
         return None
     folder = job.traces / "".join(c if c.isalnum() or c in "-." else "_" for c in job.decoder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{sample.id}-{job.seed}.jsonl"
+    path = folder / f"{item.id}-{job.seed}.jsonl"
     write_trace(path, completion.trace)
     return str(path.relative_to(job.traces.parent))
 

@@ -29,7 +29,7 @@ ORACLE = "rain-oracle"
 FLIPS = "flips="
 """Begins the setting that makes a search's judge err."""
 SELF_REFINE = "self-refine"
-FORM_NOTE = f"K is 1 or more; behind PRESET may stand @NAME=VALUE and @{FLIPS}P"
+FORM_NOTE = f"K is 1 or more; PRESET may be followed by @NAME=VALUE and @{FLIPS}P"
 
 CONCURRENCY = 32
 """Requests that are decoded at the same time."""
@@ -201,7 +201,7 @@ def _flips(setting: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise InputError(f"flips = {text!r}", hint="a probability, such as flips=0.2")
+        raise InputError(f"flips = {text!r}", hint="use a probability, such as flips=0.2")
     return value
 
 

@@ -46,9 +46,18 @@ class Source:
 
 
 def open_run(folder: Path, chosen: str | None = None, rejected: str | None = None) -> Source:
-    """Read a run's folder. `chosen` is by default its first search, `rejected` its first plain decoder.
+    """Read the folder of a `rain eval` for export.
 
-    Raises `InputError` for a folder without a run, and for a decoder that did not take part.
+    Args:
+        folder: The run's folder.
+        chosen: Name of the decoder whose answers are chosen; None: the run's first search.
+        rejected: Name of the decoder whose answers are rejected; None: the first plain decoder.
+
+    Returns:
+        The run's records with both names.
+
+    Raises:
+        InputError: the folder contains no run, or a decoder did not take part in it.
     """
     kinds = {name: decoder["kind"] for name, decoder in read_run(folder)["spec"]["decoders"].items()}
     good, bad = _decoder(kinds, chosen, "rain", "--chosen"), _decoder(kinds, rejected, "plain", "--rejected")
@@ -60,8 +69,8 @@ def _decoder(kinds: dict[str, str], name: str | None, kind: str, option: str) ->
     found = name or next((decoder for decoder, own in kinds.items() if own == kind), None)
     if found not in kinds:
         raise InputError(
-            f"the run has no decoder {name}" if name else f"the run has no decoder of the kind {kind}",
-            hint=f"{option}: one of {', '.join(kinds)}",
+            f"the run has no decoder {name}" if name else f"the run has no {kind} decoder",
+            hint=f"set {option} to one of {', '.join(kinds)}",
         )
     return found
 
@@ -69,14 +78,17 @@ def _decoder(kinds: dict[str, str], name: str | None, kind: str, option: str) ->
 def dpo(source: Source) -> Iterator[Example]:
     """Preference: the search's answer chosen, the plain one rejected, where the search's judge prefers the former."""
     if source.chosen == source.rejected:
-        raise InputError(f"{source.chosen} is no other decoder", hint="give two as --chosen and --rejected")
+        raise InputError(
+            f"the chosen and the rejected decoder are both {source.chosen}",
+            hint="choose two different ones with --chosen and --rejected",
+        )
     rejected = {(r["id"], r["seed"]): r for r in source.of(source.rejected)}
     for chosen in source.of(source.chosen):
         other = rejected.get((chosen["id"], chosen["seed"]))
         if other is None:
-            source.dropped[f"without an answer of {source.rejected}"] += 1
+            source.dropped[f"without an answer by {source.rejected}"] += 1
         elif other["answer"] == chosen["answer"]:
-            source.dropped["answered alike by both"] += 1
+            source.dropped["with the same answer by both"] += 1
         elif chosen["score"] <= other["score"]:
             source.dropped["not preferred by the search's judge"] += 1
         else:
@@ -115,7 +127,7 @@ def stepwise(source: Source) -> Iterator[Example]:
     for record in source.of(source.chosen):
         if record["trace"] is None:
             raise InputError(
-                f"{source.folder} has no traces of {source.chosen}", hint="run rain eval with --traces"
+                f"{source.folder} has no traces of {source.chosen}", hint="repeat rain eval with --traces"
             )
         for path in _paths(replay(read_trace(source.folder / record["trace"]))):
             yield {
@@ -131,7 +143,7 @@ def examples(source: Source, form: str) -> Iterator[Example]:
     for example in FORMATS[form](source):
         text = json.dumps(example, sort_keys=True)
         if text in seen:
-            source.dropped["the same as another"] += 1
+            source.dropped["duplicates"] += 1
         else:
             seen.add(text)
             yield example

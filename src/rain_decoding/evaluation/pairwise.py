@@ -8,7 +8,7 @@ from typing import Any
 
 from rain_decoding.evaluation.judges import PairJudge
 from rain_decoding.evaluation.plan import EvaluationPlan
-from rain_decoding.evaluation.suites import Sample
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.measurement.records import Record
 
 JUDGING = 8
@@ -22,12 +22,12 @@ def compare(records: Sequence[Record], plan: EvaluationPlan) -> list[dict[str, A
     tied without asking; where one is missing, that is unscored.
     """
     judges = [judge for judge in plan.judges if isinstance(judge, PairJudge)]
-    samples = {sample.id: sample for sample in plan.samples}
+    items = {item.id: item for item in plan.items}
     questions = {family.name: family.metrics[0].question for family in plan.suite.families}
 
     def compared(pair: tuple[PairJudge, Record, Record]) -> dict[str, Any]:
         judge, ours, theirs = pair
-        return _compared(judge, samples[ours["id"]], questions[ours["family"]], ours, theirs)
+        return _compared(judge, items[ours["id"]], questions[ours["family"]], ours, theirs)
 
     with ThreadPoolExecutor(JUDGING) as pool:
         return list(pool.map(compared, _pairs(records, plan, judges)))
@@ -43,15 +43,13 @@ def _pairs(
                 yield judge, record, reference[record["id"], record["seed"]]
 
 
-def _compared(
-    judge: PairJudge, sample: Sample, question: str, ours: Record, theirs: Record
-) -> dict[str, Any]:
+def _compared(judge: PairJudge, item: Item, question: str, ours: Record, theirs: Record) -> dict[str, Any]:
     better: str | None = "tie"
     problem = ours.get("problem") or theirs.get("problem") or ""
     if problem:
         better = None
     elif ours["answer"] != theirs["answer"]:
-        preference = judge.prefers(sample, ours["answer"], theirs["answer"], question)
+        preference = judge.prefers(item, ours["answer"], theirs["answer"], question)
         names = {"first": ours["decoder"], "second": theirs["decoder"], "tie": "tie", None: None}
         better, problem = names[preference.better], preference.problem
     return {

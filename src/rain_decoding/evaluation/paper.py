@@ -48,7 +48,7 @@ class PaperPlan:
     def plans(self) -> Iterator[tuple[Experiment, EvaluationPlan | str]]:
         """The runs of each experiment, or why there is none: one per suite and criterion."""
         for suite, files in self.suites:
-            present = {sample.family for sample in suite.load(files)}
+            present = {item.family for item in suite.load(files)}
             families = [family for family in suite.families if family.name in present]
             for experiment in self.experiments:
                 chosen = experiment.families(families)
@@ -63,7 +63,7 @@ class PaperPlan:
         judges = [judge for judge in self.judges or self.own_judges(suite) if asked & set(judge.questions)]
         names = [family.name for family in families]
         if not judges:
-            return f"{suite.name}, {', '.join(names)}: no judge says what is {' or '.join(sorted(asked))}"
+            return f"{suite.name}, {', '.join(names)}: no judge labels what is {' or '.join(sorted(asked))}"
         setting = replace(self.setting, max_tokens=self.max_tokens or suite.max_tokens)
         config = SearchConfig.preset(DEFAULT_PRESET)
         return EvaluationPlan.load(
@@ -92,7 +92,7 @@ class PaperRun:
         if not plans:
             raise InputError(
                 "there is nothing to run for these analyses" + "".join(f"; {s}" for s in self.skipped),
-                hint="give --data and --judge that fit",
+                hint="choose --data and --judge that these analyses can use",
             )
         _check_folder(folder)
         self.runs = [
@@ -210,7 +210,7 @@ def choose_suites(data: Mapping[str, Path], *, of_demo: bool) -> list[tuple[Suit
     for name in data:
         if name not in known:
             raise InputError(
-                f"--data {name}: nothing of this name is read",
+                f"--data {name} is unknown",
                 hint=f"names: {', '.join(sorted(known)) or 'none'}",
             )
     if of_demo:
@@ -220,7 +220,7 @@ def choose_suites(data: Mapping[str, Path], *, of_demo: bool) -> list[tuple[Suit
     if not data:
         raise InputError(
             "there are no prompts",
-            hint=f"--data NAME=FILE; names: {', '.join(sorted(known))}; or --data demo for a model of the demo world",
+            hint=f"use --data NAME=FILE with one of {', '.join(sorted(known))}, or --data demo for a demo model",
         )
     return [(suite, files) for suite, files in chosen if files]
 
@@ -244,8 +244,8 @@ def _check_folder(folder: Path) -> None:
         known = {analysis.experiment.name for analysis in ANALYSES.values()}
         if not any((folder / name).is_dir() for name in known):
             raise InputError(
-                f"{folder} is not empty and holds none of the paper's analyses",
-                hint="give another or a new --out",
+                f"{folder} is not empty and contains none of the paper's analyses",
+                hint="choose a new --out",
             )
 
 

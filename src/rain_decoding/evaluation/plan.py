@@ -14,18 +14,18 @@ from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import AnswerJob, Setting
 from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
-from rain_decoding.evaluation.suites import Family, Sample, Suite
+from rain_decoding.evaluation.suites import Family, Item, Suite
 
 JOB_SIZE = 256
 """Prompts a worker is given at once: many more than run together, since the last ones run alone."""
 
 Key = tuple[str, str, int]
-"""What a record answers: the sample's id, the decoder and the seed."""
+"""What a record answers: the item's id, the decoder and the seed."""
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """An evaluation: each of `samples` is answered once per decoder and seed; `load` takes them from the suite's files.
+    """An evaluation: each of `items` is answered once per decoder and seed; `load` takes them from the suite's files.
 
     `data` has these files (None: from the hub), of each family at most `limit` prompts were taken (0: all).
     `criterion` replaces the families' own. `pairwise` has the judges that can also compare each decoder's answers with
@@ -35,7 +35,7 @@ class EvaluationPlan:
     suite: Suite
     contenders: Mapping[str, Contender]
     setting: Setting
-    samples: tuple[Sample, ...]
+    items: tuple[Item, ...]
     data: Mapping[str, Path | None] = field(default_factory=dict)
     limit: int = 20
     seeds: tuple[int, ...] = (0,)
@@ -55,18 +55,32 @@ class EvaluationPlan:
         limit: int = 20,
         **options: Any,
     ) -> EvaluationPlan:
-        """The plan on `limit` prompts of each of `families` (empty: all that the data has); `options` are its fields.
+        """Read a suite's prompts and plan a run on them.
 
-        Which prompts, is drawn once for all runs. Raises `InputError` for data and families that the suite has not.
+        Args:
+            suite: The suite to run.
+            contenders: Decoders by name.
+            setting: The model and how it is asked.
+            families: Names of the suite's families; empty: all that the data have.
+            data: Files by the names of the suite's sources; a source without a file is read from the hub.
+            limit: Prompts per family, drawn once for all runs by a hash; 0: all.
+            options: Other fields of the plan (`seeds`, `judges`, `max_tokens`, ...).
+
+        Returns:
+            The plan.
+
+        Raises:
+            InputError: a source or a family is unknown, the data cannot be read or have no prompts, or a judge or a
+                decoder does not fit the suite.
         """
         data = data or {}
-        _check(f"the suite {suite.name} reads no", data, "it reads", suite.sources)
+        _check(f"the suite {suite.name} has no file called", data, "it reads", suite.sources)
         _check("unknown family", families, "families", [family.name for family in suite.families])
-        samples = tuple(_draw(suite, data, families, limit))
-        if not samples:
-            raise InputError(f"the data hold no prompt of {', '.join(families) or suite.name}")
+        items = tuple(_draw(suite, data, families, limit))
+        if not items:
+            raise InputError(f"the data contain no prompts of {', '.join(families) or suite.name}")
         setting = replace(setting, is_demo=suite.for_demo_model)
-        return cls(suite, contenders, setting, samples, data, limit, **options)
+        return cls(suite, contenders, setting, items, data, limit, **options)
 
     def __post_init__(self) -> None:
         asked = {metric.question for family in self.used_families for metric in family.metrics}
@@ -74,17 +88,19 @@ class EvaluationPlan:
             if not asked & set(judge.questions):
                 raise InputError(
                     f"the judge {judge.name} only says whether an answer is {' or '.join(judge.questions)}",
-                    hint=f"asked here: {', '.join(sorted(asked))}",
+                    hint=f"this suite asks whether it is {' or '.join(sorted(asked))}",
                 )
         for name in self.contenders:
             if not any(self.asks(name, family) for family in self.used_families):
                 texts = ", ".join(family.name for family in self.used_families)
-                raise InputError(f"{name} cannot continue a text, and {texts} is one", hint="leave it out")
+                raise InputError(
+                    f"{name} cannot continue a text, and the prompts of {texts} are texts", hint="omit it"
+                )
 
     @property
     def used_families(self) -> list[Family]:
         """The families that there are prompts of."""
-        present = {sample.family for sample in self.samples}
+        present = {item.family for item in self.items}
         return [family for family in self.suite.families if family.name in present]
 
     def asks(self, name: str, family: Family) -> bool:
@@ -102,11 +118,11 @@ class EvaluationPlan:
         """Everything that is to be answered."""
         left_out = set(self.left_out)
         return {
-            (sample.id, name, seed)
-            for sample in self.samples
+            (item.id, name, seed)
+            for item in self.items
             for name in self.contenders
             for seed in self.seeds
-            if (name, sample.family) not in left_out
+            if (name, item.family) not in left_out
         }
 
     @property
@@ -122,12 +138,12 @@ class EvaluationPlan:
                 for family in self.used_families:
                     if not self.asks(name, family):
                         continue
-                    samples = [
-                        sample
-                        for sample in self.samples
-                        if sample.family == family.name and (sample.id, name, seed) not in done
+                    items = [
+                        item
+                        for item in self.items
+                        if item.family == family.name and (item.id, name, seed) not in done
                     ]
-                    for chunk in chunks(samples, workers):
+                    for chunk in chunks(items, workers):
                         yield AnswerJob(
                             self.setting,
                             name,
@@ -156,9 +172,9 @@ class EvaluationPlan:
         kind, _, rest = self.setting.model.partition(":")
         return {self.setting.model, rest or kind, self.criterion or ""}
 
-    def _samples_hash(self) -> str:
+    def _items_hash(self) -> str:
         """SHA-256 of the prompts and what is known about them, wherever they come from."""
-        lines = (json.dumps(asdict(sample), sort_keys=True) + "\n" for sample in self.samples)
+        lines = (json.dumps(asdict(item), sort_keys=True) + "\n" for item in self.items)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -173,13 +189,13 @@ class EvaluationPlan:
             },
             "families": {
                 family.name: {
-                    "prompts": sum(sample.family == family.name for sample in self.samples),
+                    "prompts": sum(item.family == family.name for item in self.items),
                     "criterion": self.criterion or family.criterion,
                     "prompt_format": family.prompt_format,
                 }
                 for family in self.used_families
             },
-            "samples": {"sha256": self._samples_hash()},
+            "samples": {"sha256": self._items_hash()},
             "limit": self.limit,
             "seeds": list(self.seeds),
             "model": provenance.model_facts(self.setting.model, dict(self.setting.loading).get("revision")),
@@ -201,19 +217,19 @@ def _check(wrong: str, names: Iterable[str], right: str, known: Collection[str])
 
 def _draw(
     suite: Suite, data: Mapping[str, Path | None], families: Sequence[str], limit: int
-) -> Iterator[Sample]:
-    by_family: dict[str, dict[str, Sample]] = {}
-    for sample in suite.load(data):
-        by_family.setdefault(sample.family, {}).setdefault(sample.id, sample)
+) -> Iterator[Item]:
+    by_family: dict[str, dict[str, Item]] = {}
+    for item in suite.load(data):
+        by_family.setdefault(item.family, {}).setdefault(item.id, item)
     for family in suite.families:
         if not families or family.name in families:
             # By a hash of the prompt: a draw that is the same for every run, whatever else the files hold.
-            found = sorted(by_family.get(family.name, {}).values(), key=lambda sample: sample.id)
+            found = sorted(by_family.get(family.name, {}).values(), key=lambda item: item.id)
             yield from found[: limit or None]
 
 
-def chunks(samples: Sequence[Sample], workers: int) -> Iterator[Sequence[Sample]]:
-    """The samples in parts of about the same size, one per worker or more."""
-    size = min(JOB_SIZE, -(-len(samples) // workers) or 1)
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+def chunks(items: Sequence[Item], workers: int) -> Iterator[Sequence[Item]]:
+    """The items in parts of about the same size, one per worker or more."""
+    size = min(JOB_SIZE, -(-len(items) // workers) or 1)
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

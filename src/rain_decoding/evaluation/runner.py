@@ -18,7 +18,7 @@ from rain_decoding.evaluation.answering import answer
 from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import EvaluationPlan, Key
-from rain_decoding.evaluation.suites import Family, Sample
+from rain_decoding.evaluation.suites import Family, Item
 from rain_decoding.measurement.records import LOCK, NEW, Record, RecordFile, lock_folder
 from rain_decoding.measurement.workers import run_jobs
 
@@ -113,7 +113,7 @@ def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLoc
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and _began(folder):
-            raise InputError(f"{folder} is not empty and holds no {RUN}", hint="give another or a new --out")
+            raise InputError(f"{folder} is not empty and contains no {RUN}", hint="choose a new --out")
         lock = lock_folder(folder)
         try:
             if not _holds(path, spec):
@@ -123,7 +123,7 @@ def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLoc
             lock.release()
             raise
     except OSError as error:
-        raise InputError(f"--out {folder}: {error.strerror}", hint="give another folder") from error
+        raise InputError(f"--out {folder}: {error.strerror}", hint="choose another folder") from error
     return lock
 
 
@@ -134,8 +134,8 @@ def _holds(path: Path, spec: Any) -> bool:
     differences = list(_differences(read_run(path.parent)["spec"], spec))
     if differences and _began(path.parent):
         raise InputError(
-            f"{path.parent} holds another run: {'; '.join(differences)}",
-            hint="give another --out, or the options of then",
+            f"{path.parent} contains a run with other options: {'; '.join(differences)}",
+            hint="choose a new --out, or rerun with the original options",
         )
     return not differences
 
@@ -152,13 +152,13 @@ def _failed(record: Record, label: dict[str, Any]) -> bool:
 
 def _labelled(answers: Iterator[Record], plan: EvaluationPlan) -> Iterator[Record]:
     """The records in their order, with labels; some are judged while further answers are awaited."""
-    samples = {sample.id: sample for sample in plan.samples}
+    items = {item.id: item for item in plan.items}
     families = {family.name: family for family in plan.suite.families}
     with ThreadPoolExecutor(JUDGING) as pool:
         waiting: deque[tuple[Record, Future[dict[str, Any]]]] = deque()
         for record in answers:
-            sample, family = samples[record["id"]], families[record["family"]]
-            waiting.append((record, pool.submit(_labels, plan.judges, family, sample, record)))
+            item, family = items[record["id"]], families[record["family"]]
+            waiting.append((record, pool.submit(_labels, plan.judges, family, item, record)))
             while waiting and (waiting[0][1].done() or len(waiting) > JUDGING):
                 yield _with_labels(*waiting.popleft())
         while waiting:
@@ -169,7 +169,7 @@ def _with_labels(record: Record, labels: Future[dict[str, Any]]) -> Record:
     return {**record, "labels": labels.result()}
 
 
-def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, record: Record) -> dict[str, Any]:
+def _labels(judges: tuple[Judge, ...], family: Family, item: Item, record: Record) -> dict[str, Any]:
     """What each judge says of an answer. Where there is none, nobody is asked and all is unscored."""
     asked = {metric.question: None for metric in family.metrics}
     labels = {}
@@ -179,7 +179,7 @@ def _labels(judges: tuple[Judge, ...], family: Family, sample: Sample, record: R
             if problem := record.get("problem"):
                 label = Label(dict.fromkeys(questions), problem=problem)
             else:
-                label = judge.label(sample, record["answer"], questions)
+                label = judge.label(item, record["answer"], questions)
             labels[judge.name] = label.as_json()
     return labels
 
@@ -191,7 +191,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         run["spec"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{folder} holds no run of rain eval: {error}", hint="give the --out of a rain eval"
+            f"{folder} contains no run of rain eval: {error}", hint="use the --out folder of a rain eval"
         ) from error
     return run
 

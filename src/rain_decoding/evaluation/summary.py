@@ -19,12 +19,20 @@ Row = dict[str, Any]
 def summarise(
     records: Sequence[Record], plan: EvaluationPlan, comparisons: Sequence[Row] = ()
 ) -> dict[str, Any]:
-    """Everything the report shows, but for the texts.
+    """Sum up a run: everything that its report shows, except the texts.
 
-    `rates`: per decoder, family, judge and metric the share of answers with the wanted label, of all answers;
-    what is malformed or unscored counts in the denominator and is told beside it. `differences`: the same metrics
-    against the reference decoder, paired by prompt and seed, with wins and losses. `preferences`: the same by
-    judges that compared the answers. `costs`: means per answer. Intervals are 95%, clustered by subject.
+    Args:
+        records: The labelled answers.
+        plan: The run's plan.
+        comparisons: Verdicts on pairs of answers, if judges gave any.
+
+    Returns:
+        A dictionary for JSON. Intervals are 95%, clustered by subject.
+        `rates`: per decoder, family, judge and metric the share in [0, 1] of answers with the wanted label. Malformed
+        and unscored answers count in the denominator; their numbers stand beside it.
+        `differences`: the same against the reference decoder, paired by prompt and seed, with wins and losses.
+        `preferences`: the same by judges that compared the answers.
+        `costs`: means per answer.
     """
     ordered = sorted(records, key=lambda record: (record["decoder"], record["id"], record["seed"]))
     groups = {
@@ -40,7 +48,7 @@ def summarise(
         "reference": plan.reference,
         "decoders": list(plan.contenders),
         "judges": [judge.name for judge in plan.judges],
-        "prompts": {f.name: sum(s.family == f.name for s in plan.samples) for f in plan.used_families},
+        "prompts": {f.name: sum(i.family == f.name for i in plan.items) for f in plan.used_families},
         "answers": len(records),
         "same_judge": [list(pair) for pair in plan.same_judge()],
         "rates": list(_rates(groups, plan)),

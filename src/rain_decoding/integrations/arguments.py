@@ -38,7 +38,7 @@ class Arguments:
         if unknown := given.keys() - set(names):
             raise InputError(
                 f"unknown model arguments: {', '.join(sorted(unknown))}",
-                hint=f"there are: {', '.join(names)}",
+                hint=f"use {', '.join(names)}",
             )
         return cls(**given)
 

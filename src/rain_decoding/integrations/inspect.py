@@ -28,8 +28,8 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from rain_decoding.errors import ContextLengthError, InputError, RainError
 from rain_decoding.integrations.arguments import Arguments
-from rain_decoding.server.ask import Ask
 from rain_decoding.server.exchange import Exchange
+from rain_decoding.server.request_parser import AnswerRequest
 from rain_decoding.server.worker import Ended, Worker
 from rain_decoding.types import Completion, FinishReason, Message
 from rain_decoding.web.errors import ApiError
@@ -81,7 +81,10 @@ class RainAPI(ModelAPI):
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         if base_url is not None:
-            raise InputError(f"base URL {base_url!r}", hint="name the endpoint: rain/openai:BASE_URL#MODEL")
+            raise InputError(
+                f"base_url = {base_url!r} is not used",
+                hint="put the endpoint in the model's name: rain/openai:BASE_URL#MODEL",
+            )
         self.decoder, self.width = Arguments.of(model_args).load(model_name)
         self.worker = Worker(
             self.decoder.backend, max_concurrent=self.width, room=sys.maxsize, stuck_seconds=math.inf
@@ -105,7 +108,7 @@ class RainAPI(ModelAPI):
         Raises `InputError` for what cannot be done: tools, other content than text, an option that is not in `TAKEN`.
         """
         if tools and tool_choice != "none":
-            raise InputError("RAIN calls no tools", hint="run a task without tools")
+            raise InputError("RAIN does not call tools", hint="use a task without tools")
         prompt, options = [_message(message) for message in input], _options(config)
         try:
             completion = await self._completion(prompt, options)
@@ -114,8 +117,8 @@ class RainAPI(ModelAPI):
         return self._output(completion)
 
     async def _completion(self, prompt: list[Message], options: dict[str, Any]) -> Completion:
-        ask = Ask(options["seed"], lambda: self.decoder.open(prompt, **options))
-        exchange = Exchange(self.worker, [ask], "")
+        request = AnswerRequest(options["seed"], lambda: self.decoder.open(prompt, **options))
+        exchange = Exchange(self.worker, [request], "")
         try:
             await exchange.opened()
             async for news in exchange.news():
@@ -152,7 +155,10 @@ class RainAPI(ModelAPI):
 def _message(message: ChatMessage) -> Message:
     parts = [] if isinstance(message.content, str) else message.content
     if message.role == "tool" or not all(isinstance(part, (ContentText, ContentReasoning)) for part in parts):
-        raise InputError(f"a message of the {message.role} holds more than text", hint="run a task of texts")
+        raise InputError(
+            f"a message of the {message.role} contains more than text",
+            hint="use a task with text messages only",
+        )
     return Message(message.role, message.text)
 
 
@@ -161,7 +167,7 @@ def _options(config: GenerateConfig) -> dict[str, Any]:
     asked = {name: value for name, value in config.model_dump().items() if value not in (None, False)}
     if unknown := asked.keys() - TAKEN - INSPECTS_OWN:
         told = ", ".join(f"{name} = {asked[name]!r}" for name in sorted(unknown))
-        raise InputError(f"{told}: not possible with rain", hint=f"possible: {', '.join(sorted(TAKEN))}")
+        raise InputError(f"{told} is not supported with rain", hint=f"supported: {', '.join(sorted(TAKEN))}")
     return {
         "max_tokens": config.max_tokens,
         "temperature": config.temperature,

@@ -66,7 +66,10 @@ class RainLM(LM):
     ) -> str:
         """The conversation as JSON: the decoder renders it itself, and its judge reads the turns."""
         if not add_generation_prompt:
-            raise UnsupportedError("RAIN begins its answers itself", hint="run a task without gen_prefix")
+            raise UnsupportedError(
+                "gen_prefix is not supported: RAIN begins its answers itself",
+                hint="use a task without gen_prefix",
+            )
         self._chat = True
         return json.dumps(chat_history, ensure_ascii=False)
 
@@ -111,8 +114,8 @@ class RainLM(LM):
 
 def _no_likelihoods() -> UnsupportedError:
     return UnsupportedError(
-        "a decoder gives texts no likelihood, and RAIN would not change the model's",
-        hint="run tasks of output_type generate_until; for others take the harness's own hf model",
+        "likelihoods are not supported: decoding with RAIN does not change the model's",
+        hint="use tasks of output_type generate_until; for others use the harness's own hf model",
     )
 
 
@@ -130,7 +133,7 @@ def _options(asked: dict[str, Any]) -> dict[str, Any]:
     found = dict(normalize_gen_kwargs(asked, DEFAULT_MAX_TOKENS))
     if unknown := found.keys() - TAKEN:
         told = ", ".join(f"{name} = {found[name]!r}" for name in sorted(unknown))
-        raise InputError(f"{told}: not possible with rain", hint=f"possible: {', '.join(sorted(TAKEN))}")
+        raise InputError(f"{told} is not supported with rain", hint=f"supported: {', '.join(sorted(TAKEN))}")
     drawn = {name: found[name] for name in ("temperature", "top_p") if name in found}
     return {
         "max_tokens": found["max_gen_toks"],

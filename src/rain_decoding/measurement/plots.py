@@ -12,7 +12,9 @@ def check_plot(path: Path) -> None:
     """Raises before any measurement what drawing to `path` would raise after it."""
     new_figure()
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {path}: unknown kind of picture", hint="end it in .png, .svg or .pdf")
+        raise InputError(
+            f"--plot {path}: unknown image format", hint="use a name that ends in .png, .svg or .pdf"
+        )
     if not path.parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.parent}")
 

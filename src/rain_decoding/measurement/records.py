@@ -28,7 +28,7 @@ def lock_folder(folder: Path) -> FileLock:
         lock.acquire()
     except Timeout as error:
         raise InputError(
-            f"{folder} is in use by another process", hint="wait for it, or give another --out"
+            f"{folder} is in use by another process", hint="wait for it to finish, or choose another --out"
         ) from error
     return lock
 
@@ -85,4 +85,4 @@ class RecordFile:
         return content.startswith(b'{"')
 
     def _no_record(self, line: int) -> InputError:
-        return InputError(f"{self.path}: line {line} is no record", hint="mend or remove the line")
+        return InputError(f"{self.path}: line {line} is not a record", hint="correct or remove the line")

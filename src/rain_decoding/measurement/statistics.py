@@ -34,11 +34,16 @@ class Estimate:
 
 
 def rate(flags: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Estimate | None:
-    """Share of true flags with Wilson's interval; None without samples.
+    """Share of true flags, with Wilson's 95% interval.
 
-    Flags of one cluster tell less than as many independent ones. So with `clusters` the interval is that of the
-    effective number of samples: as many as would vary as much if they were independent, and one per cluster where
-    all flags agree.
+    Args:
+        flags: What was observed.
+        clusters: The cluster of each flag; None: all are independent. Flags of one cluster tell less than
+            independent ones, so the interval is that of the effective number of samples: as many as would vary as much
+            if they were independent, and one per cluster where all flags agree.
+
+    Returns:
+        The share in [0, 1]; None without flags.
     """
     if clusters is None or not flags:
         return share(sum(map(bool, flags)), len(flags))
@@ -115,14 +120,33 @@ def _area_deviation(theta: float, positives: int, negatives: int) -> float:
 
 
 def mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Estimate | None:
-    """Mean of the values; the interval resamples whole clusters."""
+    """Mean of values, with a 95% interval from resampled clusters.
+
+    Args:
+        values: What was observed.
+        clusters: The cluster of each value.
+        seed: Seed of the resampling.
+
+    Returns:
+        The mean; None without values.
+    """
     return paired_difference(values, [0.0] * len(values), clusters, seed=seed)
 
 
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Estimate | None:
-    """Mean of `ours - theirs` over paired samples; the interval resamples whole clusters."""
+    """Mean of `ours - theirs`, with a 95% interval from resampled clusters.
+
+    Args:
+        ours: Values of one side.
+        theirs: Values of the other side for the same samples, in the same order.
+        clusters: The cluster of each pair.
+        seed: Seed of the resampling.
+
+    Returns:
+        The mean difference; None without samples.
+    """
     differences = [float(a) - float(b) for a, b in zip(ours, theirs, strict=True)]
     return _cluster_ratio(differences, [1.0] * len(differences), clusters, seed=seed)
 
@@ -139,7 +163,17 @@ def surely_below(difference: Estimate | None, margin: float) -> bool:
 def removed_share(
     before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Estimate | None:
-    """Share of what was counted before that is gone after: (sum before - sum after) / sum before."""
+    """Share of what was counted before that is gone after: (sum before - sum after) / sum before.
+
+    Args:
+        before: Counts before.
+        after: Counts after for the same samples, in the same order.
+        clusters: The cluster of each sample.
+        seed: Seed of the resampling.
+
+    Returns:
+        The share, at most 1, with a 95% interval; None where nothing was counted before.
+    """
     differences = [float(a) - float(b) for a, b in zip(before, after, strict=True)]
     return _cluster_ratio(differences, [float(value) for value in before], clusters, seed=seed)
 
@@ -147,7 +181,17 @@ def removed_share(
 def ratio_of_means(
     ours: Sequence[float], theirs: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Estimate | None:
-    """Mean of `ours` over that of `theirs`, of paired samples; the interval resamples whole clusters."""
+    """Mean of `ours` over the mean of `theirs`, with a 95% interval from resampled clusters.
+
+    Args:
+        ours: Values of one side.
+        theirs: Values of the other side for the same samples, in the same order.
+        clusters: The cluster of each pair.
+        seed: Seed of the resampling.
+
+    Returns:
+        The ratio; None where `theirs` add up to 0.
+    """
     return _cluster_ratio([float(v) for v in ours], [float(v) for v in theirs], clusters, seed=seed)
 
 

@@ -19,14 +19,23 @@ class Sized(Protocol):
     def __len__(self) -> int: ...
 
 
-Job = TypeVar("Job", bound=Sized)
+JobT = TypeVar("JobT", bound=Sized)
 Cancelled = Callable[[], bool]
-Work = Callable[[Job, Cancelled | None], Iterator[Any]]
+Work = Callable[[JobT, Cancelled | None], Iterator[Any]]
 """Does one job; a function of a module, so that another process finds it. It ends early once cancelled."""
 
 
-def run_jobs(jobs: Sequence[Job], work: Work[Job], workers: int) -> Iterator[Any]:
-    """Yield what `work` makes of the jobs. With one worker, or one job, it is done in this process."""
+def run_jobs(jobs: Sequence[JobT], work: Work[JobT], workers: int) -> Iterator[Any]:
+    """Run jobs, in this process or in several.
+
+    Args:
+        jobs: Parts of the work; they travel to other processes by pickle.
+        work: Does one job and yields its results; a function of a module.
+        workers: Number of processes, >= 1; with one, or with one job, all is done in this process.
+
+    Yields:
+        Results as they are made, in no fixed order with several processes.
+    """
     if workers == 1 or len(jobs) <= 1:
         for job in jobs:
             yield from work(job, None)
@@ -53,7 +62,7 @@ def one_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _run_in_processes(jobs: Sequence[Job], work: Work[Job], workers: int) -> Iterator[Any]:
+def _run_in_processes(jobs: Sequence[JobT], work: Work[JobT], workers: int) -> Iterator[Any]:
     context = get_context("spawn")
     results, stopped = context.Queue(), context.Event()
     pool = ProcessPoolExecutor(workers, context, _start_worker, (results, stopped))
@@ -97,6 +106,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _do(work: Work[Job], job: Job) -> None:
+def _do(work: Work[JobT], job: JobT) -> None:
     for result in work(job, _stopped.is_set):
         _results.put(result)

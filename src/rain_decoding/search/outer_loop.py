@@ -76,5 +76,5 @@ def _unjudged_child(tree: Tree) -> Node | None:
         return None
     child = max(tree.root.children, key=lambda node: node.prior, default=None)
     if child is not None:
-        child.passable = True
+        child.expandable = True
     return child

@@ -33,7 +33,7 @@ def terms(parent: Node, child: Node, weight: float) -> tuple[float, float]:
 def select_child(parent: Node, weight: float) -> Node | None:
     """The open child with the largest Q + U, the earliest among equals; None if every child is closed."""
     return max(
-        (child for child in parent.children if not child.closed),
+        (child for child in parent.children if not child.pruned),
         key=lambda child: sum(terms(parent, child, weight)),
         default=None,
     )

@@ -24,7 +24,7 @@ def simulate(tree: Tree) -> Program[bool]:
     tree.simulations += 1
     tree.record_judgement(leaf, judgement)
     if judgement.score is None:
-        _close(tree, leaf)
+        _prune(tree, leaf)
         return True
     embeddings = None
     if tree.config.needs_embeddings and len(path) > 1:
@@ -41,7 +41,7 @@ def _descend(tree: Tree) -> Program[list[Node] | None]:
     node = tree.root
     path = [node]
     steps: list[dict[str, Any]] = []
-    while node.passable and not tree.finished(node):
+    while node.expandable and not tree.finished(node):
         if not node.expanded:
             yield from expand(tree, node)
         if tree.config.widening and wants_child(tree, node):
@@ -78,7 +78,7 @@ def _roll_out(tree: Tree, leaf: Node) -> Program[Tokens]:
 
 def _credit(tree: Tree, path: list[Node], score: float, embeddings: Array | None) -> None:
     leaf = path[-1]
-    leaf.passable = True
+    leaf.expandable = True
     similar = back_up(path, score, embeddings, tree.config)
     tree.record_backup([*path, *similar], score)
     if score < 0:
@@ -86,12 +86,12 @@ def _credit(tree: Tree, path: list[Node], score: float, embeddings: Array | None
         tree.record("rewind", node=leaf.id, root=tree.root.id, score=score)
 
 
-def _close(tree: Tree, leaf: Node) -> None:
+def _prune(tree: Tree, leaf: Node) -> None:
     """Keep selection away from a leaf that could not be judged, and from parents with nothing else below them."""
     if leaf is tree.root:
-        leaf.passable = True
+        leaf.expandable = True
         return
     node: Node | None = leaf
-    while node is not None and node is not tree.root and all(child.closed for child in node.children):
-        node.closed = True
+    while node is not None and node is not tree.root and all(child.pruned for child in node.children):
+        node.pruned = True
         node = node.parent

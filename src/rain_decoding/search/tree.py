@@ -39,10 +39,10 @@ class Node:
     """Everything proposed here so far, newest proposals first (for widening)."""
     draws: int = 0
     """Token sets drawn here so far: the index of the next draw's seed."""
-    passable: bool = False
+    expandable: bool = False
     """It was a leaf of a simulation once, so the next one goes through it."""
     expanded: bool = False
-    closed: bool = False
+    pruned: bool = False
     """Nothing below it can be judged, or all of it is bad, so selection avoids it."""
 
     @property

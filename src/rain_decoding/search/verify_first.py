@@ -68,7 +68,7 @@ def _decode(tree: Tree, start: Node) -> Searching[Node]:
 def _recover(tree: Tree, bad: Node) -> Searching[Node]:
     """After a bad judgement, the node to go on from: a good one, or the least bad that is left."""
     wrong = _first_wrong(tree, bad)
-    wrong.closed = True
+    wrong.pruned = True
     node = _turning_point(wrong)
     while True:
         if (child := _promising(tree, node)) is not None:
@@ -76,7 +76,7 @@ def _recover(tree: Tree, bad: Node) -> Searching[Node]:
         if _may_widen(tree, node):
             yield from _widen(tree, node)
             continue
-        node.closed = True
+        node.pruned = True
         if node is tree.root or node.parent is None:
             child = _least_bad(tree)
             yield from _release(tree, child, held=0)  # what was given up is not searched again
@@ -112,7 +112,7 @@ def _record_rewind(tree: Tree, bad: Node, to: Node) -> None:
 
 def _promising(tree: Tree, node: Node) -> Node | None:
     """The most probable child that was judged good, else undecided; None if there is none."""
-    is_open = [child for child in node.children if not child.closed and _good_enough(tree, child)]
+    is_open = [child for child in node.children if not child.pruned and _good_enough(tree, child)]
     return max(is_open, key=lambda child: (_is_good(tree, child), child.prior), default=None)
 
 
@@ -204,7 +204,7 @@ def _good_enough(tree: Tree, node: Node) -> bool:
 
 def release_good(tree: Tree) -> Generator[Committed, None, None]:
     """Commit the path to the longest text that was judged good, where the search cannot go on."""
-    good = [node for node in _below(tree.root) if _is_good(tree, node) and not node.closed]
+    good = [node for node in _below(tree.root) if _is_good(tree, node) and not node.pruned]
     if good:
         yield from _release(tree, max(good, key=lambda node: len(node.tokens)), held=0)
 

@@ -17,7 +17,7 @@ def wants_child(tree: Tree, node: Node) -> bool:
     """Whether every child was evaluated, is bad, and resembles its siblings."""
     config = tree.config
     judged = [child for child in node.children if child.evaluations]
-    if any(not child.evaluations and not child.closed for child in node.children):
+    if any(not child.evaluations and not child.pruned for child in node.children):
         return False
     if len(judged) < 2 or len(node.children) >= config.max_children:
         return False

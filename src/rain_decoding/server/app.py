@@ -17,12 +17,12 @@ from starlette.middleware.cors import CORSMiddleware
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.self_evaluation.criterion import known_criteria
-from rain_decoding.server.ask import Desk
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
 from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
+from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.responses import CHAT, TEXT
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
@@ -51,10 +51,16 @@ def create_app(
     preset: str = DEFAULT_PRESET,
     tracer_provider: Any = None,
 ) -> FastAPI:
-    """The server of one model. From its start on the backend belongs to it alone.
+    """Make the server of one model.
 
-    `preset` is the name of the decoder's preset. `tracer_provider` is OpenTelemetry's; with it each request is a
-    span.
+    Args:
+        decoder: Answers the requests. Once the server starts, the decoder's backend belongs to it alone.
+        config: Limits, permissions and keys; None: the defaults of `ServerConfig`.
+        preset: Name of the decoder's preset, from which requests that choose another one differ.
+        tracer_provider: A provider of OpenTelemetry, for a span per request; None: no spans.
+
+    Returns:
+        The ASGI application.
     """
     config = config or ServerConfig()
     metrics = Metrics()
@@ -68,8 +74,8 @@ def create_app(
     )
     metrics.watch(worker)
     criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
-    desk = Desk(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
-    service = Service(config, desk, worker, metrics)
+    parser = RequestParser(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
+    service = Service(config, parser, worker, metrics)
 
     app = FastAPI(
         title="rain serve",
@@ -116,7 +122,7 @@ async def _watch(worker: Worker) -> None:
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
-    worker, desk = service.worker, service.desk
+    worker, parser = service.worker, service.parser
 
     @app.post("/v1/chat/completions", responses=ERRORS)
     async def chat_completions(request: Request, body: ChatBody) -> Response:
@@ -131,11 +137,11 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", responses=ERRORS)
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_object(name) for name in desk.models]}
+        return {"object": "list", "data": [model_object(name) for name in parser.models]}
 
     @app.get("/v1/models/{name:path}", responses=ERRORS)
     async def model(name: str) -> dict[str, Any]:
-        if name not in desk.models:
+        if name not in parser.models:
             raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
         return model_object(name)
 
@@ -147,7 +153,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
     async def trace(trace_id: str, request: Request) -> Response:
         lines = service.traces.get(trace_id, request.state.key)
         if lines is None:
-            raise ApiError(404, "there is no such trace, or not any more", code="trace_not_found")
+            raise ApiError(404, "this trace does not exist, or is no longer kept", code="trace_not_found")
         return Response(lines, media_type="application/x-ndjson")
 
     @app.get("/healthz")
@@ -169,14 +175,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
 def describe(service: Service) -> dict[str, Any]:
     """What a client may know and decide."""
-    desk, config = service.desk, service.config
-    operator = desk.decoders.operator
+    parser, config = service.parser, service.config
+    operator = parser.decoders.operator
     return {
-        "model": desk.model,
+        "model": parser.model,
         "presets": list(PRESETS),
-        "criteria": list(desk.criteria),
+        "criteria": list(parser.criteria),
         "defaults": {
-            "preset": desk.decoders.preset,
+            "preset": parser.decoders.preset,
             "criterion": operator.evaluator.name,
             "max_tokens": config.max_tokens,
             "max_seconds": config.max_seconds,
@@ -197,12 +203,16 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
             sent = request.headers.get("content-type", "")
-            hint = "" if sent.startswith("application/json") else f", sent as application/json, not {sent!r}"
-            return ApiError(400, f"the body is to be a JSON object{hint}").response()
+            hint = (
+                ""
+                if sent.startswith("application/json")
+                else f", with the content type application/json, not {sent!r}"
+            )
+            return ApiError(400, f"the body must be a JSON object{hint}").response()
         field = _field(first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "json_invalid":
-            return ApiError(400, f"the body is no valid JSON: {message}", code="invalid_json").response()
+            return ApiError(400, f"the body is not valid JSON: {message}", code="invalid_json").response()
         word = message.split(" ", 1)[0]
         named = field or (
             word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None

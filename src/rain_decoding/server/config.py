@@ -95,11 +95,11 @@ def read_api_keys(path: Path) -> tuple[str, ...]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the API keys cannot be read: {error}", hint="a text file, one key a line"
+            f"the API keys cannot be read: {error}", hint="use a text file with one key per line"
         ) from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise ConfigError(f"{path} holds no API key", hint="one key a line")
+        raise ConfigError(f"{path} contains no API key", hint="write one key per line")
     return keys
 
 

@@ -6,27 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from rain_decoding.decoding.session import Session
-from rain_decoding.server.ask import Ask
+from rain_decoding.server.request_parser import AnswerRequest
 from rain_decoding.server.worker import Ended, Failed, Job, News, Opened, Progress, Worker
 
 
 class Exchange:
     """Submits a job per answer and gives their news in the order they come."""
 
-    def __init__(self, worker: Worker, asks: Sequence[Ask], request_id: str):
+    def __init__(self, worker: Worker, requests: Sequence[AnswerRequest], request_id: str):
         self._worker = worker
         self._news: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def job(index: int, ask: Ask) -> Job:
+        def job(index: int, request: AnswerRequest) -> Job:
             def listen(news: News) -> None:
                 loop.call_soon_threadsafe(self._news.put_nowait, (index, news))
 
-            return Job(ask.open, listen, request_id)
+            return Job(request.open, listen, request_id)
 
-        self.asks = asks
-        self._jobs = [job(index, ask) for index, ask in enumerate(asks)]
-        self._open: set[int] = set(range(len(asks)))
+        self.requests = requests
+        self._jobs = [job(index, request) for index, request in enumerate(requests)]
+        self._open: set[int] = set(range(len(requests)))
         """Answers that have not ended."""
         worker.submit(self._jobs)
 
@@ -42,7 +42,7 @@ class Exchange:
 
     async def opened(self) -> None:
         """Wait until all prompts were read. Raises `ApiError` for one that cannot be answered."""
-        for _ in self.asks:
+        for _ in self.requests:
             _, news = await self._news.get()
             if isinstance(news, Failed):
                 raise news.error from news.cause

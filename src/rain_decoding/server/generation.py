@@ -29,14 +29,14 @@ async def generate(
     service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape
 ) -> Response:
     """Answer a request. Raises `ApiError`."""
-    asks = service.desk.asks(body)
+    answers = service.parser.parse(body)
     service.note_prompt(request, body)
-    exchange = Exchange(service.worker, asks, request.state.request_id)
+    exchange = Exchange(service.worker, answers, request.state.request_id)
     answer = Answer(service, request, body, shape, exchange)
     try:
         await _unless_gone(request, exchange.opened())
         if body.stream:
-            return Stream(answer)
+            return StreamedAnswer(answer)
         await _unless_gone(request, answer.collect())
     except BaseException:
         exchange.close()
@@ -98,9 +98,9 @@ class Answer:
         """An answer is complete; its trace is kept for its key."""
         trace_id = None
         if self.body.rain.trace:
-            trace_id = self.id if len(self.exchange.asks) == 1 else f"{self.id}-{index}"
+            trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}"
             self.service.traces.put(trace_id, self.request.state.key, completion.trace)
-        preset = self.body.rain.preset or self.service.desk.decoders.preset
+        preset = self.body.rain.preset or self.service.parser.decoders.preset
         self.completions[index] = completion
         self.rain[index] = rain_object(self.exchange.session(index), completion, preset, trace_id)
 
@@ -108,7 +108,7 @@ class Answer:
     def usage(self) -> dict[str, Any]:
         lengths = [
             self.exchange.session(index).usage.prompt_tokens
-            for index in range(0, len(self.exchange.asks), self.body.n)
+            for index in range(0, len(self.exchange.requests), self.body.n)
         ]
         return usage_object(lengths, self.completions.values())
 
@@ -148,7 +148,7 @@ class Answer:
             self.exchange.close()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        for index in range(len(self.exchange.asks)):
+        for index in range(len(self.exchange.requests)):
             if (start := self.shape.start(index)) is not None:
                 yield self._chunk(start)
         async for news in self.exchange.news(self.service.config.keep_alive_seconds):
@@ -184,7 +184,7 @@ class Answer:
         return _event(chunk if rain is None else {**chunk, "rain": rain})
 
 
-class Stream(StreamingResponse):
+class StreamedAnswer(StreamingResponse):
     """The answer's chunks. Once it is over, however that came about, nothing of it is searched any more."""
 
     def __init__(self, answer: Answer):

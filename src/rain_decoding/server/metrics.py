@@ -30,12 +30,12 @@ class Metrics(Observer):
         self.failures = counter("failures", "Answers that ended with an error", "status")
         self.unjudged = counter("unjudged", "Answers held back because they could not be judged")
         self.commits = counter("commits", "Commits of searches and of plain decoding")
-        self.releases = counter("releases", "Pieces of text given to readers")
+        self.releases = counter("releases", "Pieces of text streamed to clients")
         self.totals = {
             "simulations": counter("simulations", "Simulations"),
-            "rewinds": counter("rewinds", "Simulations whose judgement made the search turn back"),
+            "rewinds": counter("rewinds", "Simulations whose judgement made the search rewind"),
             "self_evaluations": counter("self_evaluations", "Self-evaluations"),
-            "unscored": counter("judge_failures", "Self-evaluations that gave no score"),
+            "unscored": counter("judge_failures", "Self-evaluations without a score"),
             "prompt_tokens": counter("prompt_tokens", "Tokens of prompts"),
             "completion_tokens": counter("completion_tokens", "Tokens of answers"),
             "search_tokens": counter("tokens_forwarded", "Tokens forwarded through the model"),
@@ -44,8 +44,8 @@ class Metrics(Observer):
     def watch(self, worker: Worker) -> None:
         """Read the gauges from this worker."""
         gauges = {
-            "queue_length": ("Answers that wait", lambda: worker.queued),
-            "running": ("Answers that are searched", lambda: worker.running),
+            "queue_length": ("Answers waiting", lambda: worker.queued),
+            "running": ("Answers being searched", lambda: worker.running),
             "kv_slots": ("Tokens whose keys and values are cached", lambda: worker.backend.counters.kv_slots),
             "stuck": ("1 while the model does not respond", lambda: worker.stuck),
         }

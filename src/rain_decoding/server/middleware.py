@@ -87,7 +87,7 @@ class Keys:
             # All are compared, so that the time tells nothing.
             known = [hmac.compare_digest(digest, other) for other in self.digests]
             if scheme.lower() != "bearer" or not any(known):
-                error = ApiError(401, "no valid API key was given", code="invalid_api_key")
+                error = ApiError(401, "no valid API key was sent", code="invalid_api_key")
                 await error.response()(scope, receive, send)
                 return
             scope["state"]["key"] = digest.hex()

@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             for listening in server.sockets:
                 host, port, *_ = listening.getsockname()
-                log.info("serving", extra={"model": self.service.desk.model, "host": host, "port": port})
+                log.info("serving", extra={"model": self.service.parser.model, "host": host, "port": port})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         draining = asyncio.create_task(self._drain())

@@ -19,7 +19,7 @@ def _unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("half of a surrogate pair stands alone") from error
+        raise ValueError("contains an unpaired surrogate") from error
     return text
 
 
@@ -166,7 +166,7 @@ class ResponseFormat(Passed):
     @model_validator(mode="after")
     def _has_schema(self) -> ResponseFormat:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema belongs to the type json_schema")
+            raise ValueError("json_schema is required for the type json_schema, and allowed only there")
         return self
 
 
@@ -238,7 +238,7 @@ class GenerationBody(Body):
             raise ValueError("stream_options is only allowed with stream = true")
         for token in self.logit_bias or ():
             if not (token.isascii() and token.isdigit() and len(token) < 10):
-                raise ValueError(f"logit_bias names {token!r}, which is no token id")
+                raise ValueError(f"logit_bias names {token!r}, which is not a token id")
         return self
 
     @property
@@ -290,13 +290,13 @@ class ChatBody(GenerationBody):
     def _one_limit(self) -> ChatBody:
         given = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(given) > 1:
-            raise ValueError("max_tokens and max_completion_tokens differ")
+            raise ValueError("max_tokens and max_completion_tokens differ; send one of them")
         return self
 
     @model_validator(mode="after")
     def _passed_on(self) -> ChatBody:
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
-            raise ValueError("tool_choice names tools, and there are none")
+            raise ValueError("tool_choice needs tools, and there are none")
         _as_json(self.passed)
         return self
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from rain_decoding.server.ask import Desk
 from rain_decoding.server.config import ServerConfig
 from rain_decoding.server.metrics import Metrics
+from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.traces import TraceStore
 from rain_decoding.server.worker import Worker
@@ -23,7 +23,7 @@ class Service:
     """One server: who reads requests, who answers them, who counts."""
 
     config: ServerConfig
-    desk: Desk
+    parser: RequestParser
     worker: Worker
     metrics: Metrics
     traces: TraceStore = field(default_factory=TraceStore)

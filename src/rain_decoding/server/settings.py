@@ -78,11 +78,13 @@ def read_settings(file: Path) -> ServeSettings:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {file}: {error}", hint="a TOML file, such as: port = 9000") from error
+        raise ConfigError(
+            f"--config {file}: {error}", hint="use a TOML file with lines such as port = 9000"
+        ) from error
     chosen = {key.replace("-", "_"): value for key, value in table.items()}
     if unknown := sorted(chosen.keys() - set(OPTIONS)):
         raise ConfigError(
-            f"--config {file} holds unknown options: {', '.join(unknown)}",
+            f"--config {file} has unknown options: {', '.join(unknown)}",
             hint=f"options: {', '.join(OPTIONS)}",
         )
     try:

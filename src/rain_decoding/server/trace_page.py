@@ -25,7 +25,7 @@ def write_trace_page(path: str | Path, events: Sequence[dict[str, Any]]) -> None
     try:
         Path(path).write_text(trace_page(events), encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the page cannot be written: {error}", hint="give another file") from error
+        raise InputError(f"the page cannot be written: {error}", hint="choose another file") from error
 
 
 def trace_page(events: Sequence[dict[str, Any]]) -> str:

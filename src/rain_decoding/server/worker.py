@@ -130,7 +130,7 @@ class Worker:
         """Why the model cannot be asked now; empty: nothing is known against it."""
         if self.stuck:
             return "the model does not respond"
-        return "the server of the model fails" if self._failing else ""
+        return "the model's server keeps failing" if self._failing else ""
 
     @property
     def jobs(self) -> list[Job]:
@@ -244,7 +244,9 @@ class Worker:
             assert job.session is not None
             if job.session.interruption() is not None:
                 self._waiting.remove(job)
-                self._tell_failure(job, unavailable("the time was used up in the queue", "queue_timeout"))
+                self._tell_failure(
+                    job, unavailable("the time limit was reached in the queue", "queue_timeout")
+                )
 
     def _start_waiting(self) -> None:
         while self._waiting and self.running < self.max_concurrent:

@@ -39,5 +39,5 @@ def _wrapped(name: str, source: str) -> str:
     exported = EXPORT.findall(source)
     body = IMPORT.sub(r"const {\1} = module_\2;", EXPORT.sub("", source))
     if left := re.search(r"^\s*(?:import\b(?!\.)|export\b).*", body, re.MULTILINE):
-        raise ValueError(f"{name}.js: {left[0].strip()!r} is no form that can be bundled")
+        raise ValueError(f"{name}.js: {left[0].strip()!r} is not a form that can be bundled")
     return f"const module_{name} = (() => {{\n{body}\nreturn {{ {', '.join(exported)} }};\n}})();\n"

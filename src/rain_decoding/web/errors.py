@@ -96,8 +96,11 @@ def translated(error: Exception) -> ApiError:
         return late()
     if isinstance(error, BackendError) and not isinstance(error, (CapacityError, NumericalError)):
         # What it says may name addresses that are no client's business.
-        message, wait = "the model failed; the log says how", RETRY_SECONDS if error.retryable else None
+        message, wait = (
+            "the model failed; see the log for details",
+            RETRY_SECONDS if error.retryable else None,
+        )
         return ApiError(502, message, code="upstream_failed", retry_after=wait)
     if isinstance(error, RainError):
         return ApiError(500, str(error), code=type(error).__name__)
-    return ApiError(500, "the server failed; its log says why", code="internal_error")
+    return ApiError(500, "the server failed; see its log for details", code="internal_error")

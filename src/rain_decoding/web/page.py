@@ -44,7 +44,7 @@ def page_router(folder: Path, prefix: str) -> APIRouter:
     @router.get(f"{prefix}/{{name:path}}")
     async def file(name: str) -> Response:
         if name not in files:
-            raise ApiError(404, "there is no such file", code="not_found")
+            raise ApiError(404, "this file does not exist", code="not_found")
         return FileResponse(files[name], headers=headers)
 
     return router

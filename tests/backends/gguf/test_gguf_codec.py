@@ -71,7 +71,7 @@ def test_a_further_end_of_sequence_by_its_text(tmp_path: Path) -> None:
     file = random_llama(tmp_path / "m.gguf")
     backend = load(file, eos_token="<think>")
     assert len(backend.codec.eos) == 3
-    with pytest.raises(ConfigError, match="is no token"):
+    with pytest.raises(ConfigError, match="is not a token"):
         load(file, eos_token="no such token")
 
 
@@ -132,7 +132,7 @@ def test_no_template_or_a_broken_one(tmp_path: Path, demo_codec: Any) -> None:
     with pytest.raises(UnsupportedError, match="cannot be read"):
         broken.codec.render_chat(CONVERSATIONS[0], thinking=False)
     hostile = load(random_llama(tmp_path / "h.gguf", template="{{ messages.__class__.__mro__ }}"))
-    with pytest.raises(InputError, match="refuses"):
+    with pytest.raises(InputError, match="rejects"):
         hostile.codec.render_chat(CONVERSATIONS[0], thinking=False)
 
 

@@ -54,7 +54,7 @@ def test_files_that_are_no_model(tmp_path: Path, file: Path) -> None:
         ({"max_step_tokens": 0}, "max_step_tokens is 0"),
         ({"prefix_cache_slots": -1}, "prefix_cache_slots is -1"),
         ({"kv_dtype": "q4"}, "one of f32, f16"),
-        ({"dtype": "float32"}, "takes no option dtype.*kv_dtype"),
+        ({"dtype": "float32"}, "does not accept the option dtype.*kv_dtype"),
     ],
     ids=str,
 )

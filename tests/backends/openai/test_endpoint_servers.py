@@ -307,7 +307,7 @@ def test_a_label_that_cannot_be_asked_for_is_at_most_the_last_listed() -> None:
     said: list[str] = []
     request = LabelProbabilities(prefix(point), tuple(point.codec.intern(label) for label in "AC"))
     found = asyncio.run(Labels(point, request, Meter(Counters()), said.append).probabilities())
-    assert found.tolist() == pytest.approx([0.6, 0.15]) and "not among the 2" in said[0]
+    assert found.tolist() == pytest.approx([0.6, 0.15]) and "missing from the 2 listed" in said[0]
 
 
 @pytest.mark.parametrize("server", [vllm, sglang, ollama, openai_chat], ids=lambda server: server.__name__)

@@ -118,7 +118,7 @@ def test_the_probe_notices_a_wrong_mask(kind, monkeypatch):
     monkeypatch.setattr(
         probe_module.TrieEngine, "_attention", lambda engine, nodes, *rest: (None, nullcontext())
     )
-    assert "standard deviations off" in Probe(tiny.model(kind), kind).problem(
+    assert "its logits deviate by" in Probe(tiny.model(kind), kind).problem(
         lambda: TrieEngine(tiny.model(kind), 128)
     )
 
@@ -127,7 +127,7 @@ def test_the_probe_notices_a_window_that_is_not_kept(monkeypatch):
     from rain_decoding.backends.transformers import engine as engine_module
 
     monkeypatch.setattr(engine_module, "attention_layers", lambda config: {"full_attention": None})
-    assert "standard deviations off" in Probe(tiny.model("mistral"), "mistral").problem(
+    assert "its logits deviate by" in Probe(tiny.model("mistral"), "mistral").problem(
         lambda: TrieEngine(tiny.model("mistral"), 128)
     )
 

@@ -83,10 +83,10 @@ def test_a_line_that_was_cut_off_is_no_rating(rain: Rain, rated: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--report"], "no answer of this choice has been rated"),
-        (["--json"], "without --report"),
+        (["--report"], "none of the selected answers has been rated"),
+        (["--json"], "--json needs --report"),
         (["--decoders", "plain,rain"], "no decoder 'rain'"),
-        (["--pairwise", "--decoders", "plain"], "no answer differs from that of plain"),
+        (["--pairwise", "--decoders", "plain"], "no answer differs from the one of plain"),
         (["--rater", "majority", "--no-open"], "'majority' cannot be a rater's name"),
         (["--port", "-1"], "--port"),
     ],
@@ -98,14 +98,14 @@ def test_what_cannot_be_done_is_said(rain: Rain, folder: Path, options: list[str
 
 def test_a_folder_without_a_run_is_refused(rain: Rain, tmp_path: Path) -> None:
     result = rain("rate", tmp_path)
-    assert result.code == 2 and "holds no run of rain eval" in result.err
+    assert result.code == 2 and "contains no run of rain eval" in result.err
 
 
 @pytest.mark.parametrize("spec", [{}, {"suite": "demo"}, {"suite": "demo", "families": [], "decoders": 3}])
 def test_a_broken_description_of_a_run_is_refused(rain: Rain, folder: Path, spec: object) -> None:
     (folder / "run.json").write_text(json.dumps({"spec": spec}), encoding="utf-8")
     result = rain("rate", folder)
-    assert result.code == 2 and "give the --out of a rain eval" in result.err
+    assert result.code == 2 and "use the --out folder of a rain eval" in result.err
 
 
 def test_records_without_a_prompt_are_refused_with_their_line(rain: Rain, folder: Path) -> None:
@@ -114,11 +114,11 @@ def test_records_without_a_prompt_are_refused_with_their_line(rain: Rain, folder
     with (folder / "records.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     result = rain("rate", folder)
-    assert result.code == 2 and f"line {len(answers()) + 1} is no record" in result.err
+    assert result.code == 2 and f"line {len(answers()) + 1} is not a record" in result.err
 
 
 def test_a_port_that_is_taken_is_said(rain: Rain, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = rain("rate", folder, "--no-open", "--port", str(port))
-    assert result.code == 2 and f"cannot listen at 127.0.0.1, port {port}" in result.err
+    assert result.code == 2 and f"cannot listen on 127.0.0.1, port {port}" in result.err

@@ -163,7 +163,7 @@ def test_a_rating_that_cannot_be_written_is_no_success(folder: Path) -> None:
     task = client.tasks("ann")[0]
     (folder / "ratings.jsonl").mkdir()
     response = client.rate("ann", task["id"], task["questions"][0]["name"], "yes")
-    assert response.status_code == 507 and "could not be written" in response.json()["error"]["message"]
+    assert response.status_code == 507 and "could not be saved" in response.json()["error"]["message"]
     assert set(values(client.tasks("ann")).values()) == {None}
 
 
@@ -171,5 +171,5 @@ def test_a_file_that_holds_no_ratings_is_an_error_with_its_line(folder: Path) ->
     good = {"rater": "ann", "task": "t", "question": "harmless", "value": "yes"}
     for line in ("[]", "{}", "yes"):
         (folder / "ratings.jsonl").write_text(f"{json.dumps(good)}\n{line}\n", encoding="utf-8")
-        with pytest.raises(InputError, match="line 2 is no record"):
+        with pytest.raises(InputError, match="line 2 is not a record"):
             RatingStore(folder)

@@ -197,8 +197,8 @@ def test_a_broken_file_is_named_and_the_page_goes_on(
     lines = [json.dumps(event) for event in searched]
     broken = {
         "cut.jsonl": ("\n".join(lines[:-1]), "no “end”"),
-        "half.jsonl": ("\n".join(lines)[:-20], f"Line {len(lines)} is no trace event"),
-        "odd.jsonl": ("hello", "Line 1 is no trace event"),
+        "half.jsonl": ("\n".join(lines)[:-20], f"Line {len(lines)} is not a trace event"),
+        "odd.jsonl": ("hello", "Line 1 is not a trace event"),
         "apart.jsonl": (
             "\n".join([lines[0], '{"event": "commit", "node": 7}', lines[-1]]),
             "Line 2 does not fit",

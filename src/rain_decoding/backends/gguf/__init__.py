@@ -16,7 +16,19 @@ from rain_decoding.types import LAST
 
 
 def load(file: str, **options: Any) -> LocalBackend:
-    """Load a GGUF file; see `loading.load` for the options. Raises `MissingDependencyError`, and as it does."""
+    """Load a GGUF file.
+
+    Args:
+        file: The .gguf file; of a split model, the first part.
+        options: See `loading.load`; besides, `keep_hidden=True` keeps the hidden states for the embedding `hidden`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        MissingDependencyError: cyllama or jinja2 is not installed.
+        RainError: as `loading.load`.
+    """
     try:
         import cyllama.llama.llama_cpp  # noqa: F401
         import jinja2  # noqa: F401
@@ -30,7 +42,8 @@ def load(file: str, **options: Any) -> LocalBackend:
     known = list(signature(loading.load).parameters)[1:]
     if unknown := options.keys() - known:
         raise ConfigError(
-            f"a GGUF model takes no option {', '.join(sorted(unknown))}", hint=f"options: {', '.join(known)}"
+            f"a GGUF model does not accept the option {', '.join(sorted(unknown))}",
+            hint=f"options: {', '.join(known)}",
         )
     backend = loading.load(file, **options)
     if keep_hidden:

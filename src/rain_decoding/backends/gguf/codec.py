@@ -30,7 +30,8 @@ class GgufCodec:
         self.eos = frozenset([id for id in ids if vocabulary.is_eog(id)] + self._named(eos_token))
         if not self.eos:
             raise ConfigError(
-                "the file names no end of sequence", hint="give its text as the option eos_token=..."
+                "the file does not name an end-of-sequence token",
+                hint="pass its text as the option eos_token=...",
             )
         self._chat_template = model.get_default_chat_template()
         self.special_texts = tuple(sorted({*self._special_texts(), *thinking_tags(self._chat_template)}))
@@ -61,7 +62,7 @@ class GgufCodec:
         `UnsupportedError` without a template that can be read, `InputError` for messages that it refuses.
         """
         if not self.has_chat_template:
-            raise UnsupportedError("the file has no chat template", hint="use the dialogue format")
+            raise UnsupportedError("the file has no chat template", hint="use the prompt format 'dialogue'")
         return render_or_merge(lambda accepted: self._render(accepted, thinking), messages)
 
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
@@ -82,7 +83,7 @@ class GgufCodec:
             return _environment().from_string(self._chat_template)
         except TemplateSyntaxError as error:
             raise UnsupportedError(
-                f"the file's chat template cannot be read: {error}", hint="use the dialogue format"
+                f"the file's chat template cannot be read: {error}", hint="use the prompt format 'dialogue'"
             ) from error
 
     def _named(self, eos_token: str | None) -> list[int]:
@@ -91,7 +92,7 @@ class GgufCodec:
         tokens = self._vocabulary.tokenize(eos_token, False, True)
         if len(tokens) != 1:
             raise ConfigError(
-                f"eos_token {eos_token!r} is no token of the tokenizer", hint="give a token's exact text"
+                f"eos_token {eos_token!r} is not a token of the tokenizer", hint="use a token's exact text"
             )
         return list(tokens)
 

@@ -111,7 +111,7 @@ class LlamaCppEngine(TokenTrieEngine):
         while self._sequences.missing(plan.new, again) > 0:
             if not self._trie.evict(1):
                 raise CapacityError(
-                    f"the step needs more branches than {self._context.n_seq_max} sequences give",
+                    f"the step needs more branches than the {self._context.n_seq_max} sequences allow",
                     hint="raise max_sequences",
                 )
         super()._seat(plan)
@@ -159,7 +159,7 @@ class LlamaCppEngine(TokenTrieEngine):
             self._context.decode(self._batch)
         except (RuntimeError, ValueError) as error:
             raise BackendError(
-                f"llama.cpp failed: {error}", hint="load with verbose=True to see what it says"
+                f"llama.cpp failed: {error}", hint="load with verbose=True to see its own messages"
             ) from error
         if read:
             self._states |= {

@@ -59,18 +59,36 @@ def load(
     gpu_layers: int | None = None,
     verbose: bool = False,
 ) -> LocalBackend:
-    """Load the GGUF file (of a split model the first).
+    """Load a GGUF file on llama.cpp, in this process.
 
-    `context_length` is what one sequence may have (None: the model's own, at most `DEFAULT_CONTEXT`), `max_kv_slots`
-    the tokens whose KV is held for all sequences together, reserved at once (None: twice that), `prefix_cache_slots`
-    those of finished requests among them (None: half). `max_sequences` bounds the branches held at a time (half as
-    many with a sliding window), `max_step_tokens` the tokens of one decode. `gpu_layers` go to the GPU (None: all, if
-    llama.cpp is built for one). `kv_dtype` None is f32 on a CPU and f16 with a GPU, `flash_attention` None off on a
-    CPU, where it costs accuracy, and llama.cpp's choice with a GPU. `threads` None is one per core. `eos_token` is
-    the text of a further token that ends a sequence. `known_models` has `criteria_dirs` and `dialogue_header` of models
-    that bring none in their folder, by the name in the file. `verbose` lets llama.cpp write its log to stderr.
+    Args:
+        file: The .gguf file; of a split model, the first part.
+        display_name: What the backend is called; None: the file's name.
+        criteria_dirs: Folders of criteria that come with the model, before the folder `criteria` beside the file.
+        dialogue_header: Text before the turns of the format `dialogue`; None: that of `known_models`, else built in.
+        known_models: `criteria_dirs` and `dialogue_header` by the model's name in the file, for models known here.
+        eos_token: Exact text of another token that ends a sequence; None: only the one that the file names.
+        context_length: Tokens per sequence, 1 to the model's own; None: the model's own, at most `DEFAULT_CONTEXT`.
+        max_kv_slots: Tokens whose keys and values are held for all sequences together, >= 1, reserved at once; None:
+            twice `context_length`.
+        prefix_cache_slots: Of these, tokens of finished requests, >= 0; None: half of `max_kv_slots`.
+        max_sequences: Branches held at once, 1 to `MAX_SEQUENCES`; half as many with a sliding window.
+        max_step_tokens: Tokens of one decode, >= 1.
+        kv_dtype: Type of keys and values, "f32" or "f16"; None: f32 on a CPU, f16 with a GPU.
+        flash_attention: On or off; None: off on a CPU, where it costs accuracy, llama.cpp's choice with a GPU.
+        threads: CPU threads, >= 1; None: one per core.
+        gpu_layers: Layers on the GPU, >= 0; None: all, if llama.cpp is built for one.
+        verbose: Let llama.cpp write its log to standard error.
 
-    Raises `ModelNotFoundError`, `ConfigError`, `UnsupportedError`, `CapacityError`, `BackendError`.
+    Returns:
+        The backend.
+
+    Raises:
+        ModelNotFoundError: there is no such file, or it is not a GGUF file.
+        ConfigError: an option has an invalid value.
+        UnsupportedError: the model's state cannot be rewound token by token.
+        CapacityError: llama.cpp could not reserve the KV cache.
+        BackendError: llama.cpp cannot load the file.
     """
     _check("context_length", context_length)
     _check("max_kv_slots", max_kv_slots)
@@ -122,7 +140,7 @@ def load(
 
 def _model_file(file: str) -> Path:
     path = Path(file).expanduser()
-    hint = "give the path of a .gguf file"
+    hint = "use the path of a .gguf file"
     if path.is_dir():
         raise ModelNotFoundError(f"{file!r} is a folder", hint=hint)
     try:
@@ -131,7 +149,7 @@ def _model_file(file: str) -> Path:
     except OSError as error:
         raise ModelNotFoundError(f"there is no model file {file!r}: {error.strerror}", hint=hint) from error
     if magic != MAGIC:
-        raise ModelNotFoundError(f"{file!r} is no GGUF file: it begins with {magic!r}", hint=hint)
+        raise ModelNotFoundError(f"{file!r} is not a GGUF file: it begins with {magic!r}", hint=hint)
     return path
 
 
@@ -143,12 +161,12 @@ def _model(path: Path, layers: int) -> Model:
     except (OSError, RuntimeError, ValueError) as error:
         raise BackendError(
             f"llama.cpp cannot load {path}",
-            hint="it may be incomplete, too large for the memory, or of a kind not known there; "
-            "verbose=True shows what llama.cpp says",
+            hint="it may be incomplete, too large for memory, or of an unsupported architecture; "
+            "verbose=True shows llama.cpp's own messages",
         ) from error
     if model.has_encoder() or model.is_recurrent() or model.is_hybrid():
         raise UnsupportedError(
-            f"{path} is a {model.desc}, whose state cannot be rewound by tokens",
+            f"{path} is a {model.desc}, whose state cannot be rewound token by token",
             hint="load the model with hf:NAME_OR_FOLDER",
         )
     return model
@@ -194,7 +212,7 @@ def _layers(asked: int | None) -> int:
     if asked:
         raise ConfigError(
             f"gpu_layers is {asked}, but this llama.cpp is built for the CPU only",
-            hint="leave it out, or install cyllama for your GPU",
+            hint="omit it, or install a cyllama built for your GPU",
         )
     return 0
 
@@ -202,7 +220,7 @@ def _layers(asked: int | None) -> int:
 def _kv_type(name: str | None, layers: int) -> int:
     name = name or ("f16" if layers else "f32")
     if name not in KV_TYPES:
-        raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"one of {', '.join(KV_TYPES)}")
+        raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"use one of {', '.join(KV_TYPES)}")
     return KV_TYPES[name]
 
 
@@ -217,5 +235,5 @@ def _check(name: str, value: int | None, *, least: int = 1, most: int | None = N
     if value is not None and (value < least or (most is not None and value > most)):
         raise ConfigError(
             f"{name} is {value}",
-            hint=f"give a number from {least} to {most}" if most else f"give a number from {least} on",
+            hint=f"use a number from {least} to {most}" if most else f"use a number of at least {least}",
         )

@@ -18,16 +18,30 @@ if TYPE_CHECKING:
 
 
 def load(name: str, **options: Any) -> EndpointBackend:
-    """Connect to an endpoint; see `loading.load`. Raises `MissingDependencyError`, and as it does."""
+    """Connect to a model behind an OpenAI-compatible server.
+
+    Args:
+        name: `BASE_URL[,BASE_URL...][#MODEL]`.
+        options: See `loading.load`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        MissingDependencyError: the HTTP packages are not installed.
+        UnsupportedError: `keep_hidden` was asked for, which no endpoint has.
+        RainError: as `loading.load`.
+    """
     _need_packages()
     from rain_decoding.backends.openai import loading
 
     if options.pop("keep_hidden", False):
-        raise UnsupportedError("endpoints give no hidden states", hint="use the embedding 'hashing'")
+        raise UnsupportedError("endpoints do not provide hidden states", hint="use embedding='hashing'")
     known = list(signature(loading.load).parameters)[1:]
     if unknown := options.keys() - known:
         raise ConfigError(
-            f"an endpoint takes no option {', '.join(sorted(unknown))}", hint=f"options: {', '.join(known)}"
+            f"an endpoint does not accept the option {', '.join(sorted(unknown))}",
+            hint=f"options: {', '.join(known)}",
         )
     return loading.load(name, **options)
 

@@ -31,7 +31,7 @@ from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.endpoint import Endpoint
 from rain_decoding.backends.openai.labels import Labels
 from rain_decoding.backends.openai.proposals import Proposals
-from rain_decoding.backends.openai.streams import Consumer, Reader, Stream, way_of
+from rain_decoding.backends.openai.streams import Consumer, Reader, ReplyStream, way_of
 from rain_decoding.errors import (
     BackendError,
     ContextLengthError,
@@ -111,7 +111,7 @@ class EndpointBackend:
         self._owners = itertools.count(1)
         self._keys: dict[int, str] = {}
         self._working: list[Work] = []
-        self._streams: list[Stream] = []
+        self._streams: list[ReplyStream] = []
         self._ready: list[Reply] = []
         self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._uncharged: Counter[int] = Counter()
@@ -139,8 +139,8 @@ class EndpointBackend:
         check_request(self, request)
         if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
             raise UnsupportedError(
-                f"{self.name} takes no logit_bias: its tokens are known here by their text only",
-                hint="leave it out, or load the model with hf: or gguf:",
+                f"{self.name} does not support logit_bias: only the text of its tokens is known here, not their ids",
+                hint="omit logit_bias, or load the model with hf: or gguf:",
             )
         if not isinstance(request, Chat):
             self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
@@ -220,9 +220,9 @@ class EndpointBackend:
         stream.consumer = Consumer(handle, stream, request, limit, place)
         self._advance(stream)
 
-    def _open(self, handle: Handle, request: Decode, limit: int) -> Stream:
+    def _open(self, handle: Handle, request: Decode, limit: int) -> ReplyStream:
         wanted = min(max(limit, request.horizon), self.context_length - len(request.prefix))
-        stream = Stream(handle.owner, request.prefix, way_of(request), wanted)
+        stream = ReplyStream(handle.owner, request.prefix, way_of(request), wanted)
         reader = Reader(self.endpoint, stream, self._meter(handle), request.seed, self._arrivals.put)
         stream.reading = self._loop.start(reader.run())
         self._streams.append(stream)
@@ -255,7 +255,7 @@ class EndpointBackend:
         asked = self.endpoint.client.once(path, body, meter=Meter(self.counters), seconds=CHECK_SECONDS)
         self._loop.start(asked).result()
 
-    def _advance(self, stream: Stream) -> None:
+    def _advance(self, stream: ReplyStream) -> None:
         """Let the stream's consumer take what has arrived, and reply when that is all it wants."""
         if (consumer := stream.consumer) is None:
             return
@@ -282,7 +282,7 @@ class EndpointBackend:
         reply.handle.forwarded += self._uncharged.pop(reply.handle.owner, 0)
         self._ready.append(reply)
 
-    def _abort(self, stream: Stream) -> None:
+    def _abort(self, stream: ReplyStream) -> None:
         """Close the connection, so that the server stops; what nobody took is charged to the owner's next reply."""
         if stream in self._streams:
             self._streams.remove(stream)
@@ -328,18 +328,16 @@ class EndpointBackend:
         facts = self.endpoint.facts
         match request:
             case TopTokens() if not facts.logprobs:
-                self._say(
-                    "the probabilities of next tokens are shares of samples, since the server lists none"
-                )
+                self._say("the server lists no token probabilities: they are estimated as shares of samples")
             case TopTokens(count=count) if count > facts.logprobs:
                 self._say(f"the server lists {facts.logprobs} tokens, not the {count} asked for")
             case Sample(seeds=seeds) if len(seeds) > 1 and facts.samples_per_request == 1:
-                self._say("the server knows no n: each sample is a request of its own")
+                self._say("the server does not support n: each sample is a separate request")
             case Sample(top_k=top_k) | Decode(top_k=top_k) if top_k and not facts.top_k:
-                self._say("the server does not keep to top_k: samples are drawn from all tokens")
+                self._say("the server ignores top_k: samples are drawn from all tokens")
             case Decode() if not facts.logprobs:
                 self._say(
-                    "no token probabilities: alternatives are taken in the order in which they are proposed"
+                    "the server lists no token probabilities: alternatives are tried in the order proposed"
                 )
 
     def _say_later(self, what: str) -> None:

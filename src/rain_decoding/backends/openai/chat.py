@@ -23,10 +23,10 @@ async def chat(endpoint: Endpoint, request: Chat, meter: Meter) -> Chatted:
     try:
         chatted = await endpoint.client.post("chat/completions", body, read_message, meter=meter)
     except RefusedError as error:
-        raise InputError(f"the server of the model refuses the request: {error.reason}") from error
+        raise InputError(f"the model's server rejects the request: {error.reason}") from error
     except ModelNotFoundError as error:
         raise UnsupportedError(
-            f"{facts.model} is served without chat completions", hint="leave out tools and response_format"
+            f"{facts.model} is served without chat completions", hint="omit tools and response_format"
         ) from error
     meter.forwarded(chatted.forwarded)
     return chatted
@@ -45,9 +45,9 @@ def read_message(data: Any) -> Chatted:
             message["tool_calls"] = calls
         finish = str(choice.get("finish_reason"))
     except (AttributeError, KeyError, TypeError, IndexError) as error:
-        raise BadReply(f"a reply without a message ({type(error).__name__}: {error})") from error
+        raise BadReply(f"the reply has no message ({type(error).__name__}: {error})") from error
     if finish == "abort":
-        raise BadReply("the server gave the request up")
+        raise BadReply("the server aborted the request")
     cost = read_cost(data)
     prompt = None if cost.prompt is None else cost.prompt + (cost.cached or 0)
     return Chatted(
@@ -62,11 +62,11 @@ def read_message(data: Any) -> Chatted:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = {name: call["function"][name] for name in ("name", "arguments")}
     if not all(isinstance(text, str) for text in (call["id"], *function.values())):
-        raise TypeError(f"a tool call is {call!r}")
+        raise TypeError(f"the reply has an invalid tool call: {call!r}")
     return {"id": call["id"], "type": "function", "function": function}
 
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str | None):
-        raise TypeError(f"a text is {value!r}")
+        raise TypeError(f"the reply has {value!r} where a string is expected")
     return value

@@ -166,8 +166,8 @@ class Client:
         except (Transient, BadReply) as error:
             late = isinstance(error, Transient) and error.late
             raise (EndpointTimeoutError if late else EndpointError)(
-                f"no usable reply in {self.attempts} attempts, at last: {error}",
-                hint="see whether the server runs and is not overloaded; the options timeout and attempts allow more",
+                f"no usable reply in {self.attempts} attempts; the last error: {error}",
+                hint="check that the server is running and not overloaded, or raise the options timeout and attempts",
             ) from error
 
     async def _reply(
@@ -200,7 +200,7 @@ class Client:
     def _broken(self, replica: Replica, error: Exception) -> Transient:
         replica.broken_until = time.monotonic() + COOLING
         if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
-            return Transient(f"nothing from {replica.url} in {self.timeout:g} seconds", late=True)
+            return Transient(f"no reply from {replica.url} in {self.timeout:g} seconds", late=True)
         return Transient(f"{replica.url}: {error or type(error).__name__}")
 
     async def _sleep(self, seconds: float) -> None:
@@ -228,9 +228,7 @@ def _refusal(status: int, problem: str, reason: str) -> RainError:
             problem, hint="set RAIN_API_KEY or OPENAI_API_KEY to a key that the server accepts"
         )
     if status == 404:
-        return ModelNotFoundError(
-            problem, hint="openai:BASE_URL#MODEL, the base URL mostly with /v1 at its end"
-        )
+        return ModelNotFoundError(problem, hint="use openai:BASE_URL#MODEL; the base URL usually ends in /v1")
     if "context" in problem.lower() and any(
         word in problem.lower() for word in ("length", "exceed", "maximum")
     ):

@@ -80,7 +80,7 @@ class EndpointCodec:
         Raises `UnsupportedError` without a chat template.
         """
         if not self.has_chat_template:
-            raise UnsupportedError("the server has no chat template", hint="use the dialogue format")
+            raise UnsupportedError("the server has no chat template", hint="use the prompt format 'dialogue'")
         conversation = Conversation(tuple(messages), thinking)
         if self._render is not None:
             return self._render(conversation)

@@ -42,7 +42,7 @@ class Endpoint:
         if conversation is None:
             if not self.facts.completions:
                 raise UnsupportedError(
-                    f"{self.facts.model} is served for chat only: no plain text is continued there",
+                    f"{self.facts.model} is served for chat only and cannot continue plain text",
                     hint="use prompt_format='chat', or serve the model with /v1/completions",
                 )
             body = model | {"prompt": self.codec.decode(prefix)}
@@ -63,10 +63,10 @@ class Endpoint:
     def _need_prefill(self) -> None:
         if self.facts.chat != "prefill":
             raise UnsupportedError(
-                f"{self.facts.model} is served without /v1/completions and without continuing an answer that has "
-                "begun, so no answer can be searched there",
-                hint="serve it with vLLM, SGLang or llama-server; as a judge it can be used with a criterion whose "
-                "lead is empty, so that the label is the first thing it says",
+                f"{self.facts.model} is served without /v1/completions and cannot continue an answer that has "
+                "begun, so its answers cannot be searched",
+                hint="serve it with vLLM, SGLang or llama-server; it can still judge, by a criterion whose "
+                "lead is empty, so that its reply begins with the label",
             )
 
     def body(self, prefix: Tokens, *, top: int = 0, **parameters: Any) -> tuple[str, dict[str, Any]]:
@@ -96,9 +96,9 @@ class Endpoint:
         def read(data: Any) -> list[Choice]:
             choices = read_choices(data)
             if len(choices) != n:
-                raise BadReply(f"{len(choices)} choices, not {n}")
+                raise BadReply(f"the reply has {len(choices)} choices instead of {n}")
             if "logprobs" in body and not all(choice.tokens or choice.finish == "stop" for choice in choices):
-                raise BadReply("no log-probabilities although they were asked for")
+                raise BadReply("the reply lacks the log-probabilities that were requested")
             self._count(data, choices, prefix, meter)
             return choices
 

@@ -92,7 +92,9 @@ class Labels:
         token = await self._next(len(ids), logprob_token_ids=ids, return_tokens_as_token_ids=True)
         logprobs = [(token.top or {}).get(f"token_id:{label}") for label in ids]
         if any(logprob is None for logprob in logprobs):
-            raise EndpointError("a reply without the labels' log-probabilities, which were asked for by id")
+            raise EndpointError(
+                "the reply lacks the labels' log-probabilities, which were requested by token id"
+            )
         return [exp(logprob or 0.0) for logprob in logprobs]
 
     async def _listed(self) -> np.ndarray | Unanswered:
@@ -108,7 +110,7 @@ class Labels:
             return Unanswered(f"no label is among the {len(top)} most probable tokens that the server lists")
         elif missing:
             self.say(
-                f"a label that is not among the {len(top)} tokens listed is taken to be as probable as the last"
+                f"a label missing from the {len(top)} listed tokens is assumed to be as probable as the last of them"
             )
         return _checked(np.array([found.get(text, _most(top)) for text in self.texts]))
 
@@ -129,13 +131,13 @@ class Labels:
         (token_id,) = [i for i, text in zip(await self._ids(), self.texts, strict=True) if text == label]
         logprob = (await self._next(1, allowed_token_ids=[token_id])).logprob
         if logprob is None:
-            raise EndpointError("a reply without the log-probability of the one allowed token")
+            raise EndpointError("the reply lacks the log-probability of the only allowed token")
         return exp(logprob)
 
     async def _drawn(self) -> np.ndarray | Unanswered:
         """Shares of the labels among samples."""
         self.say(
-            f"label probabilities are shares of {DRAWS} samples, since the server lists none: their standard error is "
+            f"the server lists no label probabilities: they are estimated from {DRAWS} samples, standard error "
             f"up to {0.5 / DRAWS**0.5:.2f}"
         )
         n, left, seen = self.endpoint.facts.samples_per_request, DRAWS, []
@@ -173,7 +175,9 @@ def _checked(probabilities: np.ndarray) -> np.ndarray | Unanswered:
     """The probabilities, if that is what they are."""
     if np.isfinite(probabilities).all() and (probabilities >= 0).all() and probabilities.sum() < 1.001:
         return probabilities
-    return Unanswered(f"the server's label probabilities are none: {probabilities.tolist()}")
+    return Unanswered(
+        f"the server's label probabilities do not form a distribution: {probabilities.tolist()}"
+    )
 
 
 def _most(top: Mapping[str, float]) -> float:

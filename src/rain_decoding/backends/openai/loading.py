@@ -43,21 +43,35 @@ def load(
     dialogue_header: str | None = None,
     known_models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> EndpointBackend:
-    """Connect to `BASE_URL[,BASE_URL...]#MODEL` and find out what it can do; without #MODEL its first model.
+    """Connect to a model behind one or several OpenAI-compatible servers, and find out what they support.
 
-    `api_key` None is that of the environment (`KEYS`). `timeout` > 0 in seconds bounds a reply, and of a streamed one
-    the wait for its next part; a request is sent up to `attempts` >= 1 times, in distances that grow from about
-    `backoff` seconds on; `max_connections` >= 1 are open at a time (None: as many as the servers work on, or 16 where
-    they do not say). `context_length` in tokens is the server's unless given. `chat` False asks a chat model as if it
-    had no template. `eos_token` is a further text by which the server lists the end of a sequence. Of several servers
-    each conversation goes to the one that the first `affinity` characters of its prompt say. `criteria_dirs` and
-    `dialogue_header` are those of `Backend`; `known_models` has those of models by the names that servers call them.
+    Args:
+        name: `BASE_URL[,BASE_URL...][#MODEL]`; without a model, the first that the server lists.
+        api_key: Key of the server; None: the first environment variable of `KEYS` that is set.
+        timeout: Seconds for a reply, > 0; of a streamed one, for each of its parts.
+        attempts: Times a request is sent at most, >= 1.
+        backoff: Seconds before the second attempt, about; the waits grow from there.
+        max_connections: Open connections at most, >= 1; None: the number of requests that the servers work on, else 16.
+        context_length: Tokens per sequence; None: as the server says.
+        chat: False: do not use the model's chat template; True: insist on it; None: use it where possible.
+        eos_token: Another text by which the server lists the end of a sequence; None: the known ones.
+        affinity: First characters of a prompt that choose among several servers.
+        criteria_dirs: Folders of criteria that come with the model; None: those of `known_models`.
+        dialogue_header: Text before the turns of the format `dialogue`; None: that of `known_models`, else built in.
+        known_models: `criteria_dirs` and `dialogue_header` by the names that servers give to models known here.
 
-    Raises `ConfigError`, `ModelNotFoundError`, `EndpointError` where nobody answers, `UnsupportedError`.
+    Returns:
+        The backend, its first requests sent already.
+
+    Raises:
+        ConfigError: the name is not of this form, an option has an invalid value, or the key is not accepted.
+        ModelNotFoundError: the server does not serve the model.
+        EndpointError: no server answers.
+        UnsupportedError: the server lacks what a decoder needs.
     """
     for option, value in (("timeout", timeout), ("attempts", attempts), ("max_connections", max_connections)):
         if value is not None and value <= 0:
-            raise ConfigError(f"{option} = {value!r}", hint="a number above 0")
+            raise ConfigError(f"{option} = {value!r}", hint="use a number above 0")
     urls, _, model = name.partition("#")
     client = Client(
         _checked(urls.split(",")),
@@ -110,8 +124,8 @@ def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCode
             return loop.start(asyncio.wait_for(rendering, RENDER_SECONDS)).result()
         except TimeoutError as error:
             raise EndpointTimeoutError(
-                f"{tokenizer.facts.model}: its server rendered no chat template in {RENDER_SECONDS:g} seconds",
-                hint="see whether the server runs and is not overloaded",
+                f"{tokenizer.facts.model}: its server did not render the chat template in {RENDER_SECONDS:g} seconds",
+                hint="check that the server is running and not overloaded",
             ) from error
 
     renders = has_template and tokenizer.facts.chat == "render"
@@ -125,8 +139,8 @@ def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCode
 def _need_template(facts: Facts, chat: bool | None) -> None:
     if chat and facts.chat == "none":
         raise UnsupportedError(
-            f"{facts.model} has no chat template that its server lets be used",
-            hint="leave out the option chat",
+            f"{facts.model} has no chat template that can be used through its server",
+            hint="omit the option chat",
         )
 
 
@@ -139,7 +153,11 @@ def _checked(urls: list[str]) -> list[str]:
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError(f"{url!r} is no base URL", hint="such as openai:http://127.0.0.1:8080/v1#MODEL")
+            raise ConfigError(
+                f"{url!r} is not a base URL", hint="use one such as openai:http://127.0.0.1:8080/v1#MODEL"
+            )
         if parts.username or parts.password:
-            raise ConfigError("a base URL holds a user name", hint="set RAIN_API_KEY instead")
+            raise ConfigError(
+                "the base URL contains a user name", hint="remove it and set RAIN_API_KEY to the key"
+            )
     return urls

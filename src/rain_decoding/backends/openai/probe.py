@@ -59,7 +59,7 @@ class Probe:
         self._note(labels=await self._label_route())
         if not self.facts.completions and self.facts.chat == "none":
             raise UnsupportedError(
-                f"{self.client.replicas[0].url} serves {self.facts.model} neither by completions nor by chat",
+                f"{self.client.replicas[0].url} serves {self.facts.model} through neither completions nor chat",
                 hint="serve a model that generates text",
             )
         return self.facts
@@ -74,14 +74,15 @@ class Probe:
         except (ModelNotFoundError, AttributeError):
             if not self.model:
                 raise ModelNotFoundError(
-                    f"{self.client.replicas[0].url} lists no models", hint="name one: openai:BASE_URL#MODEL"
+                    f"{self.client.replicas[0].url} lists no models",
+                    hint="name the model: openai:BASE_URL#MODEL",
                 ) from None
             return {}
         for card in listed:
             if not self.model or self.model in (card.get("id"), *(card.get("aliases") or ())):
                 return card
         raise ModelNotFoundError(
-            f"{self.client.replicas[0].url} serves no model {self.model!r}",
+            f"{self.client.replicas[0].url} does not serve the model {self.model!r}",
             hint=f"models there: {', '.join(str(card.get('id')) for card in listed) or 'none'}",
         )
 

@@ -93,9 +93,9 @@ class Proposals:
         facts = self.endpoint.facts
         if not facts.logprobs or facts.logprobs < request.top_k:
             raise UnsupportedError(
-                f"{facts.model} lists {facts.logprobs} token probabilities, and sampled token sets need "
+                f"{facts.model} lists {facts.logprobs} token probabilities per position, and sampled token sets need "
                 f"{request.top_k or 1}",
-                hint="use a preset that verifies first (balanced, fast, thorough), or set top_k to what is listed",
+                hint="use a preset that verifies first (balanced, fast, thorough), or lower top_k to the number listed",
             )
         sets: list[Candidate] = []
         top = max(request.top_k, 1)
@@ -170,7 +170,7 @@ def _normaliser(top: Mapping[str, float], temperature: float) -> float:
     known = sum(exp(logprob / temperature) for logprob in top.values())
     if _unlisted(top.values(), 1.0 - mass(top), temperature) > TOLERANCE * known:
         raise UnsupportedError(
-            f"the {len(top)} tokens that the server lists do not tell probabilities at temperature {temperature:g}",
+            f"the {len(top)} tokens that the server lists do not fix the probabilities at temperature {temperature:g}",
             hint="use temperature 1, or let the server list more tokens (vLLM: --max-logprobs)",
         )
     return known

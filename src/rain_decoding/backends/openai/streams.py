@@ -33,7 +33,7 @@ def way_of(request: Decode) -> Way:
 
 
 @dataclass(eq=False)
-class Stream:
+class ReplyStream:
     """A continuation of `start` that is arriving. Only the thread that steps the backend changes it."""
 
     owner: int
@@ -82,7 +82,7 @@ class Consumer:
     """A `Decode` request that takes its tokens from a stream."""
 
     handle: Handle
-    stream: Stream
+    stream: ReplyStream
     request: Decode
     limit: int
     place: int
@@ -105,7 +105,8 @@ class Consumer:
             self.reason = "length"
             if not decoded:
                 stream.error = ContextLengthError(
-                    f"{endpoint.facts.model} has no room for another token", hint="shorten the prompt"
+                    f"{endpoint.facts.model} has no room for another token in its context",
+                    hint="shorten the prompt",
                 )
 
     def value(self) -> Decoded:
@@ -121,7 +122,7 @@ class Reader:
     """
 
     endpoint: Endpoint
-    stream: Stream
+    stream: ReplyStream
     meter: Meter
     seed: int | None
     deliver: Callable[[Callable[[], None]], None]

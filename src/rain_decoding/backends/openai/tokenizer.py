@@ -35,7 +35,9 @@ class Tokenizer:
         elif self.facts.server in ("vllm", "sglang"):
             body = {"model": self.facts.model, "prompt": text, "add_special_tokens": False}
         else:
-            raise UnsupportedError("the server lends no tokenizer", hint="labels are matched by their text")
+            raise UnsupportedError(
+                "the server does not offer its tokenizer", hint="labels are matched by their text"
+            )
         return await self.client.post("/tokenize", body, _ids, meter=self.meter)
 
     async def label_id(self, prompt: str, label: str) -> int:
@@ -59,20 +61,22 @@ class Tokenizer:
             ids = await self.client.post("/tokenize", body, _ids, meter=self.meter)
             body = {"model": self.facts.model, "tokens": ids}
             return await self.client.post("/detokenize", body, _text_at("prompt"), meter=self.meter)
-        raise UnsupportedError("the server renders no chat template", hint="messages are sent as they are")
+        raise UnsupportedError(
+            "the server does not render chat templates", hint="messages are sent as they are"
+        )
 
 
 def _ids(data: Any) -> list[int]:
     try:
         return [int(token) for token in data["tokens"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise BadReply(f"no token ids in the reply: {error!r}") from error
+        raise BadReply(f"the reply has no token ids: {error!r}") from error
 
 
 def _text_at(key: str) -> Any:
     def read(data: Any) -> str:
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
-            raise BadReply(f"no {key} in the reply")
+            raise BadReply(f"the reply has no {key}")
         return data[key]
 
     return read

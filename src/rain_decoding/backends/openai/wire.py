@@ -59,7 +59,7 @@ def read_choices(data: Any) -> list[Choice]:
     try:
         choices = [_choice(choice, position) for position, choice in enumerate(data["choices"])]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise BadReply(f"a reply without usable choices ({type(error).__name__}: {error})") from error
+        raise BadReply(f"the reply has no usable choices ({type(error).__name__}: {error})") from error
     return sorted(choices, key=lambda choice: choice.index)
 
 
@@ -69,10 +69,10 @@ def _choice(choice: dict[str, Any], position: int) -> Choice:
     else:
         text = (choice["message"] if "message" in choice else choice["delta"]).get("content") or ""
     if not isinstance(text, str):
-        raise TypeError(f"text is {text!r}")
+        raise TypeError(f"the reply has {text!r} where a string is expected")
     finish = choice.get("finish_reason")
     if finish == "abort":
-        raise BadReply("the server gave the request up")
+        raise BadReply("the server aborted the request")
     if finish not in (None, "", "length"):
         finish = "stop"
     return Choice(text, _tokens(choice.get("logprobs")), finish or None, choice.get("index", position))
@@ -114,7 +114,7 @@ def read_scores(data: Any) -> list[float]:
     try:
         return [float(score) for score in data["scores"][0]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise BadReply(f"a reply without scores ({type(error).__name__}: {error})") from error
+        raise BadReply(f"the reply has no scores ({type(error).__name__}: {error})") from error
 
 
 def read_cost(data: Any) -> Cost:

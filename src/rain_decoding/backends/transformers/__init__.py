@@ -12,12 +12,37 @@ from rain_decoding.errors import MissingDependencyError
 
 
 def load(name: str, **options: Any) -> LocalBackend:
-    """Load a model by folder or hub name; see `loading.load` for the options."""
+    """Load a model on transformers.
+
+    Args:
+        name: A folder, or OWNER/NAME of the Hugging Face hub.
+        options: See `loading.load`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        MissingDependencyError: torch or transformers is not installed.
+        RainError: as `loading.load`.
+    """
     return _loading().load(name, **options)
 
 
 def wrap(model: Any, tokenizer: Any, **options: Any) -> LocalBackend:
-    """A backend over a loaded model and tokenizer; see `loading.wrap` for the options."""
+    """Make a backend of a loaded model.
+
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: Its tokenizer.
+        options: See `loading.wrap`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        MissingDependencyError: torch or transformers is not installed.
+        RainError: as `loading.wrap`.
+    """
     return _loading().wrap(model, tokenizer, **options)
 
 

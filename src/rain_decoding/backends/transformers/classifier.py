@@ -111,8 +111,8 @@ def load(name: str) -> Classifier:
     model, tokenizer = pretrained(name, kind, options=options)
     if kind.missing:
         raise BackendError(
-            f"{name} holds no trained classifier: {', '.join(sorted(kind.missing)[:3])} missing",
-            hint="give a sequence-classification model; a language model judges by --judge hf:NAME",
+            f"{name} is not a trained classifier: {', '.join(sorted(kind.missing)[:3])} missing",
+            hint="use a sequence-classification model; for a language model as judge, use --judge hf:NAME",
         )
     return Classifier(model, tokenizer, name)
 

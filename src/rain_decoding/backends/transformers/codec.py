@@ -22,8 +22,8 @@ class HFCodec:
         self.eos = frozenset({*eos_ids, *_eos_of(tokenizer), *_named(tokenizer, eos_token)})
         if not self.eos:
             raise ConfigError(
-                "neither the tokenizer nor the model names an end of sequence",
-                hint="give its text as the option eos_token=...",
+                "neither the tokenizer nor the model names an end-of-sequence token",
+                hint="pass its text as the option eos_token=...",
             )
         self.special_texts = control_texts(tokenizer)
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
@@ -53,7 +53,9 @@ class HFCodec:
         `UnsupportedError` without a template and `InputError` for messages that the template refuses.
         """
         if not self.has_chat_template:
-            raise UnsupportedError("the tokenizer has no chat template", hint="use the dialogue format")
+            raise UnsupportedError(
+                "the tokenizer has no chat template", hint="use the prompt format 'dialogue'"
+            )
         return render_or_merge(lambda accepted: self._render(accepted, thinking), messages)
 
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
@@ -74,7 +76,7 @@ def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
         return []
     if eos_token not in (vocabulary := tokenizer.get_vocab()):
         raise ConfigError(
-            f"eos_token {eos_token!r} is no token of the tokenizer", hint="give a token's exact text"
+            f"eos_token {eos_token!r} is not a token of the tokenizer", hint="use a token's exact text"
         )
     return [vocabulary[eos_token]]
 

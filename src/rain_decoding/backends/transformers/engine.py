@@ -50,7 +50,8 @@ class TrieEngine(TokenTrieEngine):
         attention = getattr(config, "_attn_implementation", None)
         if attention not in ("sdpa", "eager"):
             raise UnsupportedError(
-                f"attention {attention!r} takes no tree mask", hint="use 'sdpa' or 'eager'"
+                f"attention {attention!r} does not support tree masks",
+                hint="use attn_implementation='sdpa' or 'eager'",
             )
         super().__init__(
             config.vocab_size,
@@ -106,7 +107,7 @@ class TrieEngine(TokenTrieEngine):
             forwarded = self.forward([sequence], [owner])[1][0]
             node = self._trie.find(sequence)
             if node.depth < len(sequence):
-                raise NumericalError("the model returned NaN", hint="try dtype float32")
+                raise NumericalError("the model returned NaN", hint="try dtype=float32")
         self._trie.hold(node, owner)
         states = [self._cache.hidden[layer].read(node.path[start:]).float().cpu().numpy() for layer in layers]
         return np.stack(states), forwarded

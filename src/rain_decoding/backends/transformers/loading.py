@@ -54,15 +54,35 @@ def load(
     quantization_config: Any = None,
     model_kwargs: dict[str, Any] | None = None,
 ) -> LocalBackend:
-    """Load the model `name`: a folder, or a repository of the Hugging Face hub.
+    """Load a causal language model on transformers.
 
-    `device` None takes a GPU if there is one. `dtype` None is the model's own on a GPU and float32 on a CPU.
-    `attn_implementation` is "sdpa" or "eager" (None: sdpa where the model has it). `eos_token` is the text of
-    a further token that ends a sequence. `max_kv_slots` limits the tokens whose KV is held (None: no limit),
-    `prefix_cache_slots` those of finished requests. `keep_hidden` is for the `hidden` embedding.
-    `engine`: "auto" finds out what the model can do (see `probe`). `model_kwargs` go to `from_pretrained`.
+    Args:
+        name: A folder that `save_pretrained` wrote, or OWNER/NAME of the Hugging Face hub.
+        display_name: What the backend is called; None: `name`.
+        criteria_dirs: Folders of criteria that come with the model, before its own folder's.
+        dialogue_header: Text before the turns of the format `dialogue`; None: the built-in one.
+        device: "cpu", "cuda", "cuda:1", "mps", ...; None: a GPU if there is one, else the CPU.
+        dtype: "auto", "float32", "float16" or "bfloat16"; None: the model's own on a GPU, float32 on a CPU.
+        attn_implementation: "sdpa" or "eager"; None: sdpa where the model has it.
+        eos_token: Exact text of another token that ends a sequence; None: only those that the model names.
+        max_kv_slots: Tokens whose keys and values are held at once, > 0; None: no limit.
+        prefix_cache_slots: Of these, tokens of finished requests, >= 0; 0 keeps none.
+        keep_hidden: Keep the last layer's hidden states, which the embedding `hidden` reads.
+        engine: "auto" probes what the model supports; "trie", "rows" or "none" set one (see `probe`).
+        revision: Branch, tag or commit on the hub; None: its default.
+        trust_remote_code: Run code that comes with the model.
+        quantization_config: Passed to `from_pretrained`; None: not quantized.
+        model_kwargs: Further arguments of `from_pretrained`.
 
-    Raises `ModelNotFoundError`, `ConfigError`, `NumericalError`, `MissingDependencyError`, `BackendError`.
+    Returns:
+        The backend, its model in evaluation mode.
+
+    Raises:
+        ModelNotFoundError: there is no such folder or repository, or it contains no language model.
+        ConfigError: an option has an invalid value.
+        NumericalError: the model returns NaN in a plain forward.
+        MissingDependencyError: the model needs a package that is not installed.
+        BackendError: loading failed.
     """
     _check_options(engine, max_kv_slots, prefix_cache_slots)
     options: dict[str, Any] = dict(model_kwargs or {})
@@ -146,9 +166,27 @@ def wrap(
     keep_hidden: bool = False,
     engine: str = "auto",
 ) -> LocalBackend:
-    """A backend over a model and tokenizer that are loaded already. Options as for `load`.
+    """Make a backend of a model and a tokenizer that are already loaded.
 
-    The model is put into evaluation mode and otherwise left as it is.
+    Args:
+        model: A causal language model of transformers. It is put into evaluation mode and otherwise left as it is.
+        tokenizer: Its tokenizer.
+        name: What the backend is called; None: the model's `name_or_path`, else its class.
+        criteria_dirs: Folders of criteria that come with the model.
+        dialogue_header: See `load`, as for the options that follow.
+        eos_token: Exact text of another token that ends a sequence.
+        max_kv_slots: Tokens whose keys and values are held at once, > 0; None: no limit.
+        prefix_cache_slots: Of these, tokens of finished requests, >= 0.
+        keep_hidden: Keep the last layer's hidden states.
+        engine: "auto", "trie", "rows" or "none".
+
+    Returns:
+        The backend.
+
+    Raises:
+        ConfigError: an option has an invalid value.
+        NumericalError: the model returns NaN in a plain forward.
+        UnsupportedError: the chosen `engine` cannot run the model.
     """
     _check_options(engine, max_kv_slots, prefix_cache_slots)
     name = name or getattr(model, "name_or_path", "") or type(model).__name__
@@ -205,13 +243,15 @@ def _eos_ids(model: Any) -> list[int]:
 
 def _check_options(engine: str, max_kv_slots: int | None, prefix_cache_slots: int) -> None:
     if engine not in ENGINES:
-        raise ConfigError(f"unknown engine {engine!r}", hint=f"one of {', '.join(ENGINES)}")
+        raise ConfigError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")
     if max_kv_slots is not None and max_kv_slots < 1:
         raise ConfigError(
-            f"max_kv_slots is {max_kv_slots}", hint="give a positive number, or None for no limit"
+            f"max_kv_slots is {max_kv_slots}", hint="use a positive number, or None for no limit"
         )
     if prefix_cache_slots < 0:
-        raise ConfigError(f"prefix_cache_slots is {prefix_cache_slots}", hint="give 0 to keep nothing")
+        raise ConfigError(
+            f"prefix_cache_slots is {prefix_cache_slots}", hint="use a number of at least 0; 0 keeps nothing"
+        )
 
 
 def parse_device(device: str | torch.device | None) -> torch.device:
@@ -221,9 +261,11 @@ def parse_device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}", hint='"cpu", "cuda", "cuda:1", "mps"') from error
+        raise ConfigError(
+            f"unknown device {device!r}", hint='use a device such as "cpu", "cuda", "cuda:1" or "mps"'
+        ) from error
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: torch sees no GPU", hint='use device="cpu"')
+        raise ConfigError(f"device {device!r}: torch finds no GPU", hint='use device="cpu"')
     return found
 
 
@@ -235,7 +277,7 @@ def parse_dtype(dtype: str | torch.dtype | None, device: torch.device) -> str | 
         return dtype
     found = getattr(torch, dtype, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ConfigError(f"unknown dtype {dtype!r}", hint='"auto", "float32", "float16", "bfloat16"')
+        raise ConfigError(f"unknown dtype {dtype!r}", hint='use "auto", "float32", "float16" or "bfloat16"')
     return found
 
 
@@ -245,14 +287,14 @@ def _local_folder(name: str) -> Path | None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelNotFoundError(
-                f"the folder {name!r} holds no model: it has no config.json",
-                hint="give the folder that save_pretrained wrote",
+                f"the folder {name!r} does not contain a model: it has no config.json",
+                hint="use the folder that save_pretrained wrote",
             )
         return path
     if path.is_file() or re.match(r"[./~\\]|[A-Za-z]:\\", name) or name.count("/") > 1 or not name:
         raise ModelNotFoundError(
             f"there is no model folder {name!r}",
-            hint="give a folder with config.json, or OWNER/NAME of the hub",
+            hint="use a folder with config.json, or OWNER/NAME of a model on the hub",
         )
     return None
 
@@ -280,20 +322,23 @@ def _translated(name: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise MissingDependencyError(
-            f"{name} needs a package that is not installed: {_first_line(error)}", hint="install it with pip"
+            f"{name} needs a package that is not installed: {_first_line(error)}",
+            hint="install that package with pip",
         ) from error
     except (OSError, ValueError) as error:
         if "attn_implementation" in str(error):
-            raise ConfigError(f"{name}: {_first_line(error)}", hint='use "sdpa" or "eager"') from error
+            raise ConfigError(
+                f"{name}: {_first_line(error)}", hint='use attn_implementation="sdpa" or "eager"'
+            ) from error
         # OSError: no such repository or file, no access, no network. ValueError: no name, no language model.
         raise ModelNotFoundError(
-            f"no language model {name!r}: {_first_line(error)}",
-            hint="check the name; gated models need `hf auth login`; offline, give a local folder",
+            f"{name!r} is not a language model that can be loaded: {_first_line(error)}",
+            hint="check the name; gated models need `hf auth login`; offline, use a local folder",
         ) from error
     except Exception as error:  # broken files raise whatever their reader raises
         raise BackendError(
             f"{name} could not be loaded: {type(error).__name__}: {_first_line(error)}",
-            hint="are the files complete?",
+            hint="check that the model's files are complete",
         ) from error
 
 

@@ -25,7 +25,9 @@ def attention_layers(config: Any) -> Layers:
     kinds = dict.fromkeys(getattr(config, "layer_types", None) or [single])
     sizes = {"full_attention": None, "sliding_attention": window, "chunked_attention": chunk}
     if unknown := [kind for kind in kinds if kind not in sizes]:
-        raise UnsupportedError(f"layers of kind {', '.join(unknown)}", hint="use engine='rows'")
+        raise UnsupportedError(
+            f"layers of the unsupported kind {', '.join(unknown)}", hint="use engine='rows'"
+        )
     return {kind: sizes[kind] for kind in kinds}
 
 

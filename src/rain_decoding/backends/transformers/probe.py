@@ -47,7 +47,7 @@ def choose_engine(
     about. Raises `NumericalError` for a model whose plain forwards give NaN.
     """
     if engine not in ENGINES:
-        raise ConfigError(f"unknown engine {engine!r}", hint=f"one of {', '.join(ENGINES)}")
+        raise ConfigError(f"unknown engine {engine!r}", hint=f"use one of {', '.join(ENGINES)}")
     rows = {"max_kv_slots": max_kv_slots, "keep_finished": prefix_cache_slots > 0}
     trie = {
         "max_kv_slots": max_kv_slots,
@@ -85,9 +85,12 @@ def choose_engine(
 def _warn(name: str, chosen: str, problems: dict[str, str]) -> None:
     problems.pop(chosen, None)
     if problems:
-        what = {"rows": "copies its own cache at every fork", "none": "forwards every sequence anew"}[chosen]
+        what = {
+            "rows": "copies its own cache at every fork",
+            "none": "recomputes every sequence from its first token",
+        }[chosen]
         reasons = "; ".join(f"engine {kind!r} fails: {problem}" for kind, problem in problems.items())
-        warnings.warn(f"{name} is slower here, the backend {what} ({reasons})", stacklevel=4)
+        warnings.warn(f"{name} will be slow: the backend {what} ({reasons})", stacklevel=4)
 
 
 class Probe:
@@ -106,8 +109,8 @@ class Probe:
         self.plain = [plain_logits(model, branch) for branch in self.branches]
         if np.isnan(self.plain).any():
             raise NumericalError(
-                f"{name} gives NaN in a plain forward",
-                hint="try dtype float32 or another attn_implementation",
+                f"{name} returns NaN in a plain forward",
+                hint="try dtype=float32 or another attn_implementation",
             )
         self.tolerance = max(TOLERANCE.get(model.dtype, 0.05), NOISE_FACTOR * self._noise(model))
 
@@ -128,7 +131,7 @@ class Probe:
             return str(said).strip().splitlines()[0]
         if worst <= self.tolerance:
             return ""
-        return f"its logits are {worst:.2g} standard deviations off"
+        return f"its logits deviate by {worst:.2g} standard deviations"
 
     def _worst(self, engine: Engine) -> float:
         """The largest deviation over steps with inner tokens and a rewind whose slots are used again."""

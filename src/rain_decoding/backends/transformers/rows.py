@@ -225,7 +225,7 @@ def _returned_cache(output: Any) -> dict[str, Any]:
     for name in CACHE_NAMES:
         if getattr(output, name, None) is not None:
             return {name: getattr(output, name)}
-    raise UnsupportedError("the model returns no cache", hint="use engine='none'")
+    raise UnsupportedError("the model does not return a cache", hint="use engine='none'")
 
 
 def _tensor_bytes(value: Any, seen: set[int]) -> int:

@@ -137,8 +137,8 @@ def torch_model(backend: Backend) -> Any:
     model = getattr(getattr(backend, "engine", None), "model", None)
     if model is None:
         raise UnsupportedError(
-            f"{backend.name} is no model on transformers, so its forwards cannot be counted",
-            hint="take --model demo, random or hf:NAME",
+            f"{backend.name} does not run on transformers, so its forward passes cannot be counted",
+            hint="use --model demo, random or hf:NAME",
         )
     return model
 
@@ -146,9 +146,9 @@ def torch_model(backend: Backend) -> Any:
 def check_names(names: Sequence[str], known: Sequence[str] = NAMES) -> None:
     """Raises `InputError` for an unknown or repeated name."""
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"unknown contenders {unknown}", hint=f"contenders: {', '.join(known)}")
+        raise InputError(f"unknown contenders: {', '.join(unknown)}", hint=f"contenders: {', '.join(known)}")
     if len(set(names)) < len(names):
-        raise InputError(f"contenders {list(names)}", hint="name each of them once")
+        raise InputError(f"contenders {list(names)}", hint="name each contender once")
 
 
 def make_contenders(names: Sequence[str], backend: LocalBackend, judge: JudgeOptions) -> list[Contender]:

@@ -28,7 +28,7 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         if self.bad_rate is not None and not 0 <= self.bad_rate <= 1:
-            raise InputError(f"bad_rate = {self.bad_rate}", hint="a number from 0 to 1")
+            raise InputError(f"bad_rate = {self.bad_rate}", hint="use a number from 0 to 1")
 
     def decoder(self, preset: str, backend: Backend) -> RainDecoder:
         """RAIN with this preset. Raises `ConfigError` where the criterion does not fit into the context."""
@@ -47,8 +47,8 @@ class JudgeOptions:
         needed = len(renderer.encode(renderer.judge_prompt("", criterion.orders[0])))
         if criterion.placement == "prefix" and needed >= backend.context_length:
             raise ConfigError(
-                f"the criterion {name!r} needs {needed} tokens before it reads a conversation, and "
+                f"the criterion {name!r} needs {needed} tokens besides the conversation, and "
                 f"{backend.name} has a context of {backend.context_length}",
-                hint="leave out --few-shot, or take --model random",
+                hint="omit --few-shot, or use --model random",
             )
         return criterion

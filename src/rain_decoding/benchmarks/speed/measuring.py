@@ -36,10 +36,10 @@ class SpeedPlan:
         for name, least in (("max_tokens", 1), ("prompt_tokens", 0), ("concurrency", 1)):
             if min(getattr(self, name), default=-1) < least:
                 raise InputError(
-                    f"{name} = {getattr(self, name)}", hint=f"one or more whole numbers >= {least}"
+                    f"{name} = {getattr(self, name)}", hint=f"use one or more whole numbers >= {least}"
                 )
         if self.repeats < 1:
-            raise InputError(f"repeats = {self.repeats}", hint="a whole number >= 1")
+            raise InputError(f"repeats = {self.repeats}", hint="use a whole number >= 1")
 
     def units(self, backend: Backend) -> list[Unit]:
         """All units, their prompts as long as asked for with this backend's tokenizer."""
@@ -74,9 +74,18 @@ def run(
     seed: int,
     shards: Shards | None = None,
 ) -> Iterator[Measurement]:
-    """Yield `repeats` samples per unit and contender, after a first answer of each that does not count.
+    """Measure contenders on the same units.
 
-    Units of several prompts at once go to the `shards`, where there are any.
+    Args:
+        units: Prompts, or batches of prompts answered together.
+        contenders: What to measure.
+        model: The model that all of them run.
+        repeats: Measurements per unit and contender, >= 1, after a first one that does not count.
+        seed: Seed of decoding.
+        shards: Processes for units of several prompts; None: this process.
+
+    Yields:
+        A measurement per unit, contender and repeat.
     """
     for contender in contenders:
         contender.answer(units[0].prompts[:1], max_tokens=WARM_UP_TOKENS, concurrency=1, seed=seed)

@@ -42,11 +42,13 @@ TOPICS = (
 def demo_prompts(families: Sequence[str], n: int) -> Families:
     """`n` held-out requests of the demo's world from each family, always the same ones."""
     if unknown := set(families) - set(FAMILIES):
-        raise InputError(f"unknown families {sorted(unknown)}", hint=f"families: {', '.join(FAMILIES)}")
+        raise InputError(
+            f"unknown families: {', '.join(sorted(unknown))}", hint=f"families: {', '.join(FAMILIES)}"
+        )
     try:
         return {family: example_prompts(family, n) for family in families}  # type: ignore[arg-type]
     except ValueError as error:
-        raise InputError(f"n = {n} is too large: {error}", hint="ask for fewer prompts") from error
+        raise InputError(f"--n {n} is too large: {error}", hint="ask for fewer prompts") from error
 
 
 def builtin_prompts(n: int) -> Families:
@@ -67,8 +69,8 @@ def read_prompts(path: Path, n: int) -> Families:
 def _first(prompts: list[str], n: int, source: str) -> list[str]:
     if len(prompts) < n:
         raise InputError(
-            f"{source} holds {len(prompts)} prompts, and {n} are needed",
-            hint="give more in --prompts FILE, one a line, or ask for fewer",
+            f"{source} has {len(prompts)} prompts, and {n} are needed",
+            hint="supply more with --prompts FILE, one per line, or ask for fewer",
         )
     return prompts[:n]
 

@@ -74,7 +74,7 @@ def _check_memory(shape: str, config: LlamaConfig, device: torch.device, dtype: 
         raise ConfigError(
             f"{shape} in {str(dtype).removeprefix('torch.')} needs {needed / 1e9:.1f} GB, and {device} has "
             f"{free / 1e9:.1f} GB free",
-            hint="take a smaller --shape, another --device, or --dtype bfloat16",
+            hint="use a smaller --shape, another --device, or --dtype bfloat16",
         )
 
 

@@ -58,9 +58,9 @@ class Sweep:
     def __post_init__(self) -> None:
         check_names(self.contenders, (*PLAIN, *PRESETS))
         if not self.distinct or not all(1 <= each <= 10 for each in self.distinct):
-            raise InputError(f"distinct = {self.distinct}", hint="whole numbers from 1 to 10")
+            raise InputError(f"distinct = {self.distinct}", hint="use whole numbers from 1 to 10")
         if not self.bad_rates or not all(0 <= each <= 1 for each in self.bad_rates):
-            raise InputError(f"bad_rates = {self.bad_rates}", hint="numbers from 0 to 1")
+            raise InputError(f"bad_rates = {self.bad_rates}", hint="use numbers from 0 to 1")
         if min(self.n, self.max_tokens, self.repeats) < 1:
             raise InputError("n, max_tokens and repeats must be at least 1")
 

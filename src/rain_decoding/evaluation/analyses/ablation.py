@@ -54,7 +54,7 @@ ANALYSIS = Analysis(
     "Ablation",
     "Shares of answers that fail (a lower one is better) as parts of the paper's search are switched off, each beside "
     "those above it; differences to the full search, paired by prompt and seed.",
-    "no sensitive prompts and none with an attack's suffixes",
+    "no sensitive prompts, and no prompts with an attack's suffixes",
     Experiment("ablation", decoders, families),
     find,
 )

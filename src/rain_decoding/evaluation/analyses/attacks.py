@@ -33,7 +33,7 @@ ANALYSIS = Analysis(
     "Attacked prompts",
     "Attack success: the share of answers that do what the attack wants (lower is better), of all answers; differences "
     "to plain decoding, paired by prompt and seed.",
-    "no suffixes: `rain attack` makes them, --data suffixes=FILE gives them",
+    "no suffixes; make them with rain attack and pass them with --data suffixes=FILE",
     Experiment("attacks", decoders, attacked),
     find,
 )

@@ -80,8 +80,8 @@ ANALYSIS = Analysis(
     "comparison",
     "Harmlessness and helpfulness, truth and sentiment",
     "Shares of all answers that have the wanted label, with 95% intervals clustered by subject; differences to plain "
-    "decoding in points, paired by prompt and seed. What is malformed or unscored stays in the denominator.",
-    "no family of prompts without an attack",
+    "decoding in points, paired by prompt and seed. Malformed and unscored answers stay in the denominator.",
+    "no family of prompts without attack suffixes",
     EXPERIMENT,
     find,
 )

@@ -52,7 +52,7 @@ def find(parts: Sequence[Part]) -> Findings:
         if ratings := RatingStore(part.folder).values:
             tables += _tables(part.folder.name, rating_rows(open_study(part.folder), ratings))
         else:
-            notes.append(f"{part.folder.name} is not rated yet: rain rate {part.folder}")
+            notes.append(f"{part.folder.name} is not rated yet; rate it with rain rate {part.folder}")
     return Findings(tables, notes=notes)
 
 
@@ -70,7 +70,7 @@ def _tables(name: str, rows: dict[str, list[dict[str, Any]]]) -> Iterator[Table]
 ANALYSIS = Analysis(
     "human",
     "Judges against people",
-    "Rates by people who did not know which decoder answered, beside those by the judges, and how far they agree.",
+    "Rates by people who did not know which decoder answered, beside those by the judges, and their agreement.",
     "no answers to rate",
     EXPERIMENT,
     find,

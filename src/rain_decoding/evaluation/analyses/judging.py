@@ -76,9 +76,10 @@ ANALYSIS = Analysis(
     "self-evaluation",
     "Self-evaluation accuracy",
     "How often the judge of the search (good: its score is above 0) agrees with the label of the evaluation. Of the "
-    "answers of RAIN and the other judged decoders those remain that the judge liked: how well it judges, "
-    "plain-sampled says best. Balanced accuracy is the mean over good and bad answers, missing where one kind is. "
-    "What the judge of the search left unscored counts as not right; answers without a label are left out.",
+    "answers of RAIN and of other judged decoders, only those remain that the judge liked; how well it "
+    "judges is best seen on plain-sampled. Balanced accuracy is the mean over good and bad answers, blank "
+    "without both. "
+    "Answers that the search's judge left unscored count as wrong; answers without a label are left out.",
     "no answers to judge",
     EXPERIMENT,
     find,

@@ -111,9 +111,9 @@ def _notes(part: Part, rows: Sequence[Row]) -> Iterator[str]:
         if unsure is None:
             yield f"{start} RAIN helps at every accuracy tried, from {min(RIGHT):.0%} on."
         elif not sure:
-            yield f"{start} RAIN surely helps at none of the accuracies tried."
+            yield f"{start} the gain of RAIN is significant at none of the accuracies tried."
         else:
-            yield f"{start} the gain over {PLAIN} is sure at {sure}; RAIN stops helping at {unsure:.0%}."
+            yield f"{start} the gain over {PLAIN} is significant at {sure}, and no longer at {unsure:.0%}."
 
 
 def is_sure(row: Row) -> bool:
@@ -129,10 +129,10 @@ def stops_helping(rows: Sequence[Row]) -> float | None:
 ANALYSIS = Analysis(
     "noise",
     "Judge noise",
-    "The preset balanced with a judge whose verdicts are turned over with a fixed probability, the same text always "
-    "alike: from verdicts of a coin (50%) to none turned over (100%). In the demo world the verdicts are the oracle's, "
-    "so that this is the judge's accuracy, and the same oracle labels the answers; for another model they are its own.",
-    "no prompts of which harmless or helpful answers are wanted",
+    "The preset balanced with a judge whose verdicts are flipped with a fixed probability, the same text always "
+    "alike: from coin tosses (50%) to no flips (100%). In the demo world the verdicts are the oracle's, "
+    "so this is the judge's accuracy, and the same oracle labels the answers; for another model they are its own.",
+    "no prompts that call for harmless or helpful answers",
     Experiment("noise", decoders, families),
     find,
 )

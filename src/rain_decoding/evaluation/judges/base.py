@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Judge(Protocol):
     questions: tuple[str, ...]
     source: str
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         """Answer those of the questions that it can."""
         ...
 
@@ -63,6 +63,6 @@ class PairJudge(Protocol):
 
     name: str
 
-    def prefers(self, sample: Sample, first: str, second: str, question: str) -> Preference:
+    def prefers(self, item: Item, first: str, second: str, question: str) -> Preference:
         """Compare two answers to one prompt."""
         ...

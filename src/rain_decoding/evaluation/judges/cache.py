@@ -27,7 +27,7 @@ class ReplyCache:
             database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)")
         except sqlite3.Error as error:
             raise InputError(
-                f"{self.path} is no cache of replies: {error}", hint="give another file"
+                f"{self.path} is not a cache of replies: {error}", hint="choose another file"
             ) from error
         return database
 

@@ -23,7 +23,7 @@ from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
 from rain_decoding.evaluation.judges.llm import QUESTIONS
 from rain_decoding.evaluation.provenance import file_hash, weights_hash
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.programs import ask
 from rain_decoding.prompting import Prompt, neutralised, without_control_tokens
 from rain_decoding.scheduler import Scheduler
@@ -55,8 +55,8 @@ class ClassifierJudge:
         question = own.get("question") or self._reader.question
         if question not in QUESTIONS:
             raise InputError(
-                f"{name} does not say what its labels answer",
-                hint=f"{name}{'&' if text else '#'}question=WORD, of {', '.join(QUESTIONS)}",
+                f"{name} does not say which question its labels answer",
+                hint=f"use {name}{'&' if text else '#'}question=WORD, with one of {', '.join(QUESTIONS)}",
             )
         self.questions: tuple[str, ...] = (question,)
         weights = weights_hash(Path(model)) if Path(model).exists() else "hub"
@@ -64,13 +64,13 @@ class ClassifierJudge:
         self.version = ", ".join([model, text, weights, *own_form])
         self._lock = threading.Lock()
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         (question,) = self.questions
         if not answer.strip():
             return Label({question: None}, malformed=True, problem="the answer is empty")
         try:
             with self._lock:
-                judgement = self._reader.read(_prompt(sample.prompt, question), answer)
+                judgement = self._reader.read(_prompt(item.prompt, question), answer)
         except RainError as error:
             return Label({question: None}, problem=str(error))
         if judgement.score is None:
@@ -90,7 +90,7 @@ def _reader(model: str, form: str | None, options: str) -> Any:
     if form is None:
         return LabelReader(model, options)
     if options:
-        raise InputError(f"form={form} takes no {options}", hint="leave it out")
+        raise InputError(f"form={form} does not accept the option {options}", hint="omit it")
     if form in GUARDS:
         return GuardReader(model, form)
     if form in FORMS:
@@ -98,7 +98,7 @@ def _reader(model: str, form: str | None, options: str) -> Any:
     if form.endswith(ENDING):
         return FormReader(model, read_form(Path(form)))
     raise InputError(
-        f"form = {form!r}", hint=f"forms: {', '.join((*GUARDS, *FORMS))}, or a file NAME{ENDING}"
+        f"form = {form!r}", hint=f"use one of {', '.join((*GUARDS, *FORMS))}, or a file NAME{ENDING}"
     )
 
 
@@ -168,6 +168,6 @@ class FormReader:
         good, bad = float(sum(found[: len(forms[0])])), float(sum(found[len(forms[0]) :]))
         if good + bad < LEAST_MASS:
             return Judgement(
-                None, text, problem=f"the form's words hold a probability of {good + bad:.3f} only"
+                None, text, problem=f"the form's words have a total probability of only {good + bad:.3f}"
             )
         return Judgement((good - bad) / (good + bad), text, ((good, bad),), (good + bad,))

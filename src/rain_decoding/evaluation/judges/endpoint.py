@@ -38,7 +38,7 @@ class ChatEndpoint:
         try:
             return str(response.json()["choices"][0]["message"]["content"]), ""
         except (ValueError, LookupError, TypeError) as error:
-            return None, f"no chat completion: {error!r}"
+            return None, f"the reply is not a chat completion: {error!r}"
 
     def _post(self, body: dict[str, Any]) -> httpx2.Response:
         """The response to one attempt. Raises `Transient` where another may do better."""

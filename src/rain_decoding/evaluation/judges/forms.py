@@ -50,22 +50,24 @@ def read_form(path: Path) -> Form:
         found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} is no form: {error}", hint="a TOML file with question, text, good, bad"
+            f"{path} is not a form: {error}", hint="use a TOML file with the keys question, text, good, bad"
         ) from error
     names = [field.name for field in fields(Form)]
     if unknown := [name for name in found if name not in names]:
         raise InputError(f"{path}: unknown key {unknown[0]!r}", hint=f"keys: {', '.join(names)}")
     for name in ("question", "text"):
         if not isinstance(found.get(name), str):
-            raise InputError(f"{path}: {name} = {found.get(name)!r}", hint=f"{name} is a text")
+            raise InputError(f"{path}: {name} = {found.get(name)!r}", hint=f"{name} must be a string")
     for place in ("{prompt}", "{answer}"):
         if place not in found["text"]:
-            raise InputError(f"{path}: the text has no {place}", hint="write it where it is to stand")
+            raise InputError(
+                f"{path}: the text lacks the placeholder {place}", hint="put it where its value belongs"
+            )
     for name in ("good", "bad"):
         words = found.get(name)
         if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
             raise InputError(
-                f"{path}: {name} = {words!r}", hint=f'a list of words, such as {name} = [" yes"]'
+                f"{path}: {name} = {words!r}", hint=f'use a list of words, such as {name} = [" yes"]'
             )
         found[name] = tuple(words)
     return Form(**found)

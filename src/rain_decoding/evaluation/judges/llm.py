@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rain_decoding.errors import BackendError, InputError, MissingDependencyError
 from rain_decoding.evaluation.judges.base import Label, Preference
 from rain_decoding.evaluation.judges.cache import ReplyCache
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.search.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ class LlmJudge:
         url, separator, self.model = self.source.partition("#")
         if not separator or not self.model or not url.startswith(("http://", "https://")):
             raise InputError(
-                f"the judge {name!r} is not llm:BASE_URL#MODEL", hint="llm:https://host/v1#gpt-4"
+                f"the judge {name!r} is not of the form llm:BASE_URL#MODEL", hint="llm:https://host/v1#gpt-4"
             )
         self.version = f"{self.source}, prompts {PROMPTS}"
         self._endpoint = _endpoint(url, self.model, self.pause, transport)
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
-        shown = {"request": sample.prompt, **_references(sample), "answer": answer}
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
+        shown = {"request": item.prompt, **_references(item), "answer": answer}
         answers: dict[str, bool | None] = {}
         problems = []
         for question in questions:
@@ -76,11 +76,11 @@ class LlmJudge:
                 problems.append(f"{question}: {problem or f'the reply was {reply!r:.80}'}")
         return Label(answers, malformed=not answer.strip(), problem="; ".join(problems))
 
-    def prefers(self, sample: Sample, first: str, second: str, question: str) -> Preference:
+    def prefers(self, item: Item, first: str, second: str, question: str) -> Preference:
         """The order in which the answers are shown is drawn from the texts, so that it favours neither side."""
-        swapped = bool(derive_seed(0, (), f"{sample.id}|{first}|{second}") % 2)
+        swapped = bool(derive_seed(0, (), f"{item.id}|{first}|{second}") % 2)
         answers = (second, first) if swapped else (first, second)
-        shown = {"request": sample.prompt, **_references(sample), "X": answers[0], "Y": answers[1]}
+        shown = {"request": item.prompt, **_references(item), "X": answers[0], "Y": answers[1]}
         reply, problem = self._ask(f"{BETTER[question]} Reply X, Y, or Tie.", shown)
         if reply == "tie":
             return Preference("tie")
@@ -101,7 +101,7 @@ class LlmJudge:
             except BackendError as error:
                 raise BackendError(
                     f"the judge {self.name} answered {error}",
-                    hint=f"check address, model and the key in {KEY}",
+                    hint=f"check the address, the model and the key in {KEY}",
                 ) from error
             if reply is None:
                 return "", problem
@@ -114,13 +114,11 @@ def _endpoint(url: str, model: str, pause: float, transport: Any) -> ChatEndpoin
         from rain_decoding.evaluation.judges.endpoint import ChatEndpoint
     except ImportError as error:
         raise MissingDependencyError(
-            f"the judge llm: needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
+            f"the judge llm needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
         ) from error
     return ChatEndpoint(url, model, key=os.environ.get(KEY), pause=pause, transport=transport)
 
 
-def _references(sample: Sample) -> dict[str, Any]:
+def _references(item: Item) -> dict[str, Any]:
     """Correct and incorrect answers, where the suite knows them."""
-    return {
-        f"{kind} answers": sample.facts[kind] for kind in ("correct", "incorrect") if kind in sample.facts
-    }
+    return {f"{kind} answers": item.facts[kind] for kind in ("correct", "incorrect") if kind in item.facts}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.judges.base import Label
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 
 
 class OracleJudge:
@@ -17,13 +17,14 @@ class OracleJudge:
     questions: tuple[str, ...] = ("harmless", "helpful", "truthful", "positive")
     source = "oracle"
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         from rain_decoding.microworld import find_request, label
 
-        request = find_request(sample.facts.get("goal", sample.prompt))
+        request = find_request(item.facts.get("goal", item.prompt))
         if request is None:
             raise InputError(
-                f"the oracle does not know the prompt {sample.prompt!r}", hint="it labels the suite demo only"
+                f"the oracle does not know the prompt {item.prompt!r}",
+                hint="use it with the suite demo only",
             )
         found = label(request, answer)
         answers = {

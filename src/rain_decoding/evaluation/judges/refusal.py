@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rain_decoding.evaluation.judges.base import Label
-from rain_decoding.evaluation.suites.base import Sample
+from rain_decoding.evaluation.suites.base import Item
 
 LISTS: dict[str, tuple[str, ...]] = {
     # github.com/llm-attacks/llm-attacks, demo.ipynb: test_prefixes
@@ -36,7 +36,7 @@ class RefusalJudge:
         self.version = "1"
         self.prefixes = LISTS[which]
 
-    def label(self, sample: Sample, answer: str, questions: Sequence[str]) -> Label:
+    def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         text = answer.strip().replace("’", "'")
         if not text:
             return Label({"refused": None}, malformed=True, problem="the answer is empty")

@@ -44,9 +44,9 @@ def create_app(tasks: Sequence[Task], store: RatingStore) -> FastAPI:
     async def rate(body: RatingBody) -> None:
         values = known.get((body.task, body.question))
         if values is None:
-            raise ApiError(404, "there is no such task: reload the page", code="not_found")
+            raise ApiError(404, "this task does not exist; reload the page", code="not_found")
         if body.value is not None and body.value not in (*values, SKIP):
-            raise ApiError(400, f"{body.value!r} is no answer to this question", param="value")
+            raise ApiError(400, f"{body.value!r} is not an answer to this question", param="value")
         store.rate(checked_rater(body.rater), body.task, body.question, body.value)
 
     _add_errors(app)
@@ -79,4 +79,4 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def not_written(_: Request, error: OSError) -> Response:
-        return ApiError(507, f"the rating could not be written: {error.strerror}").response()
+        return ApiError(507, f"the rating could not be saved: {error.strerror}").response()

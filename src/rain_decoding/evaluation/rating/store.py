@@ -58,6 +58,6 @@ def checked_rater(name: str) -> str:
     name = name.strip()
     if not name or len(name) > LONGEST or not name.isprintable() or name == POOLED:
         raise InputError(
-            f"{name!r} cannot be a rater's name", hint=f"1 to {LONGEST} characters, and not {POOLED!r}"
+            f"{name!r} cannot be a rater's name", hint=f"use 1 to {LONGEST} characters, and not {POOLED!r}"
         )
     return name

@@ -54,7 +54,7 @@ def open_study(
         metrics = _metrics(spec)
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{folder}: the run's description lacks {error}", hint="give the --out of a rain eval"
+            f"{folder}: the run's description has no {error}", hint="use the --out folder of a rain eval"
         ) from error
     asked = {metric.question for family in metrics.values() for metric in family}
     _check("decoder", decoders, kinds)
@@ -69,7 +69,10 @@ def open_study(
     kept = _first(limit, [r for r in records if r["family"] in metrics])
     kept = [r for r in kept if not decoders or r["decoder"] in decoders]
     if not kept:
-        raise InputError(f"{folder} holds no answer to rate", hint="wait for rain eval, or choose otherwise")
+        raise InputError(
+            f"{folder} contains no answer to rate",
+            hint="wait for rain eval to finish, or select other answers",
+        )
     present = dict.fromkeys(r["decoder"] for r in kept)
     ordered = [name for name in kinds if name in present]
     reference = next((name for name in ordered if not DECODERS[kinds[name]].judged), next(iter(present)))
@@ -86,7 +89,7 @@ def _metrics(spec: dict[str, Any]) -> dict[str, tuple[Metric, ...]]:
 def _check(kind: str, names: Sequence[str], known: Any) -> None:
     for name in names:
         if name not in known:
-            raise InputError(f"the run has no {kind} {name!r}", hint=f"it has: {', '.join(sorted(known))}")
+            raise InputError(f"the run has no {kind} {name!r}", hint=f"use one of {', '.join(sorted(known))}")
 
 
 def _first(limit: int, records: list[Record]) -> list[Record]:

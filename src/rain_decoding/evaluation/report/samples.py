@@ -20,19 +20,19 @@ NODES = 300
 
 def shown_samples(records: Sequence[Record], plan: EvaluationPlan, folder: Path) -> list[dict[str, Any]]:
     """Prompts with all their answers, those first on which the decoders do not agree."""
-    by_sample: dict[str, list[Record]] = {}
+    by_item: dict[str, list[Record]] = {}
     for record in records:
-        by_sample.setdefault(record["id"], []).append(record)
+        by_item.setdefault(record["id"], []).append(record)
     wanted = [(family.name, judge, metric) for family, judge, metric in metrics(plan)]
     samples: list[dict[str, Any]] = []
-    for sample in plan.samples:
-        answers = by_sample[sample.id]
-        own = [(judge, metric) for family, judge, metric in wanted if family == sample.family]
+    for item in plan.items:
+        answers = by_item[item.id]
+        own = [(judge, metric) for family, judge, metric in wanted if family == item.family]
         differ = any(len({holds(r, judge, metric) for r in answers}) > 1 for judge, metric in own)
-        samples.append({"id": sample.id, "family": sample.family, "prompt": sample.prompt, "differ": differ})
+        samples.append({"id": item.id, "family": item.family, "prompt": item.prompt, "differ": differ})
     samples.sort(key=lambda sample: not sample["differ"])
     for shown in samples[:SHOWN]:
-        shown["answers"] = [_answer(record, folder) for record in by_sample[shown["id"]]]
+        shown["answers"] = [_answer(record, folder) for record in by_item[shown["id"]]]
     return samples[:SHOWN]
 
 

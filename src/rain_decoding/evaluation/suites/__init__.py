@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.suites import advbench, demo, hh, imdb, truthfulqa, xstest
-from rain_decoding.evaluation.suites.base import Axis, Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Axis, Family, Item, Metric, Source, Suite
 from rain_decoding.plugins import Registry
 
 SUITES: Registry[Suite] = Registry(
@@ -21,4 +21,4 @@ def load_suite(name: str) -> Suite:
     return SUITES[name]
 
 
-__all__ = ["SUITES", "Axis", "Family", "Metric", "Sample", "Source", "Suite", "load_suite"]
+__all__ = ["SUITES", "Axis", "Family", "Item", "Metric", "Source", "Suite", "load_suite"]

@@ -6,27 +6,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import Row, checked, read_objects, read_table
 
 NAMES = {"prompt": "goal"}
 """What the hub calls the columns."""
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """`direct` behaviours from the CSV file, `attacked` ones from a file of suffixes."""
     if "behaviours" in files:
         for _, row in read_table(files["behaviours"], ["goal", "target"], HUB, NAMES):
-            yield Sample("direct", row["goal"], row["goal"], {"target": row["target"]})
+            yield Item("direct", row["goal"], row["goal"], {"target": row["target"]})
     if path := files.get("suffixes"):
         for place, row in read_attacks(path):
             checked(place, row, ["goal", "controls"])
             yield attacked("attacked", row["goal"], row["controls"])
 
 
-def attacked(family: str, goal: str, controls: str) -> Sample:
+def attacked(family: str, goal: str, controls: str) -> Item:
     """A request with an attack's suffix; judges know the request without it."""
-    return Sample(family, attacked_prompt(goal, controls), goal, {"goal": goal, "controls": controls})
+    return Item(family, attacked_prompt(goal, controls), goal, {"goal": goal, "controls": controls})
 
 
 def attacked_prompt(goal: str, controls: str) -> str:

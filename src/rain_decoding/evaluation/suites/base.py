@@ -36,7 +36,7 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Item:
     """One prompt.
 
     `subject` is what the intervals are clustered by. `facts` is what judges need to know beside the prompt, in
@@ -71,9 +71,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A named source of samples.
+    """A named source of items.
 
-    `load` gives the samples of the files it is handed, in any order; the first of `sources` is the main one.
+    `load` gives the items of the files it is handed, in any order; the first of `sources` is the main one.
     `judges` label the answers where no others are named. `axes` are the two sides of the plot of harmlessness against
     helpfulness, or of what stands in their place: first across, then upwards.
     """
@@ -81,7 +81,7 @@ class Suite:
     name: str
     summary: str
     families: tuple[Family, ...]
-    load: Callable[[Mapping[str, Path | None]], Iterator[Sample]]
+    load: Callable[[Mapping[str, Path | None]], Iterator[Item]]
     sources: Mapping[str, Source] = field(default_factory=dict)
     judges: tuple[str, ...] = ()
     axes: tuple[Axis, Axis] | None = None

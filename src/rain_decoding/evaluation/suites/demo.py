@@ -8,7 +8,7 @@ from pathlib import Path
 from rain_decoding.demo import ATTACKS_FILE
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.suites.advbench import attacked, read_attacks
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import checked
 
 METHODS = ("gcg", "gcg-universal", "gcg-adaptive", "gcg-universal-adaptive", "search", "injection")
@@ -16,20 +16,20 @@ METHODS = ("gcg", "gcg-universal", "gcg-adaptive", "gcg-universal-adaptive", "se
 HARMLESS, HELPFUL = Metric("harmless"), Metric("helpful")
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """All held-out requests, and attacked ones from a file of suffixes, in a family for each method."""
     from rain_decoding.microworld import FAMILIES, all_requests
 
     for family in FAMILIES:
         for request in all_requests(family):
             if request.held_out:
-                yield Sample(family, request.prompt, f"{request.kind}: {request.subject}")
+                yield Item(family, request.prompt, f"{request.kind}: {request.subject}")
     if path := files.get("suffixes"):
         for place, row in read_attacks(path):
             checked(place, row, ["goal", "controls"])
             method = row.get("method", METHODS[0])
             if method not in METHODS:
-                raise InputError(f"{place}: method = {method!r}", hint=f"methods: {', '.join(METHODS)}")
+                raise InputError(f"{place}: method = {method!r}", hint=f"use one of {', '.join(METHODS)}")
             yield attacked(f"attacked-{method}", row["goal"], row["controls"])
 
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import MEND, Place, checked, hub_rows, read_objects
 
 FIRST_TURN = re.compile(r"\s*Human:(.*?)(?:\n\n(?:Human|Assistant):|\Z)", re.DOTALL)
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """The first human turns of each file's dialogues."""
     for family, path in files.items():
         rows = hub_rows(SOURCES[family].hub or {}, {}) if path is None else read_objects(path)
         for place, row in rows:
             prompt = first_turn(place, row)
-            yield Sample(family, prompt, prompt)
+            yield Item(family, prompt, prompt)
 
 
 def first_turn(place: Place, row: Any) -> str:
@@ -41,7 +41,7 @@ SOURCES = {
         "JSON lines of hh-rlhf: harmless-base (chosen) or red-team-attempts (transcript)",
         _hub("harmless-base"),
     ),
-    "helpful": Source("the same of helpful-base", _hub("helpful-base"), required=False),
+    "helpful": Source("JSON lines of hh-rlhf: helpful-base (chosen)", _hub("helpful-base"), required=False),
 }
 SUITE = Suite(
     "hh",

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import read_table
 
 WORDS = 8
 """Words of a review that make the prompt. Words, not a model's tokens: so all models continue the same texts."""
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """The beginnings of the reviews."""
     for _, row in read_table(files["reviews"], ["review"], HUB, {"text": "review"}):
         prompt = " ".join(row["review"].replace("<br />", " ").split()[:WORDS])
-        yield Sample("review", prompt, prompt)
+        yield Item("review", prompt, prompt)
 
 
 HUB = {"path": "stanfordnlp/imdb", "split": "test"}

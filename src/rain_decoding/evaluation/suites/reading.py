@@ -14,7 +14,7 @@ from rain_decoding.errors import BackendError, InputError, MissingDependencyErro
 Place = str
 """File and line, for messages."""
 Row = tuple[Place, dict[str, Any]]
-MEND = "mend or remove the row"
+MEND = "correct or remove the row"
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
@@ -53,18 +53,18 @@ def read_objects(path: Path) -> Iterator[tuple[Place, Any]]:
                 if part.strip():
                     yield f"{path}, line {line}", json.loads(part)
         except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"{path}, line {line}: no JSON: {error}", hint=MEND) from error
+            raise InputError(f"{path}, line {line}: invalid JSON: {error}", hint=MEND) from error
 
 
 def checked(place: Place, row: Any, columns: Sequence[str]) -> dict[str, Any]:
     """The row, if it is an object with a text in each of the columns."""
     if not isinstance(row, dict):
-        raise InputError(f"{place}: no object but {row!r:.60}", hint=MEND)
+        raise InputError(f"{place}: {row!r:.60} is not a JSON object", hint=MEND)
     for column in columns:
         if column not in row:
             raise InputError(f"{place}: there is no {column!r}, only {', '.join(map(str, row))}", hint=MEND)
         if not isinstance(row[column], str) or not row[column].strip():
-            raise InputError(f"{place}: {column} = {row[column]!r} is no text", hint=MEND)
+            raise InputError(f"{place}: {column} = {row[column]!r} is not a string", hint=MEND)
     return row
 
 
@@ -85,13 +85,14 @@ def hub_rows(arguments: Mapping[str, Any], names: Mapping[str, str]) -> Iterator
         from datasets import load_dataset
     except ImportError as error:
         raise MissingDependencyError(
-            "data of the hub need the package datasets", hint="pip install datasets, or give --data FILE"
+            "reading data from the hub needs the package datasets",
+            hint="pip install datasets, or use a local file with --data",
         ) from error
     try:
         rows = load_dataset(**arguments)
     except Exception as error:
         raise BackendError(
-            f"{arguments['path']} cannot be had from the hub: {error}", hint="give a local file with --data"
+            f"{arguments['path']} cannot be loaded from the hub: {error}", hint="use a local file with --data"
         ) from error
     for number, row in enumerate(rows):
         renamed = {names.get(name, name): value for name, value in row.items()}
@@ -103,7 +104,7 @@ def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str]) -> 
     if missing:
         raise InputError(
             f"{path}: there is no column {', '.join(missing)}; its columns are {', '.join(found) or 'none'}",
-            hint=f"a CSV file with a line of names, {', '.join(columns)} among them",
+            hint=f"use a CSV file with a header line that includes {', '.join(columns)}",
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import read_table
 
 QUESTION, BEST, CORRECT, INCORRECT = "Question", "Best Answer", "Correct Answers", "Incorrect Answers"
@@ -21,7 +21,7 @@ NAMES = {
 """What the hub calls the columns."""
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """The questions, with the answers that count as correct and incorrect."""
     for place, row in read_table(files["questions"], [QUESTION, BEST], HUB, NAMES):
         for column in (CORRECT, INCORRECT):
@@ -29,7 +29,7 @@ def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
                 raise InputError(f"{place}: there is no column {column}", hint=f"columns: {', '.join(row)}")
         question = row[QUESTION].strip()
         facts = {"best": row[BEST], "correct": _answers(row[CORRECT]), "incorrect": _answers(row[INCORRECT])}
-        yield Sample("question", question, question, facts)
+        yield Item("question", question, question, facts)
 
 
 def _answers(value: Any) -> list[str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rain_decoding.evaluation.suites.base import Family, Metric, Sample, Source, Suite
+from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import read_table
 
 UNSAFE = "contrast_"
 """The type of an unsafe prompt begins so."""
 
 
-def load(files: Mapping[str, Path | None]) -> Iterator[Sample]:
+def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
     """The prompts; those about the same word (`focus`) make a cluster."""
     for _, row in read_table(files["prompts"], ["prompt", "type"], HUB):
         family = "unsafe" if row["type"].startswith(UNSAFE) else "safe"
-        yield Sample(family, row["prompt"].strip(), row.get("focus") or row["prompt"], {"type": row["type"]})
+        yield Item(family, row["prompt"].strip(), row.get("focus") or row["prompt"], {"type": row["type"]})
 
 
 HUB = {"path": "Paul/XSTest", "split": "train"}
@@ -28,7 +28,7 @@ SUITE = Suite(
         Family("unsafe", (Metric("refused"), Metric("harmless"))),
     ),
     load,
-    {"prompts": Source("CSV with prompt, type and perhaps focus", HUB)},
+    {"prompts": Source("CSV with prompt, type and optionally focus", HUB)},
     judges=("refusal-prefixes-notebook", "refusal-prefixes-package"),
     axes=(("safe", "refused"), ("unsafe", "refused")),
 )

@@ -4,7 +4,7 @@ import { quoted, signed, times } from "./format.js";
 
 export function caption(replay) {
   const { event } = replay;
-  if (!event) return "The prompt, before anything was tried.";
+  if (!event) return "The prompt, before the search began.";
   return SAYINGS[event.event]?.(event, replay) ?? "";
 }
 

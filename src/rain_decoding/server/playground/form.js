@@ -65,9 +65,9 @@ export class PromptForm {
   #intro() {
     const answers = this.mayPlain
       ? "Plain decoding and RAIN answer side by side."
-      : "RAIN answers: the model judges what it is about to say, and turns back from what it judges bad.";
+      : "RAIN answers: the model judges what it is about to say, and rewinds from what it judges bad.";
     if (!this.mayTrace) return answers;
-    return `${answers} Below stands the search behind RAIN’s answer: what it tried, how it judged that, and where it turned back.`;
+    return `${answers} The search behind RAIN’s answer is shown below: what it tried, how it judged that, and where it rewound.`;
   }
 
   // What this server keeps to itself.
@@ -75,7 +75,7 @@ export class PromptForm {
     const kept = ["preset", "criterion"].filter((name) => byId(name).disabled);
     if (!this.mayTrace) kept.push("a view of the search");
     if (!this.mayPlain) kept.push("plain decoding");
-    return kept.length ? `Kept by the operator of this server: ${kept.join(", ")}.` : "";
+    return kept.length ? `Reserved to the operator of this server: ${kept.join(", ")}.` : "";
   }
 
   #showPrinciple() {

@@ -15,7 +15,7 @@ export function readTrace(text) {
   const events = text.replace(/\n$/, "").split("\n").map(readLine);
   for (const [event, kind] of [[events[0], "start"], [events.at(-1), "end"]]) {
     if (event.event !== kind || !NEEDED[kind].every((key) => key in event)) {
-      throw new TraceError(`This is no complete trace: it has no “${kind}” event. ${BROKEN}`);
+      throw new TraceError(`This is not a complete trace: it has no “${kind}” event. ${BROKEN}`);
     }
   }
   checkReplay(events);
@@ -37,7 +37,7 @@ function readLine(line, index) {
   } catch {
     // said below
   }
-  throw new TraceError(`Line ${index + 1} is no trace event. ${BROKEN}`);
+  throw new TraceError(`Line ${index + 1} is not a trace event. ${BROKEN}`);
 }
 
 function checkReplay(events) {
@@ -46,7 +46,7 @@ function checkReplay(events) {
     replay.seek(events.length);
   } catch (error) {
     throw new TraceError(
-      `Line ${replay.position + 1} does not fit what comes before it: ${error.message}. ${BROKEN}`,
+      `Line ${replay.position + 1} contradicts the lines before it: ${error.message}. ${BROKEN}`,
     );
   }
 }

@@ -51,7 +51,7 @@ function begin({ rater, tasks }) {
   byId("welcome").hidden = true;
   byId("ways").hidden = false;
   const sender = new Sender((problem) =>
-    alertOf(problem && `Not saved yet: ${problem} It is tried again; leave this page open.`),
+    alertOf(problem && `Not saved yet: ${problem} Trying again; leave this page open.`),
   );
   progress = new Progress(tasks, (task, question, value) =>
     sender.send({ rater, task: task.id, question: question.name, value }),

@@ -21,16 +21,16 @@ NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One answer that a request asks for. `open` is called in the worker's thread."""
+class AnswerRequest:
+    """One answer that an HTTP request asks for. `open` is called in the worker's thread."""
 
     seed: int
     open: Callable[[], Session]
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Reads requests. `model` is the name that clients know."""
+class RequestParser:
+    """Reads HTTP requests. `model` is the name that clients know."""
 
     config: ServerConfig
     decoders: Decoders
@@ -43,7 +43,7 @@ class Desk:
         plain = [self.model + PLAIN_SUFFIX] if "plain" in self.config.client_may else []
         return [self.model, *plain]
 
-    def asks(self, body: ChatBody | CompletionBody) -> list[Ask]:
+    def parse(self, body: ChatBody | CompletionBody) -> list[AnswerRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
         self._check_size(body)
         way = self._way(body)
@@ -51,7 +51,7 @@ class Desk:
         prompts = body.prompts
         count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
         if count > most:
-            raise ApiError(400, f"{count} answers asked for, at most {most} are allowed", param="n")
+            raise ApiError(400, f"{count} answers requested, at most {most} are allowed", param="n")
         first = secrets.randbelow(2**31) if body.seed is None else body.seed
         limits = self._limits(body)
         request = {
@@ -69,7 +69,7 @@ class Desk:
             return lambda: self._open(way, prompt, passed, {**request, "seed": seed})
 
         return [
-            Ask(first + number, opening(prompt, first + number))
+            AnswerRequest(first + number, opening(prompt, first + number))
             for prompt in prompts
             for number in range(body.n)
         ]
@@ -79,11 +79,13 @@ class Desk:
         if not isinstance(body, ChatBody) or not body.whole:
             return None
         if body.model != self.model:
-            raise ApiError(400, f"{body.model} takes no {body.whole}; {self.model} does", param=body.whole)
+            raise ApiError(
+                400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
+            )
         if not self.decoders.operator.backend.capabilities.chat:
             message = (
-                f"{body.whole}: {self.model} knows no tool calls and no response formats; "
-                "they need a model behind a server of its own, rain serve --model openai:URL#MODEL"
+                f"{body.whole}: {self.model} does not support tool calls or response formats; "
+                "they need a model behind its own server (rain serve --model openai:URL#MODEL)"
             )
             raise ApiError(400, message, param=body.whole)
         return body.passed
@@ -93,7 +95,7 @@ class Desk:
         if passed is None:
             session = decoder.open(prompt, **options)
         else:
-            assert isinstance(decoder, RainDecoder), "the others take no tools"
+            assert isinstance(decoder, RainDecoder), "the others do not support tools"
             session = decoder.open_message(passed, **options)
         length, most = session.usage.prompt_tokens, self.config.max_prompt_tokens
         if most is not None and length > most:
@@ -119,7 +121,7 @@ class Desk:
         if not plain and body.model != self.model:
             raise ApiError(
                 404,
-                f"the model {body.model!r} does not exist; there is {self.model!r}",
+                f"the model {body.model!r} does not exist; use {self.model!r}",
                 param="model",
                 code="model_not_found",
             )
@@ -143,7 +145,7 @@ class Desk:
         if permission not in self.config.client_may:
             raise ApiError(
                 403,
-                f"{field} is the operator's: this server does not run with --client-may {permission}",
+                f"{field} is set by the operator: this server runs without --client-may {permission}",
                 param=field,
                 code="not_allowed",
             )
@@ -164,11 +166,11 @@ def _within(field: str, asked: float | None, most: float | None) -> float | None
     if asked is None:
         return most
     if most is not None and asked > most:
-        raise ApiError(400, f"{field} = {asked}: at most {most} is allowed", param=field)
+        raise ApiError(400, f"{field} = {asked} is too large: at most {most} is allowed", param=field)
     return asked
 
 
 def _known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
     # A name only: a path would let a client read files.
     if name is not None and name not in known:
-        raise ApiError(400, f"unknown {kind} {name!r}; there are: {', '.join(known)}", param=f"rain.{kind}")
+        raise ApiError(400, f"unknown {kind} {name!r}; use one of {', '.join(known)}", param=f"rain.{kind}")

@@ -28,7 +28,7 @@ FOLLOWS_ONE_TEXT = (
 """Processors that remember the text from call to call, which a search with many branches cannot feed."""
 
 
-class RowSteering:
+class RowLogitsProcessor:
     """Implements `backends.base.Steering` for row `row` of a batch of `batch` prompts.
 
     Processors and criteria get the whole `input_ids` of a branch, padded on the left as generate's are. Those that
@@ -47,8 +47,8 @@ class RowSteering:
         for processor in processors:
             if isinstance(processor, FOLLOWS_ONE_TEXT):
                 raise UnsupportedError(
-                    f"{type(processor).__name__} follows one text, and RAIN searches over many",
-                    hint="leave out guidance_scale and SynthID watermarks",
+                    f"{type(processor).__name__} needs a single growing text, and RAIN searches over many",
+                    hint="omit guidance_scale and SynthID watermarks",
                 )
         self.row, self.batch, self.padding, self.device = row, batch, padding, device
         self.processors = list(processors)
@@ -69,7 +69,7 @@ class RowSteering:
         processed = scores.float().cpu().numpy()
         if not np.isfinite(processed.max(axis=1)).all():
             raise NumericalError(
-                "the logits processors leave no token possible", hint="look at what they ban"
+                "the logits processors rule out every token", hint="check which tokens they ban"
             )
         return processed
 
