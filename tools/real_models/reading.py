@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reading against asking on a real model: `python tools/real_models/reading.py --model hf:FOLDER --xstest FILE ...`.
 
-A probe is fitted on the built-in examples of `harmlessness` and tried on labelled answers that it has never seen: those
+A probe is fitted on the built-in examples of `harmlessness` and tried on labelled answers that it has not seen: those
 of one model to XSTest's prompts (human labels), and to JailbreakBench's behaviours. Beside each figure stands what words
 alone make of it, fitted on the same answers. With `--ask N` the model is asked about N of the answers, too.
 
@@ -155,7 +155,7 @@ def try_on(
 
 
 def with_labels(built_in: States, rows: States, count: int, say: Callable[..., None]) -> None:
-    """Fit on the built-in examples and `count` labelled answers of the user's; try on families that had none of them."""
+    """Fit on the built-in examples and `count` labelled answers of the user's; try on families without them."""
     rng = np.random.default_rng(0)
     families = sorted({each.group for each in rows.examples})
     for draw in range(3):
