@@ -83,7 +83,9 @@ def test_labels_that_do_not_say_what_they_answer_are_an_error(tmp_path: Path) ->
         judge(tmp_path, "#positive=LABEL_1&question=rude")
     with pytest.raises(ConfigError, match="colour='red'"):
         judge(tmp_path, "#colour=red")
-    with pytest.raises(InputError, match="use one of llama-guard, qwen3-guard, truth, info, or a file NAME.toml"):
+    with pytest.raises(
+        InputError, match="use one of llama-guard, qwen3-guard, truth, info, or a file NAME.toml"
+    ):
         judge(tmp_path, "#form=opinion")
     with pytest.raises(ModelNotFoundError):
         judge(tmp_path / "nothing")
