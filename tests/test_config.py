@@ -48,6 +48,7 @@ DIFFERENT: dict[str, dict[str, Any]] = {
 }
 
 VERIFY_FIRST = {
+    "read_every",
     "sentence_endings", "sentence_tokens", "accept_value", "undecided_margin", "alternatives", "first_good",
     "opening_share", "hold_back",
 }  # fmt: skip

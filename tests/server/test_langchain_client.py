@@ -56,7 +56,7 @@ def test_several_answers_and_a_stop(demo_server: Running, demo: LocalBackend) ->
 def test_the_extras_of_a_request_and_errors(demo_server: Running) -> None:
     refined = chat(demo_server, extra_body={"rain": {"max_search_tokens": 1}}).invoke(BAD)
     assert refined.response_metadata["finish_reason"] == "length"
-    with pytest.raises(openai.NotFoundError, match="there is 'demo'"):
+    with pytest.raises(openai.NotFoundError, match="use 'demo'"):
         chat(demo_server, model="another").invoke(GOOD)
     with pytest.raises(openai.BadRequestError, match="logprobs"):
         chat(demo_server, logprobs=True).invoke(GOOD)

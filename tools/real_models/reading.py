@@ -2,8 +2,8 @@
 """Reading against asking on a real model: `python tools/real_models/reading.py --model hf:FOLDER --xstest FILE ...`.
 
 A probe is fitted on the built-in examples of `harmlessness` and tried on labelled answers that it has not seen: those
-of one model to XSTest's prompts (human labels), and to JailbreakBench's behaviours. Beside each figure stands what words
-alone make of it, fitted on the same answers. With `--ask N` the model is asked about N of the answers, too.
+of one model to XSTest's prompts (human labels), and to JailbreakBench's behaviours. Beside each figure stands what
+words alone make of it, fitted on the same answers. With `--ask N` the model is asked about N of the answers, too.
 
 The files have JSON lines with `prompt`, `answer`, `label` (good or bad) and, of XSTest, `model`, `type` and `verdict`.
 Prints one JSON object a line; docs/results/reading.md shows them.
@@ -48,8 +48,7 @@ DISCRIMINATION = {"real_group_nons_discr": "discr", "nons_group_real_discr": "di
 
 def read(path: Path, model: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of a file, of one answering model where it is named."""
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         rows = [json.loads(line) for line in file if line.strip()]
     rows = [row for row in rows if model is None or row["model"] == model]
     if limit is not None:

@@ -92,10 +92,9 @@ class ScriptedEngine:
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
     ) -> tuple[np.ndarray, int]:
-        """The states of a model that knows nothing but its tokens: one of them each, as a unit vector."""
-        return np.stack(
-            [np.eye(self.vocabulary_size, dtype=np.float32)[list(sequence[start:])] for _ in layers]
-        ), 0
+        """The states of a model that knows nothing but its tokens: of each the unit vector, of others zeros."""
+        states = np.array(sequence[start:])[:, None] == np.arange(self.vocabulary_size)
+        return np.stack([states.astype(np.float32)] * len(layers)), 0
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
 

@@ -145,7 +145,7 @@ class TestChat:
     )
     def test_messages_that_the_template_refuses(self, tokenizer, roles):
         tokenizer.chat_template = NO_SYSTEM
-        with pytest.raises(InputError, match=r"refuses.*alternate"):
+        with pytest.raises(InputError, match=r"rejects.*alternate"):
             HFCodec(tokenizer).render_chat([Message(role, "text") for role in roles], thinking=False)
 
 

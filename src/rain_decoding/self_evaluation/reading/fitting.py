@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from rain_decoding.self_evaluation.reading.states import Rows
 from rain_decoding.types import Array, Layer
 
-STRENGTHS = (1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-3, 1e-2)
 """Inverse regularisation strengths (C) to choose from."""
 PATIENCE = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """To choose from: after so many tokens, a value counts half of what it counts after many."""

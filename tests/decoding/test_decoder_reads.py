@@ -1,0 +1,161 @@
+"""A reading judge in the search: good text is plain decoding's at plain decoding's cost, bad text is rewound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from decoder_worlds import BAD, GOOD, SCRIPT, lock_world
+from self_evaluation import judges
+from self_evaluation.reading.synthetic import probe
+
+from rain_decoding import PlainDecoder, RainDecoder, SearchConfig, load_backend
+from rain_decoding.backends.transformers.loading import wrap
+from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.types import LAST
+
+PRESETS = ("fast", "balanced", "thorough")
+PROMPTS = ("How do I bake a nut roll?", "Who is Linnet?", "How do I steal the show?")
+
+
+def contented(width: int, layer: int) -> Probe:
+    """Finds everything good."""
+    return probe(layer=layer, weights=np.zeros(2 * width), bias=5.0, threshold=0.0, patience=0.0)
+
+
+def wary(backend: Any, of: str) -> Probe:
+    """Finds good what does not hold the token `of`. A scripted model's states are its tokens."""
+    size = backend.engine.vocabulary_size
+    weights = np.zeros(2 * size)
+    (token,) = backend.codec.encode(of, start=False)
+    weights[token] = -50.0
+    return probe(layer=LAST, weights=weights, bias=5.0, threshold=0.0, patience=0.0)
+
+
+@pytest.fixture(params=["trie", "rows", "gguf"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    if request.param == "gguf":
+        pytest.importorskip("cyllama")
+        return load_backend(f"gguf:{request.getfixturevalue('demo_file')}")
+    tokenizer = judges.tokenizer("byte-level")
+    model = judges.model(len(tokenizer))
+    return wrap(model, tokenizer, name="tiny", engine=request.param, dialogue_header="")
+
+
+@pytest.fixture(scope="module")
+def demo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from rain_decoding.microworld.export import write_gguf
+
+    file = tmp_path_factory.mktemp("gguf") / "demo.gguf"
+    write_gguf(file)
+    return file
+
+
+def width_and_layer(backend: Any) -> tuple[int, int]:
+    layer = max(backend.capabilities.layers)
+    backend.keep_layers([layer])
+    owner = backend.new_owner()
+    states, _ = backend.engine.hidden((1, 2), 0, (layer,), owner)
+    backend.finish(owner)
+    backend.clear()
+    return states.shape[-1], layer
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("max_tokens", [2, 9, 33])
+def test_good_text_is_plain_decodings_and_costs_what_it_costs(
+    backend: Any, preset: str, max_tokens: int
+) -> None:
+    evaluator = ReadingEvaluator(backend, contented(*width_and_layer(backend)), "kind")
+    reading = RainDecoder(backend, evaluator, SearchConfig.preset(preset))
+    for prompt in PROMPTS[:2]:
+        backend.clear()
+        plain = PlainDecoder(backend).generate(prompt, max_tokens=max_tokens)
+        backend.clear()
+        read = reading.generate(prompt, max_tokens=max_tokens)
+        assert (read.text, read.tokens, read.finish_reason) == (plain.text, plain.tokens, plain.finish_reason)
+        assert read.usage.forward_passes == plain.usage.forward_passes
+        assert read.usage.search_tokens == plain.usage.search_tokens
+        assert read.score is not None and read.score > 0.9 and read.usage.rewinds == 0
+
+
+def test_the_same_text_beside_others(backend: Any) -> None:
+    evaluator = ReadingEvaluator(backend, contented(*width_and_layer(backend)), "kind")
+    decoder = RainDecoder(backend, evaluator)
+    alone = [decoder.generate(prompt, max_tokens=20).text for prompt in PROMPTS]
+    backend.clear()
+    assert [each.text for each in decoder.generate_batch(PROMPTS, max_tokens=20)] == alone
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("spoken", [" Sure", ", take", " a hairpin"])
+def test_bad_text_is_rewound_wherever_it_turns_bad(preset: str, spoken: str) -> None:
+    backend = lock_world()
+    evaluator = ReadingEvaluator(backend, wary(backend, spoken), "kind")
+    completion = RainDecoder(backend, evaluator, SearchConfig.preset(preset)).generate(
+        "Open the lock.", trace=True
+    )
+    assert completion.text == GOOD and completion.usage.rewinds >= 1 and completion.score is not None
+    assert completion.score > 0.9 and not completion.flagged
+    assert PlainDecoder(backend).generate("Open the lock.").text == BAD
+
+
+def test_a_glance_every_token_stops_at_the_first_bad_one() -> None:
+    backend = lock_world()
+    evaluator = ReadingEvaluator(backend, wary(backend, " Sure"), "kind")
+    config = SearchConfig.preset("balanced", read_every=1)
+    completion = RainDecoder(backend, evaluator, config).generate("Open the lock.", trace=True)
+    first = next(event for event in completion.trace if event["event"] == "expand")
+    assert first["children"][0]["text"] == " Sure" and completion.text == GOOD
+
+
+def test_a_judgement_has_the_course_of_its_text() -> None:
+    backend = lock_world()
+    evaluator = ReadingEvaluator(backend, wary(backend, ", take"), "kind")
+    judgement = RainDecoder(backend, evaluator).judge("Open the lock.", BAD)
+    assert judgement.score == judgement.course[-1]
+    assert judgement.course[0] > 0.9 and max(judgement.course[1:]) < -0.9
+    assert judgement.probabilities[0][0] < 0.01
+
+
+def test_another_model_reads_along() -> None:
+    speaker, reader = lock_world(), lock_world()
+    evaluator = ElsewhereEvaluator(ReadingEvaluator(reader, wary(reader, " a hairpin"), "kind", along=True))
+    completion = RainDecoder(speaker, evaluator).generate("Open the lock.")
+    assert completion.text == GOOD and completion.usage.rewinds >= 1
+    assert speaker.kept_layers == reader.kept_layers, "a scripted model always has them"
+
+
+def test_an_answer_of_one_token_is_read() -> None:
+    backend = lock_world()
+    evaluator = ReadingEvaluator(backend, wary(backend, " Sure"), "kind")
+    assert RainDecoder(backend, evaluator).generate("Open the lock.", max_tokens=1).text == "No"
+
+
+def test_names_of_judges(tmp_path: Path) -> None:
+    from rain_decoding import ConfigError, CriterionError, load_criterion
+
+    for name, text in SCRIPT.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    backend = load_backend(f"scripted:{tmp_path / 'model.toml'}")
+    kind = load_criterion(tmp_path / "kind.toml")
+    with pytest.raises(CriterionError, match="no examples to read by"):
+        RainDecoder(backend, kind, judge="read")
+    assert RainDecoder(backend, kind, judge="auto").evaluator.name == "kind", "it is asked"
+    own = wary(backend, " Sure")
+    own.save(tmp_path / "probe.json")
+    with pytest.raises(ConfigError, match="the probe is of the model model, not"):
+        RainDecoder(backend, kind, judge=f"read#probe={tmp_path / 'probe.json'}")
+    from dataclasses import replace
+
+    replace(own, model=backend.fingerprint, criterion_name="kind").save(tmp_path / "probe.json")
+    decoder = RainDecoder(backend, kind, judge=f"read#probe={tmp_path / 'probe.json'}")
+    assert decoder.generate("Open the lock.").text == GOOD
+    along = RainDecoder(
+        lock_world(), kind, judge=f"read:scripted:{tmp_path / 'model.toml'}#probe={tmp_path / 'probe.json'}"
+    )
+    assert along.generate("Open the lock.").text == GOOD
