@@ -12,6 +12,8 @@ from cli.command import Rain
 from self_evaluation import judges
 
 from rain_decoding.demo import SHOWCASE
+from rain_decoding.microworld.labelled import demo_answers
+from rain_decoding.self_evaluation.reading.probe import load_probe
 
 QUICK = ("calibrate", "--n", "24")
 
@@ -133,3 +135,25 @@ def test_wrong_usage(rain: Rain, script: Path, arguments: tuple[str, ...], probl
     result = rain("calibrate", *(argument.format(**places) for argument in arguments))
     assert (result.code, result.out) == (2, "")
     assert problem in " ".join(result.err.split())
+
+
+def test_the_command_fits_a_probe_on_labelled_answers(rain: Rain, tmp_path: Path) -> None:
+    lines = [
+        {
+            "messages": [{"role": m.role, "content": m.content} for m in each.messages],
+            "answer": each.answer,
+            "label": "good" if each.label == "positive" else "bad",
+        }
+        for each in demo_answers("harmlessness", 60)
+    ]
+    data, file = tmp_path / "labelled.jsonl", tmp_path / "probe.json"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = rain("calibrate", "--data", data, "--save-probe", file)
+    assert result.code == 0, result.err
+    assert result.out.startswith("reading: right in ") and f'--judge "read#probe={file}"' in result.out
+    assert load_probe(file).layer >= 0
+    judged = rain("generate", SHOWCASE[0], "--judge", f"read#probe={file}", "--json")
+    assert judged.code == 0 and json.loads(judged.out)["score"] > 0
+    assert "judge: harmlessness (read): layer" in judged.err
+    missing = rain("calibrate", "--data", data, "--save-probe", tmp_path / "no" / "probe.json")
+    assert missing.code == 2 and "there is no folder" in missing.err

@@ -13,12 +13,15 @@ from rain_decoding.calibration import MIN_LABEL_MASS, Calibration
 from rain_decoding.calibration.judging import PLACEMENTS, Judged, judge_answers
 from rain_decoding.calibration.labelled import FORMS, LabelledAnswer, check_labels, read_labelled
 from rain_decoding.cli import options as o
-from rain_decoding.cli.calibration_report import print_calibration
+from rain_decoding.cli.calibration_report import print_calibration, print_probe
 from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
 from rain_decoding.errors import InputError
 from rain_decoding.measurement.plots import check_plot
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.loading import ASK
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
+from rain_decoding.self_evaluation.reading.probe import Probe
 
 NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
@@ -45,6 +48,18 @@ LabelMass = Annotated[
     float, typer.Option(min=0, max=1, help="Judgements whose labels hold less together are unscored.")
 ]
 Save = Annotated[Path | None, typer.Option(help="Write the result, for --set calibration=FILE.")]
+SaveProbe = Annotated[
+    Path | None,
+    typer.Option(
+        help='Fit a probe on these answers and the criterion\'s own, for --judge "read#probe=FILE".'
+    ),
+]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=0.5, help="Share of good answers that the probe may call bad.", show_default="most right"
+    ),
+]
 Plot = Annotated[Path | None, typer.Option(help="Draw the calibration curve: .png, .svg or .pdf.")]
 
 
@@ -61,20 +76,24 @@ def calibrate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     save: Save = None,
+    save_probe: SaveProbe = None,
+    false_alarms: FalseAlarms = None,
     plot: Plot = None,
     json: o.Json = False,
 ) -> None:
     """Measure how well a model judges by a criterion, and recommend how to let it judge.
 
+    With --save-probe, fit a probe that reads the model's hidden states instead of asking it.
     Exit code 0: better than chance; 3: no better than chance, or not shown to be.
     """
     from rain_decoding.calibration.summary import summarise
     from rain_decoding.microworld.labelled import FORMATS
 
-    _check_files(save, plot)
+    _check_files(save, plot, save_probe)
     labelled = read_labelled(data, n, seed=seed) if data else None
     setup = o.set_up(
         model,
+        judge=ASK,
         criterion=criterion,
         principle=principle,
         prompt_format=prompt_format,
@@ -86,6 +105,13 @@ def calibrate(
     if prompt_format == "auto" and labelled is None:
         prompt_format = FORMATS.get(asked.name, "auto")
     check_labels(asked, answers)
+    if save_probe is not None:
+        probe = _fit_probe(setup, asked, answers, prompt_format, false_alarms, seed)
+        probe.save(save_probe)
+        print_probe(probe, save_probe, json=json)
+        if probe.figures["auc"]["low"] <= 0.5:
+            raise typer.Exit(NOT_BETTER)
+        return
     judged = _judge(setup, asked, answers, prompt_format)
     whole = len(judged) == len(answers) * len(PLACEMENTS)
     if not whole:
@@ -109,10 +135,43 @@ def calibrate(
         raise typer.Exit(NOT_BETTER)
 
 
-def _check_files(save: Path | None, plot: Path | None) -> None:
+def _fit_probe(
+    setup: o.Setup,
+    criterion: Criterion,
+    answers: list[LabelledAnswer],
+    prompt_format: str,
+    false_alarms: float | None,
+    seed: int,
+) -> Probe:
+    """A probe of these answers and of the criterion's own examples; its figures are of these answers, held out."""
+    from rain_decoding.self_evaluation.reading.learning import learn
+
+    examples = [
+        ReadingExample(each.messages, each.answer, each.label == "positive", f"yours {each.group}")
+        for each in answers
+        if each.label != "neutral"
+    ]
+    own, together = len(examples), [*examples, *examples_of(criterion)]
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress("reading", *columns, console=err, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("reading", total=len(together))
+        return learn(
+            setup.backend,
+            together,
+            criterion.name,
+            false_alarms=false_alarms,
+            measured_on=range(own),
+            prompt_format=prompt_format,  # type: ignore[arg-type]
+            seed=seed,
+            told=lambda: progress.advance(bar),
+        )
+
+
+def _check_files(save: Path | None, plot: Path | None, save_probe: Path | None) -> None:
     """Say at once what would fail after the judging."""
-    if save is not None and not save.parent.is_dir():
-        raise InputError(f"--save {save}: there is no folder {save.parent}")
+    for option, file in (("--save", save), ("--save-probe", save_probe)):
+        if file is not None and not file.parent.is_dir():
+            raise InputError(f"{option} {file}: there is no folder {file.parent}")
     if plot is not None:
         check_plot(plot)
 

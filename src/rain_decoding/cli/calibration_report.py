@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from rain_decoding.calibration.saved import Calibration
-from rain_decoding.cli.output import out
+from rain_decoding.cli.output import out, print_json
+from rain_decoding.self_evaluation.reading.probe import Probe
 
 WIDTH = 150
 """Characters that a table may take at least."""
@@ -100,3 +102,22 @@ def _estimate(estimate: dict[str, Any] | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
+
+
+def print_probe(probe: Probe, file: Path, *, json: bool) -> None:
+    """What reading makes of the answers, the verdict first, and what to type."""
+    figures = probe.figures
+    if json:
+        print_json({"probe": str(file), "layer": probe.layer, "false_alarms": probe.false_alarms, **figures})
+        return
+    area, right = figures["auc"], figures["balanced_accuracy"]
+    verdict = "use this" if area["low"] > 0.5 else "no better than a coin"
+    out.print(
+        f"reading: right in {right['value']:.0%} ({right['low']:.0%}-{right['high']:.0%}) of {figures['examples']} "
+        f"answers held out: {verdict}"
+    )
+    out.print(f'  --judge "read#probe={file}"', markup=False)
+    out.print(
+        f"AUC {area['value']:.2f} ({area['low']:.2f}-{area['high']:.2f}), of words alone {figures['words_auc']:.2f}; "
+        f"layer {probe.layer or 'last'}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad"
+    )

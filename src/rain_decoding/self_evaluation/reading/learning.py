@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of,
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.states import Rows, layers_to_try, pooled_rows, read_states
 from rain_decoding.self_evaluation.reading.words import Words
+from rain_decoding.types import Array
 
 LEAST = 20
 """Examples of each label without which nothing is fitted."""
@@ -28,6 +29,7 @@ def learn(
     criterion: str,
     *,
     false_alarms: float | None = None,
+    measured_on: Container[int] | None = None,
     prompt_format: PromptFormat = "auto",
     seed: int = 0,
     told: Callable[[], object] = lambda: None,
@@ -36,6 +38,7 @@ def learn(
 
     Args:
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
+        measured_on: numbers of the examples that threshold and figures are of (held out, as always); None: all.
         told: called after every example that was read, of as many as there are.
 
     Raises:
@@ -56,7 +59,9 @@ def learn(
         states.append(each)
         told()
     rows = pooled_rows(states, examples, layers)
-    return learn_from(rows, examples, backend, criterion, false_alarms=false_alarms, seed=seed)
+    return learn_from(
+        rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
+    )
 
 
 def learn_from(
@@ -66,13 +71,14 @@ def learn_from(
     criterion: str,
     *,
     false_alarms: float | None = None,
+    measured_on: Container[int] | None = None,
     seed: int = 0,
 ) -> Probe:
     """As `learn`, from the pooled states of the examples by the backend's model."""
     fitted = fit(rows, seed=seed)
-    whole = rows.only(rows.whole)
-    values = fitted.held_out[rows.whole]
-    threshold = threshold_of(values, whole.good, false_alarms)
+    chosen = rows.whole & np.array([measured_on is None or number in measured_on for number in rows.examples])
+    values, good = fitted.held_out[chosen], rows.good[chosen]
+    threshold = threshold_of(values, good, false_alarms)
     return Probe(
         model=backend.fingerprint,
         model_name=backend.name,
@@ -86,30 +92,38 @@ def learn_from(
         slope=fitted.scale.slope,
         intercept=fitted.scale.intercept,
         threshold=threshold,
-        false_alarms=float(np.mean(values[whole.good] <= threshold)),
-        figures=figures(fitted, rows, examples, threshold, seed),
+        false_alarms=float(np.mean(values[good] <= threshold)),
+        figures=figures(fitted, rows, chosen, examples, threshold, seed),
     )
 
 
 def figures(
-    fitted: Fitted, rows: Rows, examples: Sequence[ReadingExample], threshold: float, seed: int
+    fitted: Fitted,
+    rows: Rows,
+    chosen: Array,
+    examples: Sequence[ReadingExample],
+    threshold: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """How well held-out answers were judged: AUC and balanced accuracy with 95% intervals, words beside them."""
-    whole = rows.only(rows.whole)
-    values, good = fitted.held_out[rows.whole], whole.good
-    own = [examples[number] for number in whole.examples]
-    words = np.empty(len(own))
-    for learned, held in folds_of(whole, seed):
-        words[held] = Words([own[place] for place in learned]).log_odds([own[place] for place in held])
+    """How well the `chosen` rows were judged while held out: AUC and balanced accuracy with 95% intervals.
+
+    Beside them, the same of words, on the same folds.
+    """
+    words = np.full(len(rows.good), np.nan)
+    for learned, held in folds_of(rows, seed):
+        ours = [place for place in held if chosen[place]]
+        known = [examples[number] for number in rows.examples[learned[rows.whole[learned]]]]
+        words[ours] = Words(known).log_odds([examples[rows.examples[place]] for place in ours])
+    values, good, groups = fitted.held_out[chosen], rows.good[chosen], rows.groups[chosen]
     right = mean_of_rates(
-        rate((values[good] > threshold).tolist(), whole.groups[good].tolist()),
-        rate((values[~good] <= threshold).tolist(), whole.groups[~good].tolist()),
+        rate((values[good] > threshold).tolist(), groups[good].tolist()),
+        rate((values[~good] <= threshold).tolist(), groups[~good].tolist()),
     )
     area = roc_area(float(roc_auc_score(good, values)), int(good.sum()), int((~good).sum()))
     return {
-        "examples": len(own),
+        "examples": len(good),
         "strength": fitted.choice.strength,
         "auc": area.rounded(),
         "balanced_accuracy": right.rounded() if right else None,
-        "words_auc": round(float(roc_auc_score(good, words)), 4),
+        "words_auc": round(float(roc_auc_score(good, words[chosen])), 4),
     }
