@@ -221,7 +221,7 @@ def test_a_chance_verdict_is_said(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format": 0}, "of the form 1"),
+        ({"format": 0}, "of format 1"),
         ({"placement": "middle"}, "placement = 'middle'"),
         ({"reasons": None}, None),
     ],
@@ -234,7 +234,7 @@ def test_files_of_other_forms(saved: Path, change: dict[str, Any], problem: str 
     with pytest.raises(ConfigError, match=problem):
         load_calibration(saved)
     saved.write_text("{")
-    with pytest.raises(ConfigError, match="is no calibration"):
+    with pytest.raises(ConfigError, match="is not a calibration"):
         load_calibration(saved)
-    with pytest.raises(ConfigError, match="is no calibration"):
+    with pytest.raises(ConfigError, match="is not a calibration"):
         RainDecoder(leaning_judge(), TWO_ORDERS, SearchConfig(calibration=str(saved.parent / "none.json")))

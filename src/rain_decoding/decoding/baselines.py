@@ -178,7 +178,7 @@ class SamplingDecoder(JudgedDecoder):
 
     def __init__(self, backend: Backend, criterion: str | Criterion | Evaluator, k: int, **options: Any):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k = {k!r}", hint="a whole number >= 1")
+            raise InputError(f"k = {k!r}", hint="use a whole number >= 1")
         super().__init__(backend, criterion, **options)
         self.k = k
 
@@ -227,7 +227,7 @@ class SelfRefineDecoder(JudgedDecoder):
         if not isinstance(self.evaluator, SelfEvaluator):
             raise UnsupportedError(
                 f"the judge {self.evaluator.name} has no statements to refine an answer by",
-                hint="name a criterion",
+                hint="use a criterion with statements",
             )
         self.statements = self.evaluator.criterion.statements
 

@@ -154,7 +154,7 @@ class Decoder:
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
-            raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+            raise InputError(f"concurrency = {width!r}", hint="use a whole number >= 1")
 
         def tasks() -> Iterator[AnyTask]:
             for index, prompt in enumerate(prompts):
@@ -209,7 +209,7 @@ class PlainDecoder(Decoder):
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.top_p)
         if self.top_k < 0:
-            raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
+            raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         options.refuse_criterion("plain decoding is not judged")
@@ -265,7 +265,8 @@ class RainDecoder(Decoder):
         self.refusal = refusal
         if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
             raise ConfigError(
-                f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
+                f"{criterion.name} is an evaluator and judges by itself",
+                hint="pass a criterion, or leave out the judge",
             )
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
