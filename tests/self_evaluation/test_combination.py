@@ -84,7 +84,7 @@ def test_thresholds_without_an_objective_score_by_the_least_surplus() -> None:
 @pytest.mark.parametrize(
     ("rule", "parts", "message"),
     [
-        ("max", ["a"], "no rule"),
+        ("max", ["a"], "needs a rule"),
         ("min", [], "a combination needs a rule and parts"),
         ("min", ["a", "a"], "twice"),
         ("mean", [("a", 0.0)], "weight"),

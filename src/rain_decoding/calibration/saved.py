@@ -117,7 +117,14 @@ def criterion_hash(criterion: Criterion) -> str:
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """Read what `Calibration.save` wrote. Raises `ConfigError` for another file."""
+    """Read what `Calibration.save` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a calibration.
+    """
     hint = "write one with rain calibrate --save FILE"
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))

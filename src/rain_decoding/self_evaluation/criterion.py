@@ -122,10 +122,15 @@ def known_criteria(search_dirs: Iterable[Path] = ()) -> dict[str, Path]:
 
 
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """The criterion called `name` (a model's own, then the built-in ones), or the TOML file at a path.
+    """Load a criterion.
 
-    Raises `CriterionError` naming file, key and line where the file is broken, and the known names where
-    there is none.
+    Args:
+        name: A name, or the path of a TOML file.
+        search_dirs: Folders searched before the known criteria, such as the model's own.
+
+    Raises:
+        CriterionError: The file is broken (the message names file, line and key), or there is none (the hint has
+            the known names).
     """
     criterion = _find(name, search_dirs)
     if any(PRINCIPLE in statement for statement in criterion.statements):
@@ -136,7 +141,15 @@ def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Cri
 
 
 def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """A criterion from one sentence, such as "The answer is polite.": it holds, or it does not."""
+    """A criterion from one sentence that holds for an answer, or does not.
+
+    Args:
+        principle: A sentence such as "The answer is polite."
+        search_dirs: Folders searched for a `principle.toml` before the built-in one.
+
+    Raises:
+        CriterionError: The principle is empty, or the file is broken.
+    """
     sentence = " ".join(principle.split())
     if not sentence:
         raise CriterionError("the principle is empty", hint='use a sentence such as "The answer is polite."')

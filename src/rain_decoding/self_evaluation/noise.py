@@ -28,7 +28,7 @@ class NoisyEvaluator:
 
 
 class NoisyJudge(WrappedJudge):
-    """Has another judge judge, and turns some of its verdicts over."""
+    """Has another judge judge, and flips some of its verdicts."""
 
     def __init__(self, judge: ConversationEvaluator, flips: float, seed: int):
         super().__init__(judge)
