@@ -225,7 +225,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     name = save(tmp_path)
     for query, message in (
         ("positive=joy", "no label 'joy'"),
-        ("good=safe", "option good='safe'"),
+        ("good=safe", "good='safe' is not an option of a classifier"),
         ("input=all", "input = 'all'"),
         ("input=chat", "has no chat template"),
     ):

@@ -97,7 +97,7 @@ class Calibration:
         )
         if not isinstance(criterion, Criterion):
             raise ConfigError(
-                f"the calibration is for self-evaluation, not of the judge {criterion.name}",
+                f"the calibration is for self-evaluation, not for the judge {criterion.name}",
                 hint="leave the calibration out",
             )
         if criterion_hash(criterion) != self.criterion_hash:
