@@ -189,7 +189,7 @@ def check_request(backend: Backend, request: BackendRequest) -> None:
         )
     if isinstance(request, HiddenStates) and (missing := set(request.layers) - set(backend.kept_layers)):
         raise UnsupportedError(
-            f"{backend.name} keeps no hidden states of {layers_text(missing)}",
+            f"{backend.name} does not keep hidden states of {layers_text(missing)}",
             hint="load it with keep_hidden=True, or use the embedding 'hashing'",
         )
     if isinstance(request, Chat) and not backend.capabilities.chat:
