@@ -131,8 +131,8 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "a text among messages": (["Hello"], r"messages\[0\].role"),
     "the assistant last": (MESSAGES[:3], "last message comes from the assistant"),
     "only a system prompt": (MESSAGES[:1], "last message comes from the system"),
-    "a late system prompt": ([MESSAGES[1], MESSAGES[0], MESSAGES[3]], "must come first"),
-    "two system prompts": ([MESSAGES[0], MESSAGES[0], MESSAGES[1]], "must come first"),
+    "a late system prompt": ([MESSAGES[1], MESSAGES[0], MESSAGES[3]], "put the system message first"),
+    "two system prompts": ([MESSAGES[0], MESSAGES[0], MESSAGES[1]], "put the system message first"),
 }
 
 

@@ -73,7 +73,7 @@ def build_prompt(
         chosen = "chat" if codec.has_chat_template else "dialogue"
     if chosen not in get_args(PromptFormat):
         raise InputError(
-            f"unknown prompt format {chosen!r}", hint=f"formats: {', '.join(get_args(PromptFormat))}"
+            f"unknown prompt format {chosen!r}", hint=f"use one of: {', '.join(get_args(PromptFormat))}"
         )
     turn_markers: tuple[str, ...] = ()
     if chosen == "chat":
@@ -130,12 +130,10 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
     if messages[-1].role != "user":
         raise InputError(
             f"the last message comes from the {messages[-1].role}",
-            hint="the last message must come from the user",
+            hint="end with a message from the user",
         )
     if any(message.role == "system" for message in messages[1:]):
-        raise InputError(
-            "a system message follows another message", hint="the system message must come first"
-        )
+        raise InputError("a system message follows another message", hint="put the system message first")
     return messages
 
 
@@ -147,7 +145,9 @@ def _parse_message(index: int, message: Any) -> Message:
     else:
         role, content = getattr(message, "role", None), getattr(message, "content", None)
     if role not in get_args(Role):
-        raise InputError(f"messages[{index}].role = {role!r}", hint=f"roles: {', '.join(get_args(Role))}")
+        raise InputError(
+            f"messages[{index}].role = {role!r}", hint=f"use one of: {', '.join(get_args(Role))}"
+        )
     if not isinstance(content, str) or (role != "assistant" and not content.strip()):
         raise InputError(f"messages[{index}].content = {content!r}", hint="use a non-empty string")
     return Message(role, _unicode(content, f"messages[{index}].content"))
@@ -167,7 +167,7 @@ def _unicode(text: str, name: str) -> str:
 def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
     strings = (stop,) if isinstance(stop, str) else tuple(stop)
     if not all(isinstance(text, str) and text for text in strings):
-        raise InputError(f"stop = {strings!r}", hint="stop strings must be non-empty")
+        raise InputError(f"stop = {strings!r}", hint="use non-empty strings")
     return strings
 
 

@@ -112,7 +112,7 @@ def test_foreign_forwards_of_the_model_do_not_change_them() -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_layer_that_is_not_there(name: str) -> None:
-    with pytest.raises(UnsupportedError, match="no hidden states of layer 99"):
+    with pytest.raises(UnsupportedError, match="does not provide hidden states of layer 99"):
         make(name, "llama", (1, 99))
 
 
@@ -155,5 +155,5 @@ class TestGguf:
         assert backend.engine._states == {} and backend.counters.kv_slots == 0
 
     def test_other_layers_are_refused(self, demo_file: Path) -> None:
-        with pytest.raises(UnsupportedError, match="no hidden states of layer 3"):
+        with pytest.raises(UnsupportedError, match="does not provide hidden states of layer 3"):
             load_backend(f"gguf:{demo_file}").keep_layers([3])

@@ -49,8 +49,8 @@ def test_the_least_recently_used_leaves_go_first(operations: list[tuple[str, Tok
         if name == "finish":
             node = trie.find(tokens)
             node.used = trie.now
-            for new in trie.grow(node, tokens):
-                trie.seat(new)
+            for new in trie.insert(node, tokens):
+                trie.allocate(new)
                 node = new
             trie.hold(node, owner)
             trie.finish(owner, [tokens], LIMIT)

@@ -200,7 +200,7 @@ def test_a_decoder_takes_it_over(saved: Path) -> None:
 
 def test_another_model_criterion_or_judge_is_refused(saved: Path, demo: LocalBackend) -> None:
     config = SearchConfig(calibration=str(saved))
-    with pytest.raises(ConfigError, match="of the model leaning, not demo"):
+    with pytest.raises(ConfigError, match="for the model leaning, not demo"):
         RainDecoder(demo, TWO_ORDERS, config)
     with pytest.raises(ConfigError, match="'kind', not 'harmlessness'"):
         RainDecoder(leaning_judge(), "harmlessness", config)
@@ -208,7 +208,7 @@ def test_another_model_criterion_or_judge_is_refused(saved: Path, demo: LocalBac
         RainDecoder(leaning_judge(), replace(TWO_ORDERS, lead="Hm ("), config)
     from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
-    with pytest.raises(ConfigError, match="not of the judge oracle:harmlessness"):
+    with pytest.raises(ConfigError, match="not for the judge oracle:harmlessness"):
         RainDecoder(leaning_judge(), OracleEvaluator(), config)
 
 
@@ -221,7 +221,7 @@ def test_a_chance_verdict_is_said(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format": 0}, "of the form 1"),
+        ({"format": 0}, "of format 1"),
         ({"placement": "middle"}, "placement = 'middle'"),
         ({"reasons": None}, None),
     ],
@@ -234,7 +234,7 @@ def test_files_of_other_forms(saved: Path, change: dict[str, Any], problem: str 
     with pytest.raises(ConfigError, match=problem):
         load_calibration(saved)
     saved.write_text("{")
-    with pytest.raises(ConfigError, match="is no calibration"):
+    with pytest.raises(ConfigError, match="is not a calibration"):
         load_calibration(saved)
-    with pytest.raises(ConfigError, match="is no calibration"):
+    with pytest.raises(ConfigError, match="is not a calibration"):
         RainDecoder(leaning_judge(), TWO_ORDERS, SearchConfig(calibration=str(saved.parent / "none.json")))

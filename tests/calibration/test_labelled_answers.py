@@ -66,7 +66,7 @@ GOOD = {"prompt": "Hello?", "answer": "Yes.", "label": "good"}
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ([1], "no JSON object"),
+        ([1], "not a JSON object"),
         ({**GOOD, "label": "maybe"}, "label = 'maybe'"),
         ({**GOOD, "label": None}, "label = None"),
         ({"prompt": "Hello?", "answer": "Yes."}, "there is no label"),
@@ -79,8 +79,11 @@ GOOD = {"prompt": "Hello?", "answer": "Yes.", "label": "good"}
             "comes from the assistant",
         ),
         ({"prompt": "Hello?", "chosen": "Yes."}, "rejected = None"),
-        ({"chosen": "Yes.", "rejected": "No."}, "chosen is no transcript"),
-        ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a"}, "rejected is no transcript"),
+        ({"chosen": "Yes.", "rejected": "No."}, "chosen is not a transcript"),
+        (
+            {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a"},
+            "rejected is not a transcript",
+        ),
     ],
 )
 def test_a_broken_line_is_named(row: Any, problem: str, tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_a_broken_line_is_named(row: Any, problem: str, tmp_path: Path) -> None:
 def test_broken_json_and_broken_files(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('{"prompt": "a"\n', encoding="utf-8")
-    with pytest.raises(InputError, match="line 1: no valid JSON"):
+    with pytest.raises(InputError, match="line 1: not valid JSON"):
         read_labelled(file)
     for name, content in (
         ("b.jsonl", b"\xff"),

@@ -121,7 +121,9 @@ def drawn(n: int, shift: float, seed: int = 0) -> Scores:
 def test_the_verdict(n: int, shift: float, expected: str) -> None:
     found, reason = verdict(drawn(n, shift), 0.0)
     assert found == expected
-    assert ("exchanged" in reason) == (shift < 0) and ("more examples" in reason) == (expected == "undecided")
+    assert ("labels swapped" in reason) == (shift < 0) and ("more examples" in reason) == (
+        expected == "undecided"
+    )
 
 
 def test_a_coin_is_hardly_ever_called_better() -> None:

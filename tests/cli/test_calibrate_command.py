@@ -62,7 +62,7 @@ def test_a_random_model_is_found_to_be_chance(rain: Rain, tmp_path: Path) -> Non
     unscored = rain(*command, "--min-label-mass", "0.9", "--n", "150")
     assert unscored.code == 3 and message in unscored.err and "150 of 150" in unscored.out
     few = rain(*command, "--min-label-mass", "0", "--n", "12")
-    assert few.code == 3 and "give more examples" in few.err
+    assert few.code == 3 and "use more examples" in few.err
 
 
 def test_the_demo_model_is_calibrated_and_used(rain: Rain, tmp_path: Path) -> None:

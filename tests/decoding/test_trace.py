@@ -143,5 +143,5 @@ def test_unreadable_and_unwritable_files(tmp_path: Path) -> None:
     ids=lambda event: event["event"],
 )
 def test_events_that_do_not_fit_together(event: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="does not fit together"):
+    with pytest.raises(InputError, match="the trace is inconsistent"):
         replay([{"event": "start"}, event, {"event": "end"}])

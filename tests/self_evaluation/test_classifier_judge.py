@@ -225,7 +225,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     name = save(tmp_path)
     for query, message in (
         ("positive=joy", "no label 'joy'"),
-        ("good=safe", "option good='safe'"),
+        ("good=safe", "good='safe' is not an option of a classifier"),
         ("input=all", "input = 'all'"),
         ("input=chat", "has no chat template"),
     ):
@@ -250,7 +250,7 @@ def test_old_turns_are_left_out_and_the_answer_never(tmp_path: Path) -> None:
         {"role": "user", "content": "a " * 40}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}
     ]  # fmt: skip
     judging = decoder(f"{name}#input=pair")
-    warning = "the classifier did not see the first 1 of 3 earlier turns: no room"
+    warning = "the classifier did not see the first 1 of 3 earlier turns, for lack of room"
     assert judge_all(judging, turns, ["w1 " * 25], (warning,))[0].score == pytest.approx(
         2 * softmax(logits(name, "b\n\nc", "w1 " * 25))[1] - 1, abs=1e-5
     )

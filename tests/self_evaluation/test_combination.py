@@ -84,13 +84,13 @@ def test_thresholds_without_an_objective_score_by_the_least_surplus() -> None:
 @pytest.mark.parametrize(
     ("rule", "parts", "message"),
     [
-        ("max", ["a"], "no rule"),
-        ("min", [], "no rule and parts"),
+        ("max", ["a"], "needs a rule"),
+        ("min", [], "a combination needs a rule and parts"),
         ("min", ["a", "a"], "twice"),
         ("mean", [("a", 0.0)], "weight"),
-        ("min", [("a", 1.0, 0.5)], "takes no thresholds"),
+        ("min", [("a", 1.0, 0.5)], "does not take thresholds"),
         ("thresholds", [("a", 1.0, 1.0)], r"not in \[-1, 1\)"),
-        ("thresholds", [("a", 1.0, 0.5), "b", "c"], "2 parts without a threshold"),
+        ("thresholds", [("a", 1.0, 0.5), "b", "c"], "2 parts have no threshold"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(rule: str, parts: list[Any], message: str) -> None:

@@ -379,5 +379,5 @@ def test_a_principle_becomes_a_criterion(sentence: str) -> None:
 def test_a_principle_needs_a_sentence() -> None:
     with pytest.raises(CriterionError, match="principle is empty"):
         principle_criterion(" \n")
-    with pytest.raises(CriterionError, match="give the principle"):
+    with pytest.raises(CriterionError, match="use --principle SENTENCE"):
         load_criterion("principle")

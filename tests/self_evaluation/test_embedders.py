@@ -143,7 +143,9 @@ def test_hidden_states_survive_a_prompt_of_one_token() -> None:
 
 def test_a_backend_without_hidden_states_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SCRIPTED.engine, "layers", ())
-    with pytest.raises(UnsupportedError, match=r"no hidden states of the last layer.*'hashing'"):
+    with pytest.raises(
+        UnsupportedError, match=r"does not provide hidden states of the last layer.*'hashing'"
+    ):
         load_embedder("hidden", SCRIPTED)
 
 

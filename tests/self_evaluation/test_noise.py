@@ -73,7 +73,7 @@ def test_verdicts_are_turned_over_as_often_as_asked(flips: float) -> None:
     turned = sum(a != b for a, b in decided) / len(decided)
     # Five standard deviations of the share among independent draws.
     assert abs(turned - flips) <= 5 * sqrt(flips * (1 - flips) / len(decided))
-    # Which are turned over has nothing to do with whether they are good.
+    # Which are flipped has nothing to do with whether they are good.
     good = [a != b for a, b in decided if a > 0]
     assert abs(sum(good) / len(good) - flips) <= 5 * sqrt(flips * (1 - flips) / len(good))
 

@@ -106,11 +106,11 @@ class Running:
             lines = http.get("/metrics").text.splitlines()
         return next((float(line[len(wanted) :]) for line in lines if line.startswith(wanted)), 0.0)
 
-    def settle(self, jobs: int = 0) -> None:
+    def settle(self, pending: int = 0) -> None:
         """Wait until so many answers are queued or running."""
         assert self.service is not None
         worker = self.service.worker
-        until(lambda: len(worker.jobs) == jobs)
+        until(lambda: len(worker.pending) == pending)
 
     def logged(self, **fields: Any) -> dict[str, Any]:
         """The entry of the log with these fields, once it is there."""

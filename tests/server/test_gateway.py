@@ -158,7 +158,7 @@ def test_an_answer_that_goes_on_is_not_stuck(upstream: Pair) -> None:
         until(lambda: len(stub.asked) == 1)
         assert running.service is not None
         worker = running.service.worker
-        first = worker.jobs[0]
+        first = worker.pending[0]
         ended = threading.Event()
         threading.Timer(2.0, ended.set).start()
         while not ended.is_set():

@@ -121,7 +121,7 @@ def test_a_client_that_leaves_frees_its_search(backend: GatedBackend, stream: bo
             leaving = post(running, stream=stream)
             running.settle(2)
             assert running.service is not None
-            waiting = running.service.worker.jobs[-1]
+            waiting = running.service.worker.pending[-1]
             leaving.close()
             until(lambda: waiting.cancelled)
             backend.gate.set()
@@ -247,8 +247,8 @@ def test_time_that_is_used_up_in_the_queue(backend: GatedBackend) -> None:
         with background(running, 2) as outcomes:
             running.settle(2)
             assert running.service is not None
-            jobs = running.service.worker.jobs
-            until(lambda: all(time.perf_counter() - job.arrived > 0.2 for job in jobs))
+            waiting = running.service.worker.pending
+            until(lambda: all(time.perf_counter() - answer.arrived > 0.2 for answer in waiting))
             backend.gate.set()
         statuses = {getattr(outcome, "status_code", 200) for outcome in outcomes}
         assert statuses == {200, 503}

@@ -180,7 +180,7 @@ class Backend(Protocol):
 def check_request(backend: Backend, request: BackendRequest) -> None:
     """What every backend asks of a request. Raises `InputError`, `ContextLengthError` or `UnsupportedError`."""
     if not request.prefix:
-        raise InputError("a request with an empty prefix", hint="a prompt needs at least one token")
+        raise InputError("the request has an empty prefix", hint="use a prompt of at least one token")
     if len(request.prefix) > backend.context_length:
         raise ContextLengthError(
             f"a sequence of {len(request.prefix)} tokens does not fit into the context of "
@@ -189,12 +189,12 @@ def check_request(backend: Backend, request: BackendRequest) -> None:
         )
     if isinstance(request, HiddenStates) and (missing := set(request.layers) - set(backend.kept_layers)):
         raise UnsupportedError(
-            f"{backend.name} keeps no hidden states of {layers_text(missing)}",
+            f"{backend.name} does not keep hidden states of {layers_text(missing)}",
             hint="load it with keep_hidden=True, or use the embedding 'hashing'",
         )
     if isinstance(request, Chat) and not backend.capabilities.chat:
         raise UnsupportedError(
-            f"{backend.name} knows no tool calls and no response formats",
+            f"{backend.name} does not support tool calls or response formats",
             hint="load the model behind a server that does, as openai:URL#MODEL",
         )
 
@@ -203,7 +203,7 @@ def check_layers(name: str, layers: Iterable[Layer], known: Collection[Layer] = 
     """Raises `UnsupportedError` where the hidden states of some of the `layers` cannot be had."""
     if missing := set(layers) - set(known):
         raise UnsupportedError(
-            f"{name} gives no hidden states of {layers_text(missing)}",
+            f"{name} does not provide hidden states of {layers_text(missing)}",
             hint="load the model as hf:FOLDER, let a small local model read along (judge 'read:hf:FOLDER'), or "
             "use the embedding 'hashing'",
         )

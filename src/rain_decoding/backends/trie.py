@@ -69,7 +69,7 @@ class Trie:
         self._leaves: list[tuple[int, int, int, Node]] = []
         """A heap of what were leaves of the prefix cache, least recently used first; looked at again when popped."""
 
-    # Finding and growing
+    # Finding and inserting
 
     def find(self, tokens: Tokens) -> Node:
         """The node of the longest prefix of `tokens` that is in the trie (the root for none)."""
@@ -92,8 +92,8 @@ class Trie:
         if len(self._recent) > REMEMBERED:
             del self._recent[next(iter(self._recent))]
 
-    def grow(self, node: Node, tokens: Tokens) -> list[Node]:
-        """Hang the missing nodes of `tokens` below `node`, which `find` returned. They have no slot yet."""
+    def insert(self, node: Node, tokens: Tokens) -> list[Node]:
+        """Insert the missing nodes of `tokens` below `node`, which `find` returned. They have no slot yet."""
         new = []
         for token in tokens[node.depth :]:
             child = Node(token, node)
@@ -104,7 +104,7 @@ class Trie:
         self._remember(tokens, node)
         return new
 
-    def seat(self, node: Node) -> None:
+    def allocate(self, node: Node) -> None:
         """Give a new node the lowest free slot. Parents first."""
         assert node.parent is not None and node.parent.branch is not None
         node.slot = self.pool.allocate(node.depth)

@@ -120,7 +120,7 @@ class TokenTrieEngine(ABC):
         plan = Plan([], {}, [], [])
         try:
             self._fill(plan, sequences, owners)
-            self._seat(plan)
+            self._allocate(plan)
             fresh = self._run(plan)
             logits = self._rows(plan.ends, fresh)
             broken = np.isnan(logits.max())
@@ -139,21 +139,21 @@ class TokenTrieEngine(ABC):
         for tokens, owner in zip(sequences, owners, strict=True):
             node = self._trie.find(tokens)
             node.used = self._trie.now
-            grown = self._trie.grow(node, tokens)
-            plan.new.extend(grown)
-            if grown:
-                node = grown[-1]
+            inserted = self._trie.insert(node, tokens)
+            plan.new.extend(inserted)
+            if inserted:
+                node = inserted[-1]
             elif node not in plan.work and self._logits.get(node) is None:
-                grown = [node]
-            plan.work.update(dict.fromkeys(grown, owner))
+                inserted = [node]
+            plan.work.update(dict.fromkeys(inserted, owner))
             plan.ends.append(node)
-            plan.counts.append(len(grown))
+            plan.counts.append(len(inserted))
 
-    def _seat(self, plan: Plan) -> None:
+    def _allocate(self, plan: Plan) -> None:
         """Give every new node a slot, evicting others where the memory limit asks for it."""
         self._make_room(len(plan.new))
         for node in plan.new:
-            self._trie.seat(node)
+            self._trie.allocate(node)
 
     def _make_room(self, slots: int) -> None:
         """Evict until so many more slots can be taken."""

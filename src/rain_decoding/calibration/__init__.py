@@ -35,8 +35,24 @@ def calibrate(
 ) -> Calibration:
     """Have the model judge labelled answers with the question in either place, and say what that shows.
 
-    `votes` None recommends those that fit; `source` says where the answers came from. Raises `InputError`
-    without good and bad answers.
+    Args:
+        backend: The model that judges.
+        criterion: A `Criterion`, or what `load_criterion` takes.
+        answers: Good and bad ones, such as `read_labelled` reads.
+        votes: The votes to recommend, see `SearchConfig.votes`; None: those that fit.
+        min_label_mass: In [0, 1]; a judgement whose labels have less probability together is unscored.
+        prompt_format: How prompts are encoded, see `PromptFormat`.
+        concurrency: Judgements that run at the same time, >= 1.
+        seed: Of the split by which thresholds are cross-fitted.
+        source: Where the answers came from, to be noted.
+
+    Returns:
+        The verdict, its figures, and the recommended settings.
+
+    Raises:
+        CriterionError: The criterion is unknown or broken.
+        InputError: Good or bad answers are missing, or a label does not fit the criterion.
+        BackendError: The model failed.
     """
     if isinstance(criterion, str):
         criterion = load_criterion(criterion, search_dirs=backend.criteria_dirs)

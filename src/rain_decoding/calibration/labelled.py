@@ -72,11 +72,11 @@ def check_labels(criterion: Criterion, answers: Iterable[LabelledAnswer]) -> Non
     labels = {answer.label for answer in answers if not answer.cut}
     if not labels >= {"positive", "negative"}:
         found = ", ".join(sorted(labels)) or "nothing"
-        raise InputError(f"the answers are labelled {found}", hint="good and bad answers are needed")
+        raise InputError(f"the answers are labelled {found}", hint="use both good and bad answers")
     if "neutral" in labels and len(criterion.statements) < 3:
         raise InputError(
-            f"some answers are labelled neutral, and the criterion {criterion.name!r} has no neutral statement",
-            hint="leave them out, or take another criterion",
+            f"some answers are labelled neutral, but the criterion {criterion.name!r} has no neutral statement",
+            hint="leave them out, or use another criterion",
         )
 
 
@@ -88,7 +88,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
                 if line.strip():
                     yield number, _row(path, number, line)
     except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="give a UTF-8 JSONL file") from error
+        raise InputError(f"{path} cannot be read: {error}", hint="use a UTF-8 JSONL file") from error
 
 
 def _open(path: Path) -> IO[str]:
@@ -101,10 +101,10 @@ def _row(path: Path, number: int, line: str) -> Row:
     try:
         data = json.loads(line)
         if not isinstance(data, dict):
-            raise InputError("no JSON object", hint=FORMS)
+            raise InputError("not a JSON object", hint=FORMS)
         return _pair(data, number) if "chosen" in data else (_answer(data, number),)
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: no valid JSON: {error}", hint=FORMS) from error
+        raise InputError(f"{path}, line {number}: not valid JSON: {error}", hint=FORMS) from error
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error.args[0]}", hint=error.hint) from error
 
@@ -139,7 +139,7 @@ def _prompt(data: Mapping[str, Any]) -> tuple[Message, ...]:
 
 def _text(data: Mapping[str, Any], key: str) -> str:
     if not isinstance(data.get(key), str):
-        raise InputError(f"{key} = {data.get(key)!r} is no text", hint=FORMS)
+        raise InputError(f"{key} = {data.get(key)!r} is not a string", hint=FORMS)
     return data[key]
 
 
@@ -156,7 +156,7 @@ def _transcript(text: str, key: str) -> tuple[tuple[Message, ...], str]:
     ]
     if begin.strip() or len(turns) < 2 or turns[-1].role != "assistant":
         raise InputError(
-            f'{key} is no transcript that begins with "{USER_MARKER}" and ends with an assistant\'s answer',
+            f'{key} is not a transcript that begins with "{USER_MARKER}" and ends with an assistant\'s answer',
             hint=FORMS,
         )
     return parse_messages(turns[:-1]), turns[-1].content

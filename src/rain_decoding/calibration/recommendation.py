@@ -77,10 +77,10 @@ def verdict(scores: Scores, threshold: float) -> tuple[Verdict, str]:
     if accuracy.low > 0.5 and area.low > 0.5:
         return "better", found
     if area.high < 0.5:
-        return "chance", f"{found}: worse than a coin; are good and bad exchanged in the labels?"
+        return "chance", f"{found}: worse than a coin; are the labels swapped?"
     if accuracy.high < USEFUL:
         return "chance", found
-    return "undecided", f"{found}: give more examples"
+    return "undecided", f"{found}: use more examples"
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,18 +89,20 @@ class Calibration:
         """
         again = "run rain calibrate for this model and criterion, or leave the calibration out"
         if backend.name != self.model:
-            raise ConfigError(f"the calibration is of the model {self.model}, not {backend.name}", hint=again)
+            raise ConfigError(
+                f"the calibration is for the model {self.model}, not {backend.name}", hint=again
+            )
         criterion = (
             load_criterion(judge, search_dirs=backend.criteria_dirs) if isinstance(judge, str) else judge
         )
         if not isinstance(criterion, Criterion):
             raise ConfigError(
-                f"the calibration is of self-evaluation, not of the judge {criterion.name}",
+                f"the calibration is for self-evaluation, not for the judge {criterion.name}",
                 hint="leave the calibration out",
             )
         if criterion_hash(criterion) != self.criterion_hash:
             other = f", not {criterion.name!r}" if criterion.name != self.criterion else " as it was then"
-            raise ConfigError(f"the calibration is of the criterion {self.criterion!r}{other}", hint=again)
+            raise ConfigError(f"the calibration is for the criterion {self.criterion!r}{other}", hint=again)
         if self.verdict != "better":
             warnings.warn(
                 f"the calibration found self-evaluation {self.verdict}: {self.reason}", stacklevel=3
@@ -115,17 +117,24 @@ def criterion_hash(criterion: Criterion) -> str:
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """Read what `Calibration.save` wrote. Raises `ConfigError` for another file."""
+    """Read what `Calibration.save` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not a calibration.
+    """
     hint = "write one with rain calibrate --save FILE"
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no calibration: {error}", hint=hint) from error
+        raise ConfigError(f"{path} is not a calibration: {error}", hint=hint) from error
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-        raise ConfigError(f"{path} is no calibration of the form {FORMAT}", hint=hint)
+        raise ConfigError(f"{path} is not a calibration of format {FORMAT}", hint=hint)
     try:
         if data["recommendation"]["placement"] not in get_args(Placement):
             raise ValueError(f"placement = {data['recommendation']['placement']!r}")
         return Calibration(**{**data, "recommendation": Recommendation(**data["recommendation"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is no complete calibration: {error}", hint=hint) from error
+        raise ConfigError(f"{path} is not a complete calibration: {error}", hint=hint) from error

@@ -142,10 +142,18 @@ class RefiningSession(JudgedSession):
 class JudgedDecoder(Decoder, ABC):
     """Decodes whole answers and returns the best judged one, in one commit.
 
-    Of equally judged answers the most probable is the best, then the earliest. `criterion` and `votes` are those of
-    `RainDecoder` and `SearchConfig`; an `Evaluator` in place of a criterion votes as it does. Only judged text is
-    released: when a budget ends, the best answer judged until then; `finish_reason` is "unjudged" where none
-    could be judged.
+    Of equally judged answers the most probable is the best, then the earliest. Only judged text is released: when a
+    budget ends, the best answer judged until then; `finish_reason` is "unjudged" where none could be judged.
+
+    Args:
+        backend: The model.
+        criterion: As for `RainDecoder`.
+        votes: How label probabilities become a score, see `SearchConfig.votes`; an `Evaluator` votes as it does.
+        min_label_mass: In [0, 1]; a judgement whose labels have less probability together is unscored.
+        prompt_format: How prompts are encoded, see `PromptFormat`.
+
+    Raises:
+        CriterionError: The criterion is unknown or broken.
     """
 
     def __init__(
@@ -172,13 +180,23 @@ class JudgedDecoder(Decoder, ABC):
 
 
 class SamplingDecoder(JudgedDecoder):
-    """Decodes up to `k` >= 1 answers. Samples are drawn at temperature 1; sample i of a request is the same for
-    every decoder here and every `k`.
+    """Decodes up to `k` answers. Samples are drawn at temperature 1; sample i of a request is the same for every
+    decoder here and every `k`.
+
+    Args:
+        backend: The model.
+        criterion: As for `RainDecoder`.
+        k: Answers at most, >= 1.
+        options: Other arguments of `JudgedDecoder`.
+
+    Raises:
+        InputError: `k` is out of range.
+        CriterionError: The criterion is unknown or broken.
     """
 
     def __init__(self, backend: Backend, criterion: str | Criterion | Evaluator, k: int, **options: Any):
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"k = {k!r}", hint="a whole number >= 1")
+            raise InputError(f"k = {k!r}", hint="use a whole number >= 1")
         super().__init__(backend, criterion, **options)
         self.k = k
 
@@ -218,8 +236,15 @@ class SelfRefineDecoder(JudgedDecoder):
     criticism of it by the criterion's statements, and the greedy answer after that; the better judged one counts,
     the first where both are judged alike.
 
-    Raises `UnsupportedError` for a judge without statements, and for a text that is continued: there is no
-    conversation to criticise in.
+    Args:
+        backend: The model.
+        criterion: As for `RainDecoder`, but with statements.
+        options: Other arguments of `JudgedDecoder`.
+
+    Raises:
+        UnsupportedError: The judge has no statements; or, for a prompt, it is a text that is continued: there is no
+            conversation to criticise in.
+        CriterionError: The criterion is unknown or broken.
     """
 
     def __init__(self, backend: Backend, criterion: str | Criterion | Evaluator, **options: Any):
@@ -227,7 +252,7 @@ class SelfRefineDecoder(JudgedDecoder):
         if not isinstance(self.evaluator, SelfEvaluator):
             raise UnsupportedError(
                 f"the judge {self.evaluator.name} has no statements to refine an answer by",
-                hint="name a criterion",
+                hint="use a criterion with statements",
             )
         self.statements = self.evaluator.criterion.statements
 

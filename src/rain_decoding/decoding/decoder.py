@@ -111,9 +111,18 @@ class Decoder:
         return self.open_session(prompt, _options(options))
 
     def generate(self, prompt: PromptLike, **options: Any) -> Completion:
-        """Answer a text or a list of chat messages; `options` are those of `Options`.
+        """Answer a prompt.
 
-        Raises `InputError` for bad input and `BackendError` when the model fails.
+        Args:
+            prompt: A text or a list of chat messages, the last one from the user.
+            options: Fields of `Options`, such as `max_tokens`, `seed` and `stop`.
+
+        Returns:
+            The text with its tokens, its finish reason and what it cost.
+
+        Raises:
+            InputError: The prompt or an option is invalid, or the prompt does not fit into the context.
+            BackendError: The model failed.
         """
         stream = self.stream(prompt, **options)
         with stream:
@@ -123,18 +132,55 @@ class Decoder:
         return stream.completion
 
     def stream(self, prompt: PromptLike, **options: Any) -> Stream:
-        """As `generate`, giving each `Commit` when it is made; `.completion` is there afterwards."""
+        """Answer a prompt piece by piece.
+
+        Args:
+            prompt: As for `generate`.
+            options: As for `generate`.
+
+        Returns:
+            An iterator of each `Commit` as it is made, which raises `BackendError` when the model fails;
+            `completion` is set after the last one.
+
+        Raises:
+            InputError: As for `generate`.
+        """
         return Stream.start(self.open(prompt, **options))
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
-        """Answer many prompts, all their pending requests in one batch; results in the prompts' order."""
+        """Answer many prompts, all their pending requests in one batch.
+
+        Args:
+            prompts: Prompts as for `generate`.
+            options: As for `generate`, the same for all prompts; or `concurrency`, see `iterate_batch`.
+
+        Returns:
+            The completions in the order of the prompts.
+
+        Raises:
+            InputError: As for `iterate_batch`.
+            BackendError: The model failed.
+        """
         results = dict(self.iterate_batch(prompts, **options))
         return [results[index] for index in range(len(prompts))]
 
     def iterate_batch(
         self, prompts: Iterable[PromptLike], *, concurrency: int | None = None, **options: Any
     ) -> Iterator[tuple[int, Completion]]:
-        """Answer many prompts and yield (index, completion) as each is finished."""
+        """Answer many prompts and yield each completion as it is finished.
+
+        Args:
+            prompts: Prompts as for `generate`; read only as fast as they are answered.
+            concurrency: Prompts answered at the same time, >= 1; None: the decoder's `concurrency`.
+            options: As for `generate`, the same for all prompts.
+
+        Yields:
+            The index of a prompt and its completion.
+
+        Raises:
+            InputError: As for `generate`, or `concurrency` is below 1.
+            BackendError: The model failed.
+        """
         with closing(self.attempt_batch(prompts, (), concurrency=concurrency, **options)) as results:
             for index, found in results:
                 assert isinstance(found, Completion)
@@ -154,7 +200,7 @@ class Decoder:
         parsed = _options(options)
         width = self.concurrency if concurrency is None else concurrency
         if width < 1:
-            raise InputError(f"concurrency = {width!r}", hint="a whole number >= 1")
+            raise InputError(f"concurrency = {width!r}", hint="use a whole number >= 1")
 
         def tasks() -> Iterator[AnyTask]:
             for index, prompt in enumerate(prompts):
@@ -195,9 +241,18 @@ def _options(options: Mapping[str, Any]) -> Options:
 
 @dataclass(eq=False)
 class PlainDecoder(Decoder):
-    """Ordinary decoding with a KV cache: the baseline. `temperature` 0 decodes greedily.
+    """Ordinary decoding with a KV cache: the baseline.
 
-    A request may have another `temperature` or `top_p`.
+    Args:
+        backend: The model.
+        temperature: In [0, 100]; 0 decodes greedily. A request may have another.
+        top_k: Draw from so many of the most probable tokens, >= 0; 0: all.
+        top_p: Draw from the most probable tokens that hold this probability together, in (0, 1]. A request may have
+            another.
+        prompt_format: How prompts are encoded, see `PromptFormat`.
+
+    Raises:
+        InputError: A value is out of range.
     """
 
     backend: Backend
@@ -209,7 +264,7 @@ class PlainDecoder(Decoder):
     def __post_init__(self) -> None:
         check_sampling(self.temperature, self.top_p)
         if self.top_k < 0:
-            raise InputError(f"top_k = {self.top_k!r}", hint="0 (all tokens) or more")
+            raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         options.refuse_criterion("plain decoding is not judged")
@@ -230,18 +285,29 @@ class PlainDecoder(Decoder):
 class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
-    `criterion` is a name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
-    `Criterion`, or another `Evaluator` in place of self-evaluation (default: the criterion of `config`);
-    `judge` who judges: "ask" (the default) asks the model about its text, "read" reads its hidden states by a probe
-    (which is fitted first, unless it was before; `told` hears how many examples of how many are read), "auto" reads
-    where that can be had, see `self_evaluation.loading.load_judge` for the other forms; or the name of a judge with
-    labels of its own (`self_evaluation.loading.EVALUATORS`); `refusal` the text that the configuration's `fallback`
-    may return; `config` a `SearchConfig` (default: the preset `balanced`); `embedding` one of
-    `self_evaluation.embedding.EMBEDDERS`, used by the similarity update and widening; `thinking` lets a reasoning
-    model reason before it answers (the reasoning is not searched and kept apart from the answer).
+    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; the
+    attribute `config` then shows the values in use.
 
-    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; `config`
-    then shows the values in use. Raises `ConfigError` for a calibration of another model or criterion.
+    Args:
+        backend: The model that generates.
+        criterion: A name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
+            `Criterion`, or another `Evaluator` in place of self-evaluation; None: the criterion of `config`.
+        config: How to search; None: the preset `balanced`.
+        embedding: One of `self_evaluation.embedding.EMBEDDERS`, for the similarity update and widening.
+        prompt_format: How prompts are encoded, see `PromptFormat`.
+        thinking: Let a reasoning model reason before it answers. The reasoning is not searched, and is kept apart.
+        judge: "ask" (as None) asks the model about its text, "read" reads its hidden states by a probe, which is
+            fitted first if need be, "auto" reads where that can be had; for other forms, and models, see
+            `self_evaluation.loading.load_judge`. Or a judge with labels of its own, as named in
+            `self_evaluation.loading.EVALUATORS`.
+        refusal: The text that the fallback "refusal" returns.
+        told: Hears how many examples of how many are read while a probe is fitted.
+
+    Raises:
+        ConfigError: The judge or the embedding is unknown or does not fit the criterion, or the calibration is for
+            another model or criterion.
+        CriterionError: The criterion is unknown or broken, or does not fit the judge.
+        BackendError: The model that judges cannot be loaded.
     """
 
     def __init__(
@@ -265,7 +331,8 @@ class RainDecoder(Decoder):
         self.refusal = refusal
         if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
             raise ConfigError(
-                f"{criterion.name} is an evaluator and judges by itself", hint="give a criterion, or no judge"
+                f"{criterion.name} is an evaluator and judges by itself",
+                hint="pass a criterion, or leave out the judge",
             )
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None

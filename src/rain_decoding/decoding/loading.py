@@ -42,7 +42,7 @@ def load_decoder(
     if fallback is not None:
         config = config.with_changes(fallback=fallback)
     if refusal is not None and config.fallback != "refusal":
-        raise InputError("--refusal is a text for --fallback refusal", hint="give both")
+        raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if embedding == "hidden":
@@ -64,5 +64,5 @@ def load_decoder(
 def named_criterion(name: str | None, principle: str | None) -> str | None:
     """The criterion asked for, if one is."""
     if name is not None and principle is not None:
-        raise InputError("--criterion and --principle exclude each other", hint="give one of them")
+        raise InputError("--criterion and --principle exclude each other", hint="use one of them")
     return name if principle is None else f"{PRINCIPLE} {principle}"

@@ -58,16 +58,16 @@ class Options:
         for name, least in (("max_tokens", 1), ("max_search_tokens", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise InputError(f"{name} = {value!r}", hint=f"a whole number >= {least}")
+                raise InputError(f"{name} = {value!r}", hint=f"use a whole number >= {least}")
         seconds = self.max_seconds
         if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-            raise InputError(f"max_seconds = {self.max_seconds!r}", hint="a number > 0")
+            raise InputError(f"max_seconds = {self.max_seconds!r}", hint="use a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise InputError(f"seed = {self.seed!r}", hint="a whole number")
+            raise InputError(f"seed = {self.seed!r}", hint="use a whole number")
         check_sampling(self.temperature, self.top_p)
         _check_bias(self.logit_bias)
         if self.criterion is not None and self.principle is not None:
-            raise InputError("criterion and principle exclude each other", hint="give one of them")
+            raise InputError("criterion and principle exclude each other", hint="pass one of them")
 
     @property
     def bias(self) -> LogitBias:
@@ -79,7 +79,7 @@ class Options:
         for name in ("temperature", "top_p"):
             if (value := getattr(self, name)) is not None:
                 raise InputError(
-                    f"{name} = {value!r}: {who} by temperatures of their own",
+                    f"{name} = {value!r}: {who} at temperatures of their own",
                     hint="leave it out, or use PlainDecoder or one of the presets fast, balanced, thorough",
                 )
 
@@ -92,19 +92,19 @@ class Options:
 def check_sampling(temperature: float | None, top_p: float | None) -> None:
     """Raise `InputError` for a value out of range; None is none."""
     if temperature is not None and not _number(temperature, 0, 100):
-        raise InputError(f"temperature = {temperature!r}", hint="0 (greedy) to 100")
+        raise InputError(f"temperature = {temperature!r}", hint="use 0 (greedy) to 100")
     if top_p is not None and not (_number(top_p, 0, 1) and top_p > 0):
-        raise InputError(f"top_p = {top_p!r}", hint="above 0, at most 1")
+        raise InputError(f"top_p = {top_p!r}", hint="use a number above 0 and at most 1")
 
 
 def _check_bias(bias: Mapping[int, float]) -> None:
     if not isinstance(bias, Mapping):
-        raise InputError(f"logit_bias = {bias!r}", hint="a mapping from token ids to numbers")
+        raise InputError(f"logit_bias = {bias!r}", hint="use a mapping from token ids to numbers")
     for token, value in bias.items():
         if isinstance(token, bool) or not isinstance(token, int) or token < 0:
-            raise InputError(f"logit_bias names token {token!r}", hint="token ids are whole numbers >= 0")
+            raise InputError(f"logit_bias: {token!r} is not a token id", hint="use whole numbers >= 0")
         if not _number(value, -100, 100):
-            raise InputError(f"logit_bias[{token}] = {value!r}", hint="-100 to 100")
+            raise InputError(f"logit_bias[{token}] = {value!r}", hint="use -100 to 100")
 
 
 def _number(value: object, low: float, high: float) -> bool:

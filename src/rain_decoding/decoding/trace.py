@@ -31,7 +31,7 @@ def write_trace(path: str | Path, events: Iterable[dict[str, Any]]) -> None:
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"the trace cannot be written: {error}", hint="give another file") from error
+        raise InputError(f"the trace cannot be written: {error}", hint="use another file") from error
 
 
 def read_trace(path: str | Path) -> list[dict[str, Any]]:
@@ -40,18 +40,18 @@ def read_trace(path: str | Path) -> list[dict[str, Any]]:
         # Not splitlines(): texts may hold other line separators than the one between events.
         lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="give a file written by --trace") from error
+        raise InputError(f"{path} cannot be read: {error}", hint="use a file written by --trace") from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
             event["event"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: no trace event", hint=BROKEN) from error
+            raise InputError(f"{path}, line {number}: not a trace event", hint=BROKEN) from error
         events.append(event)
     for event, kind in ((events[0], "start"), (events[-1], "end")):
         if event["event"] != kind or not EDGES[kind] <= event.keys():
-            raise InputError(f"{path} is no complete trace: it has no '{kind}'", hint=BROKEN)
+            raise InputError(f"{path} is not a complete trace: it has no '{kind}'", hint=BROKEN)
     return events
 
 
@@ -128,5 +128,5 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
                 case "commit":
                     nodes[event["node"]].committed = True
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the trace does not fit together: {error!r}", hint=BROKEN) from error
+        raise InputError(f"the trace is inconsistent: {error!r}", hint=BROKEN) from error
     return nodes[0]

@@ -108,7 +108,7 @@ class Contender:
 
     `config` is that of the search; of the baselines, which have the judge of `rain`, it says how the judge votes.
     `k` >= 1 is the number of answers a baseline decodes at most. `flips` in [0, 1] is the probability with which a
-    verdict of the search's judge is turned over.
+    verdict of the search's judge is flipped.
     """
 
     kind: str

@@ -71,9 +71,11 @@ def load_classifier(text: str) -> ClassifierEvaluator:
     model = _load(name)
     given: Any = options.get("input", "chat" if model.tokenizer.chat_template else "answer")
     if given not in get_args(Input):
-        raise ConfigError(f"input = {given!r}", hint=f"allowed: {', '.join(get_args(Input))}")
+        raise ConfigError(f"input = {given!r}", hint=f"use one of: {', '.join(get_args(Input))}")
     if given == "chat" and not model.tokenizer.chat_template:
-        raise ConfigError(f"the tokenizer of {name} has no chat template", hint="input=pair or input=answer")
+        raise ConfigError(
+            f"the tokenizer of {name} has no chat template", hint="use input=pair or input=answer"
+        )
     return ClassifierEvaluator(model, direction(model.labels, options), given, name=f"hf-classifier:{text}")
 
 
@@ -93,7 +95,7 @@ def _options(query: str) -> dict[str, str]:
     for key, value in options.items():
         if key not in ("positive", "negative", "input") or not value:
             raise ConfigError(
-                f"the classifier's option {key}={value!r}",
+                f"{key}={value!r} is not an option of a classifier",
                 hint="options: positive=LABEL, negative=LABEL, input=...",
             )
     return options
@@ -171,7 +173,7 @@ class ClassifierJudge(ConversationEvaluator):
             if len(request.tokens) <= model.max_tokens:
                 if dropped:
                     self._warn(
-                        f"the classifier did not see the first {dropped} of {turns} earlier turns: no room"
+                        f"the classifier did not see the first {dropped} of {turns} earlier turns, for lack of room"
                     )
                 return request
         return None

@@ -52,21 +52,25 @@ class Combined:
     def _check(self) -> None:
         names = [part.name for part in self.parts]
         if self.rule not in _RULES or not names:
-            raise CriterionError(f"{self.name}: no rule and parts", hint=f"rules: {', '.join(_RULES)}")
+            raise CriterionError(
+                f"{self.name}: a combination needs a rule and parts", hint=f"rules: {', '.join(_RULES)}"
+            )
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise CriterionError(f"{self.name}: {twice!r} stands there twice", hint="name each once")
+            raise CriterionError(f"{self.name}: {twice!r} is named twice", hint="name each criterion once")
         if not all(part.weight > 0 for part in self.parts):
-            raise CriterionError(f"{self.name}: a weight is not above 0", hint="leave the part out")
+            raise CriterionError(
+                f"{self.name}: a weight is not above 0", hint="use a weight above 0, or leave the part out"
+            )
         bounds = [part.threshold for part in self.parts if part.threshold is not None]
         if not all(-1 <= bound < 1 for bound in bounds):
-            raise CriterionError(f"{self.name}: a threshold is not in [-1, 1)", hint="scores are in [-1, 1]")
+            raise CriterionError(f"{self.name}: a threshold is not in [-1, 1)", hint="scores lie in [-1, 1]")
         if self.rule == "thresholds" and not len(self.parts) - 1 <= len(bounds):
             raise CriterionError(
-                f"{self.name}: {len(self.parts) - len(bounds)} parts without a threshold",
-                hint="at most one: the objective",
+                f"{self.name}: {len(self.parts) - len(bounds)} parts have no threshold",
+                hint="leave at most one without a threshold: the objective",
             )
         if self.rule != "thresholds" and bounds:
-            raise CriterionError(f"{self.name}: {self.rule} takes no thresholds")
+            raise CriterionError(f"{self.name}: {self.rule} does not take thresholds")
 
     def conversation(self, prompt: Prompt) -> CombinedJudge:
         """A judge for answers to one prompt."""

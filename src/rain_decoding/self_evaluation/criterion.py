@@ -122,24 +122,37 @@ def known_criteria(search_dirs: Iterable[Path] = ()) -> dict[str, Path]:
 
 
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """The criterion called `name` (a model's own, then the built-in ones), or the TOML file at a path.
+    """Load a criterion.
 
-    Raises `CriterionError` naming file, key and line where the file is broken, and the known names where
-    there is none.
+    Args:
+        name: A name, or the path of a TOML file.
+        search_dirs: Folders searched before the known criteria, such as the model's own.
+
+    Raises:
+        CriterionError: The file is broken (the message names file, line and key), or there is none (the hint has
+            the known names).
     """
     criterion = _find(name, search_dirs)
     if any(PRINCIPLE in statement for statement in criterion.statements):
         raise CriterionError(
-            f"{name} is the form of a principle", hint="give the principle: --principle SENTENCE"
+            f"{name} is not a criterion but the template for principles", hint="use --principle SENTENCE"
         )
     return criterion
 
 
 def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> Criterion:
-    """A criterion from one sentence, such as "The answer is polite.": it holds, or it does not."""
+    """A criterion from one sentence that holds for an answer, or does not.
+
+    Args:
+        principle: A sentence such as "The answer is polite."
+        search_dirs: Folders searched for a `principle.toml` before the built-in one.
+
+    Raises:
+        CriterionError: The principle is empty, or the file is broken.
+    """
     sentence = " ".join(principle.split())
     if not sentence:
-        raise CriterionError("the principle is empty", hint='a sentence such as "The answer is polite."')
+        raise CriterionError("the principle is empty", hint='use a sentence such as "The answer is polite."')
     base = _find("principle", search_dirs)
     return replace(
         base,
@@ -158,7 +171,7 @@ def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
     if path.suffix == ".toml" or path.is_file():
         return read_criterion(path)
     known = ", ".join(dict.fromkeys((*CRITERIA, *own)))
-    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"criteria: {known}, or a TOML file")
+    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"use one of {known}, or a TOML file")
 
 
 def read_criterion(path: Path) -> Criterion:
@@ -166,11 +179,13 @@ def read_criterion(path: Path) -> Criterion:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise CriterionError(f"{path}: {error}", hint="give a readable UTF-8 TOML file") from error
+        raise CriterionError(
+            f"{path} cannot be read: {error}", hint="use a readable UTF-8 TOML file"
+        ) from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise CriterionError(f"{path} is no valid TOML: {error}") from error
+        raise CriterionError(f"{path} is not valid TOML: {error}") from error
     return _Reader(path, text).criterion(data)
 
 
@@ -235,7 +250,7 @@ class _Reader:
         sections = {name: data.get(name, {}) for name in _SECTIONS[:3]}
         for name, section in sections.items():
             if not isinstance(section, dict):
-                raise self.fail((name,), "must be a table", hint=f"write [{name}]")
+                raise self.fail((name,), "is not a table", hint=f"write [{name}]")
             self._check_keys((name,), section)
         judge, options, conversation = sections.values()
         placement: Placement = self._choice(("judge",), judge, "placement", get_args(Placement))
@@ -276,19 +291,19 @@ class _Reader:
 
     def _check_template(self, data: Mapping[str, Any]) -> None:
         """Refuse what a chat template leaves no place for."""
-        hint = "the judge's own template asks; leave it out"
+        hint = "leave it out: the judge's own chat template asks the question"
         for key in ("instruction", "question", "close", "prefix_file"):
             if key in data.get("judge", {}):
-                raise self.fail(("judge", key), "has no place in a template", hint=hint)
+                raise self.fail(("judge", key), "cannot be used with a chat template", hint=hint)
         if data.get("options", {}).get("both_orders"):
-            raise self.fail(("options", "both_orders"), "has no place in a template", hint=hint)
+            raise self.fail(("options", "both_orders"), "cannot be used with a chat template", hint=hint)
         if data.get("examples"):
-            raise self.fail(("examples",), "have no place in a template", hint=hint)
+            raise self.fail(("examples",), "cannot be used with a chat template", hint=hint)
 
     def _breaks(self, conversation: Mapping[str, Any]) -> tuple[str, ...]:
         texts = conversation.get("breaks", [])
         if not all(isinstance(text, str) and text.strip() for text in texts):
-            raise self.fail(("conversation", "breaks"), f"= {texts!r} must be non-empty strings")
+            raise self.fail(("conversation", "breaks"), f"= {texts!r} is not a list of non-empty strings")
         return tuple(texts)
 
     def _check_keys(self, place: Place, table: Mapping[str, Any]) -> None:
@@ -296,9 +311,9 @@ class _Reader:
         for key, value in table.items():
             if key not in _KEYS[section]:
                 allowed = [*_KEYS[section], *(_SECTIONS if not section else ())]
-                raise self.fail((*place, key), "is unknown", hint=f"keys: {', '.join(allowed)}")
+                raise self.fail((*place, key), "is not a known key", hint=f"keys: {', '.join(allowed)}")
             if not isinstance(value, _KEYS[section][key]):
-                raise self.fail((*place, key), f"= {value!r} must be a {_KEYS[section][key].__name__}")
+                raise self.fail((*place, key), f"= {value!r} is not a {_KEYS[section][key].__name__}")
 
     def _need(self, place: Place, table: Mapping[str, Any], key: str) -> str:
         text: str = table.get(key, "")
@@ -309,21 +324,23 @@ class _Reader:
     def _choice(self, place: Place, table: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
         value = table.get(key, allowed[0])
         if value not in allowed:
-            raise self.fail((*place, key), f"= {value!r}", hint=f"allowed: {', '.join(allowed)}")
+            raise self.fail(
+                (*place, key), f"= {value!r} is not allowed", hint=f"use one of: {', '.join(allowed)}"
+            )
         return value
 
     def _question(self, judge: Mapping[str, Any], options: int, both_orders: bool) -> str:
         """The question; it names every statement, or, where it is asked in one order, perhaps none."""
         question, place = self._need(("judge",), judge, "question"), ("judge", "question")
         wanted = {f"option_{number}" for number in range(1, options + 1)}
-        hint = f"placeholders: {{{'}, {'.join(sorted(wanted))}}}; other braces are doubled"
+        hint = f"placeholders: {{{'}, {'.join(sorted(wanted))}}}; double all other braces"
         try:
             fields = [field for _, *field in Formatter().parse(question) if field[0] is not None]
         except ValueError as error:
             raise self.fail(place, f"has a stray brace: {error}", hint=hint) from error
         names = {name for name, *_ in fields}
         if not names <= wanted or any(spec or conversion for _, spec, conversion in fields):
-            raise self.fail(place, "has a placeholder that does not fit", hint=hint)
+            raise self.fail(place, "has an unknown placeholder", hint=hint)
         if names != wanted and (names or both_orders):
             missing = ", ".join(sorted(wanted - names))
             hint = "a question without placeholders needs options.both_orders = false"
@@ -341,15 +358,15 @@ class _Reader:
     def _labels(self, options: Mapping[str, Any], count: int) -> tuple[tuple[str, ...], ...]:
         place, raw = ("options", "labels"), options.get("labels")
         if not raw:
-            raise self.fail(place, "is missing or empty", hint='for example labels = ["A", "B"]')
+            raise self.fail(place, "is missing or empty", hint='for example, labels = ["A", "B"]')
         if len(raw) != count:
             raise self.fail(place, f"has {len(raw)} entries for {count} statements")
         labels = tuple(tuple(entry) if isinstance(entry, list) else (entry,) for entry in raw)
         forms = [form for label in labels for form in label]
         if not all(labels) or not all(isinstance(form, str) and form.strip() for form in forms):
-            raise self.fail(place, f"= {raw!r} must be non-empty strings, or lists of them")
+            raise self.fail(place, f"= {raw!r} is not made of non-empty strings, or lists of them")
         if len(set(forms)) < len(forms):
-            raise self.fail(place, "names one label twice")
+            raise self.fail(place, "names a label twice")
         return labels
 
     def _prefix_file(self, judge: Mapping[str, Any]) -> str | None:
@@ -363,7 +380,7 @@ class _Reader:
 
     def _examples(self, tables: Any, statements: int) -> tuple[Example, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise self.fail(("examples",), "must be a list of tables", hint="write [[examples]]")
+            raise self.fail(("examples",), "is not a list of tables", hint="write [[examples]]")
         return tuple(
             self._example(("examples", index), table, statements) for index, table in enumerate(tables)
         )
@@ -372,14 +389,14 @@ class _Reader:
         self._check_keys(place, table)
         verdicts = ("positive", "negative", "neutral")[:statements]
         if table.get("verdict") not in verdicts:
-            hint = f"allowed: {', '.join(verdicts)}"
-            raise self.fail((*place, "verdict"), f"= {table.get('verdict')!r}", hint=hint)
+            hint = f"use one of: {', '.join(verdicts)}"
+            raise self.fail((*place, "verdict"), f"= {table.get('verdict')!r} is not allowed", hint=hint)
         if ("turns" in table) == ("text" in table):
-            raise self.fail((*place, "turns"), "or text is needed, not both")
+            raise self.fail((*place, "turns"), "or text is needed, and not both")
         turns = table.get("turns", [table.get("text")])
         pairs = "text" in table or (turns and len(turns) % 2 == 0)
         if not pairs or not all(isinstance(turn, str) and turn.strip() for turn in turns):
-            problem = f"= {turns!r} must be pairs of a user's and an assistant's text"
+            problem = f"= {turns!r} is not made of pairs of a user's and an assistant's text"
             raise self.fail((*place, "turns"), problem)
         return Example(
             tuple(Message("assistant" if index % 2 else "user", turn) for index, turn in enumerate(turns)),

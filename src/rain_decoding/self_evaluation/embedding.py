@@ -95,7 +95,7 @@ class SentenceEmbedder(TextEmbedder):
         except (OSError, ValueError) as error:
             raise ModelNotFoundError(
                 f"no sentence-transformers model {model!r}",
-                hint="give a folder or a hub name, or use 'hashing'",
+                hint="use a folder or a hub name, or 'hashing'",
             ) from error
 
     def vectors(self, texts: list[str]) -> Array:

@@ -297,7 +297,7 @@ class ConversationJudge(ConversationEvaluator):
         masses = tuple(result.mass for result in results)
         votes = [result.vote for result in results if result.vote is not None]
         if len(votes) < len(results):
-            problem = "the labels hold less than min_label_mass"
+            problem = "the labels have less probability than min_label_mass"
             return Judgement(None, text, probabilities, masses, problem)
         return Judgement(_combined(votes, evaluator.votes), text, probabilities, masses)
 
@@ -315,7 +315,9 @@ class ConversationJudge(ConversationEvaluator):
             ]
             if self._fit(prompts):
                 if dropped:
-                    self._warn(f"the judge did not see the first {dropped} of {turns} earlier turns: no room")
+                    self._warn(
+                        f"the judge did not see the first {dropped} of {turns} earlier turns, for lack of room"
+                    )
                 return prompts
             if self.prompt.format == "text":
                 break

@@ -12,7 +12,7 @@ from rain_decoding.types import Tokens
 
 
 class NoisyEvaluator:
-    """Turns verdicts of another evaluator over, each with probability `flips` in [0, 1].
+    """Flips verdicts of another evaluator, each with probability `flips` in [0, 1].
 
     Which ones, depends on the prompt, the text that was judged and `seed` alone: the same text always gets the same
     verdict, however often it is judged. A score of 0 stays, and so does what is unscored.
@@ -20,7 +20,7 @@ class NoisyEvaluator:
 
     def __init__(self, evaluator: Evaluator, flips: float, seed: int = 0):
         self.evaluator, self.flips, self.seed = evaluator, flips, seed
-        self.name = f"{evaluator.name}, {flips:g} turned over"
+        self.name = f"{evaluator.name}, {flips:g} flipped"
 
     def conversation(self, prompt: Prompt) -> NoisyJudge:
         """A judge for answers to one prompt."""
@@ -28,7 +28,7 @@ class NoisyEvaluator:
 
 
 class NoisyJudge(WrappedJudge):
-    """Has another judge judge, and turns some of its verdicts over."""
+    """Has another judge judge, and flips some of its verdicts."""
 
     def __init__(self, judge: ConversationEvaluator, flips: float, seed: int):
         super().__init__(judge)

@@ -47,8 +47,8 @@ class Renderer:
     def __init__(self, criterion: Criterion, codec: Codec):
         if criterion.placement == "template" and not codec.has_chat_template:
             raise CriterionError(
-                f"the criterion {criterion.name} asks through a chat template, and the judge has none",
-                hint="give the model it is made for as the judge: --judge MODEL",
+                f"the criterion {criterion.name} asks through a chat template, but the judge has none",
+                hint="use the model that it was made for as the judge: --judge MODEL",
             )
         self.criterion, self.codec = criterion, codec
         # In the place of a suffix, the turns are generation's own.

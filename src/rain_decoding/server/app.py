@@ -118,7 +118,9 @@ async def _watch(worker: Worker) -> None:
     while True:
         await asyncio.sleep(min(1.0, worker.stuck_seconds / 4))
         if failed := await asyncio.to_thread(worker.watch):
-            log.error("the model does not respond", extra={"requests": [job.request_id for job in failed]})
+            log.error(
+                "the model does not respond", extra={"requests": [answer.request_id for answer in failed]}
+            )
 
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:

@@ -7,36 +7,36 @@ from collections.abc import AsyncIterator, Sequence
 
 from rain_decoding.decoding.session import Session
 from rain_decoding.server.request_parser import AnswerRequest
-from rain_decoding.server.worker import Ended, Failed, Job, News, Opened, Progress, Worker
+from rain_decoding.server.worker import Ended, Failed, News, Opened, PendingAnswer, Progress, Worker
 
 
 class Exchange:
-    """Submits a job per answer and gives their news in the order they come."""
+    """Submits the answers and gives their news in the order they come."""
 
     def __init__(self, worker: Worker, requests: Sequence[AnswerRequest], request_id: str):
         self._worker = worker
         self._news: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def job(index: int, request: AnswerRequest) -> Job:
+        def pending(index: int, request: AnswerRequest) -> PendingAnswer:
             def listen(news: News) -> None:
                 loop.call_soon_threadsafe(self._news.put_nowait, (index, news))
 
-            return Job(request.open, listen, request_id)
+            return PendingAnswer(request.open, listen, request_id)
 
         self.requests = requests
-        self._jobs = [job(index, request) for index, request in enumerate(requests)]
+        self._answers = [pending(index, request) for index, request in enumerate(requests)]
         self._open: set[int] = set(range(len(requests)))
         """Answers that have not ended."""
-        worker.submit(self._jobs)
+        worker.submit(self._answers)
 
     def close(self) -> None:
         """Free what still runs."""
-        self._worker.cancel([self._jobs[index] for index in self._open])
+        self._worker.cancel([self._answers[index] for index in self._open])
 
     def session(self, index: int) -> Session:
         """The session of an answer that was opened."""
-        session = self._jobs[index].session
+        session = self._answers[index].session
         assert session is not None
         return session
 

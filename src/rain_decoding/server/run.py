@@ -58,11 +58,11 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         worker, grace = self.service.worker, self.service.config.grace_seconds
         worker.accepting = False
-        running = [job.request_id for job in worker.jobs]
+        running = [answer.request_id for answer in worker.pending]
         log.info("shutting down", extra={"finishing": running, "grace_seconds": grace})
         await asyncio.sleep(grace)
         cancelled = worker.fail_all(unavailable("the server is shutting down", "shutting_down"))
-        log.warning("cancelled", extra={"requests": [job.request_id for job in cancelled]})
+        log.warning("cancelled", extra={"requests": [answer.request_id for answer in cancelled]})
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:

@@ -50,7 +50,7 @@ News = Opened | Progress | Ended | Failed
 
 
 @dataclass(eq=False)
-class Job:
+class PendingAnswer:
     """One answer to find. `open` and `listen` are called in the worker's thread; `listen` must not block."""
 
     open: Callable[[], Session]
@@ -59,7 +59,7 @@ class Job:
     arrived: float = field(default_factory=time.perf_counter)
     session: Session | None = None
     cancelled: bool = False
-    """Set by anyone; the worker lets go of the job before its next step."""
+    """Set by anyone; the worker lets go of the answer before its next step."""
     traced: int = 0
     """Trace events that were passed on."""
 
@@ -75,7 +75,7 @@ class Observer:
 
 
 class Worker:
-    """Runs at most `max_concurrent` jobs at a time; others wait, so that there are at most `room` of both."""
+    """Runs at most `max_concurrent` answers at a time; others wait, so that there are at most `room` of both."""
 
     def __init__(
         self,
@@ -91,13 +91,13 @@ class Worker:
         self.stuck_seconds = stuck_seconds
         self.observer = observer or Observer()
         self.accepting = True
-        """Whether new jobs are taken; not any more once the server shuts down."""
+        """Whether new answers are taken; not any more once the server shuts down."""
         self._scheduler = Scheduler.of(backend)
         self._changed = threading.Condition()
-        self._new: deque[Job] = deque()
-        self._waiting: deque[Job] = deque()
+        self._new: deque[PendingAnswer] = deque()
+        self._waiting: deque[PendingAnswer] = deque()
         """Opened and not started."""
-        self._running: list[Job] = []
+        self._running: list[PendingAnswer] = []
         self._stopping = False
         self._quiet_since: float | None = None
         """Since when the backend has done nothing, although there is something to do."""
@@ -133,42 +133,42 @@ class Worker:
         return "the model's server keeps failing" if self._failing else ""
 
     @property
-    def jobs(self) -> list[Job]:
-        """All jobs that have not ended."""
+    def pending(self) -> list[PendingAnswer]:
+        """All answers that have not ended."""
         with self._changed:
             return [*self._running, *self._waiting, *self._new]
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs, all or none. Raises `ApiError`: 429 where the queue is full, 503 where none are taken."""
+    def submit(self, answers: Sequence[PendingAnswer]) -> None:
+        """Queue answers, all or none. Raises `ApiError`: 429 where the queue is full, 503 where none are taken."""
         if self.stuck:
             raise unavailable(self.trouble, "backend_stuck")
         with self._changed:
             if not self.accepting:
                 raise unavailable("the server is shutting down", "shutting_down")
-            if self.queued + self.running + len(jobs) > self.room:
+            if self.queued + self.running + len(answers) > self.room:
                 raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
-            self._new.extend(jobs)
+            self._new.extend(answers)
             self._changed.notify()
         self._scheduler.wake()
 
-    def cancel(self, jobs: Iterable[Job]) -> None:
+    def cancel(self, answers: Iterable[PendingAnswer]) -> None:
         """Nobody waits for these any more."""
-        for job in jobs:
-            job.cancelled = True
+        for answer in answers:
+            answer.cancelled = True
         with self._changed:
             self._changed.notify()
         self._scheduler.wake()
 
-    def fail_all(self, error: ApiError) -> list[Job]:
-        """Tell whoever waits, and cancel; the jobs concerned."""
-        jobs = [job for job in self.jobs if not job.cancelled]
-        self.cancel(jobs)
-        for job in jobs:
-            job.listen(Failed(error))
-        return jobs
+    def fail_all(self, error: ApiError) -> list[PendingAnswer]:
+        """Tell whoever waits, and cancel; the answers concerned."""
+        answers = [answer for answer in self.pending if not answer.cancelled]
+        self.cancel(answers)
+        for answer in answers:
+            answer.listen(Failed(error))
+        return answers
 
-    def watch(self) -> list[Job]:
-        """To be called every second or so, in any thread: fail whoever waits for a backend that hangs; the jobs
+    def watch(self) -> list[PendingAnswer]:
+        """To be called every second or so, in any thread: fail whoever waits for a backend that hangs; the answers
         concerned. Asks a model that hung or failed whether it answers again."""
         if self._hanging or self._failing:
             self._check()
@@ -189,7 +189,7 @@ class Worker:
         """Cancel everything and end the thread, if the backend comes back within `seconds`."""
         self.accepting = False
         self._stopping = True
-        self.cancel(self.jobs)
+        self.cancel(self.pending)
         self._thread.join(seconds)
 
     # In the worker's thread
@@ -202,8 +202,8 @@ class Worker:
             self._drop_late()
             self._start_waiting()
             worked = self._step()
-            for job in list(self._running):
-                self._report(job)
+            for answer in list(self._running):
+                self._report(answer)
             if worked or not (self._running or self._waiting):
                 self._quiet_since = None
 
@@ -215,46 +215,46 @@ class Worker:
 
     def _open_new(self) -> None:
         while self._new:
-            job = self._new[0]
-            if not job.cancelled:
-                self._open(job)
+            answer = self._new[0]
+            if not answer.cancelled:
+                self._open(answer)
             with self._changed:
                 self._new.popleft()
-                if job.session is not None:
-                    self._waiting.append(job)
+                if answer.session is not None:
+                    self._waiting.append(answer)
 
-    def _open(self, job: Job) -> None:
+    def _open(self, answer: PendingAnswer) -> None:
         try:
-            job.session = job.open()
+            answer.session = answer.open()
         except Exception as error:
-            self._tell_failure(job, error)
+            self._tell_failure(answer, error)
         else:
-            job.session.started = job.arrived  # its time runs since then
-            self._tell(job, Opened())
+            answer.session.started = answer.arrived  # its time runs since then
+            self._tell(answer, Opened())
 
     def _drop_cancelled(self) -> None:
-        for job in [job for job in self._waiting if job.cancelled]:
-            self._waiting.remove(job)
-        for job in [job for job in self._running if job.cancelled]:
-            self._end(job)
+        for answer in [answer for answer in self._waiting if answer.cancelled]:
+            self._waiting.remove(answer)
+        for answer in [answer for answer in self._running if answer.cancelled]:
+            self._end(answer)
 
     def _drop_late(self) -> None:
         """Those whose time ran out in the queue: there is no text to give them."""
-        for job in list(self._waiting):
-            assert job.session is not None
-            if job.session.interruption() is not None:
-                self._waiting.remove(job)
+        for answer in list(self._waiting):
+            assert answer.session is not None
+            if answer.session.interruption() is not None:
+                self._waiting.remove(answer)
                 self._tell_failure(
-                    job, unavailable("the time limit was reached in the queue", "queue_timeout")
+                    answer, unavailable("the time limit was reached in the queue", "queue_timeout")
                 )
 
     def _start_waiting(self) -> None:
         while self._waiting and self.running < self.max_concurrent:
             with self._changed:
-                job = self._waiting.popleft()
-                self._running.append(job)
-            assert job.session is not None
-            self._scheduler.start(job.session.task)
+                answer = self._waiting.popleft()
+                self._running.append(answer)
+            assert answer.session is not None
+            self._scheduler.start(answer.session.task)
 
     def _step(self) -> bool:
         """One step of the backend; whether it did anything."""
@@ -262,61 +262,61 @@ class Worker:
             return self._scheduler.step()
         except Exception as error:
             # Whose request it was is not known, and what the others waited for may be lost.
-            for job in list(self._running):
-                self._tell_failure(job, error)
-                self._end(job)
+            for answer in list(self._running):
+                self._tell_failure(answer, error)
+                self._end(answer)
             return True
 
-    def _report(self, job: Job) -> None:
-        """Pass on what a job has come to."""
-        assert job.session is not None
-        task = job.session.task
+    def _report(self, answer: PendingAnswer) -> None:
+        """Pass on what an answer has come to."""
+        assert answer.session is not None
+        task = answer.session.task
         while task.events:
             commit = task.events.popleft()
             self.observer.released(len(commit.tokens), commit.text)
             if commit.text:
-                self._tell(job, Progress(commit.text, self._news(job)))
+                self._tell(answer, Progress(commit.text, self._news(answer)))
         if task.done:
-            self._end(job)
-        elif events := self._news(job):
-            self._tell(job, Progress("", events))
+            self._end(answer)
+        elif events := self._news(answer):
+            self._tell(answer, Progress("", events))
 
-    def _news(self, job: Job) -> Sequence[dict[str, Any]]:
-        assert job.session is not None
-        events = job.session.trace[job.traced :]
-        job.traced += len(events)
+    def _news(self, answer: PendingAnswer) -> Sequence[dict[str, Any]]:
+        assert answer.session is not None
+        events = answer.session.trace[answer.traced :]
+        answer.traced += len(events)
         return events
 
-    def _end(self, job: Job) -> None:
-        """Give back what a job holds, and pass on its completion or its error."""
-        assert job.session is not None
-        self._running.remove(job)
+    def _end(self, answer: PendingAnswer) -> None:
+        """Give back what an answer holds, and pass on its completion or its error."""
+        assert answer.session is not None
+        self._running.remove(answer)
         try:
-            if not job.session.task.done:
-                self._scheduler.cancel(job.session.task)
-            completion = job.session.collect()
+            if not answer.session.task.done:
+                self._scheduler.cancel(answer.session.task)
+            completion = answer.session.collect()
         except Exception as error:
-            self._tell_failure(job, error)
+            self._tell_failure(answer, error)
             return
         self._failing = False
         self.observer.ended(completion)
-        if events := self._news(job):
-            self._tell(job, Progress("", events))
-        self._tell(job, Ended(completion))
+        if events := self._news(answer):
+            self._tell(answer, Progress("", events))
+        self._tell(answer, Ended(completion))
 
-    def _tell(self, job: Job, news: News) -> None:
-        if job.cancelled:
+    def _tell(self, answer: PendingAnswer, news: News) -> None:
+        if answer.cancelled:
             return
         try:
-            job.listen(news)
+            answer.listen(news)
         except RuntimeError:  # the listener's event loop is gone
-            job.cancelled = True
+            answer.cancelled = True
 
-    def _tell_failure(self, job: Job, error: Exception) -> None:
+    def _tell_failure(self, answer: PendingAnswer, error: Exception) -> None:
         told = translated(error)
         self._failing |= isinstance(error, EndpointError)
         if told.status >= 500 and told is not error:  # not one of our own refusals
-            log.error("answer failed: %s", error, exc_info=error, extra={"request_id": job.request_id})
+            log.error("answer failed: %s", error, exc_info=error, extra={"request_id": answer.request_id})
         self.observer.failed(told)
-        self._tell(job, Failed(told, None if told is error else error))
-        job.cancelled = True
+        self._tell(answer, Failed(told, None if told is error else error))
+        answer.cancelled = True

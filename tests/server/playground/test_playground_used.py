@@ -100,13 +100,13 @@ def test_stop_frees_the_search_and_the_page_goes_on(
 ) -> None:
     backend.gate.clear()
     page.id("run").click()
-    running.settle(jobs=2)
+    running.settle(pending=2)
     assert page.id("run").text == "Stop"
     page.id("run").click()
     page.until(lambda: said(page) == "Stopped.")
     assert page.id("run").text == "Run"
     backend.gate.set()
-    running.settle(jobs=0)
+    running.settle(pending=0)
     finish(page)
     assert page.id("rain-text").text == GOOD and page.complaints() == []
 

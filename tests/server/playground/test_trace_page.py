@@ -107,5 +107,5 @@ def test_the_command_writes_no_page_of_what_does_not_fit_together(
 ) -> None:
     write_trace(tmp_path / "trace", [searched[0], {"event": "rewind", "node": 99, "root": 0}, searched[-1]])
     result = rain("trace", tmp_path / "trace", "--html", tmp_path / "page.html")
-    assert result.code == 2 and "does not fit together" in result.err
+    assert result.code == 2 and "the trace is inconsistent" in result.err
     assert not (tmp_path / "page.html").exists()

@@ -104,7 +104,7 @@ class LlamaCppEngine(TokenTrieEngine):
         self._sequences.remove(node)
         self._states.pop(node, None)
 
-    def _seat(self, plan: Plan) -> None:
+    def _allocate(self, plan: Plan) -> None:
         # What is forwarded again needs a cell and a sequence of its own meanwhile.
         again = len(plan.work) - len(plan.new)
         self._make_room(len(plan.work))
@@ -114,7 +114,7 @@ class LlamaCppEngine(TokenTrieEngine):
                     f"the step needs more branches than the {self._context.n_seq_max} sequences allow",
                     hint="raise max_sequences",
                 )
-        super()._seat(plan)
+        super()._allocate(plan)
 
     def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
         """Do the plan's work in chunks; logits by node for those where sequences end."""

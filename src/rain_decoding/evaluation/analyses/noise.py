@@ -21,7 +21,7 @@ from rain_decoding.evaluation.report.plots import Curve, Plot, right_plot, span
 from rain_decoding.evaluation.suites import Family, Suite
 
 RIGHT = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""How often the judge is right: 1 less the probability that a verdict is turned over."""
+"""How often the judge is right: 1 less the probability that a verdict is flipped."""
 PLAIN = "plain-sampled"
 """What a search without a judge would do, too: draw."""
 
