@@ -20,7 +20,7 @@ from rain_decoding.types import LAST, HiddenStates, Layer, Tokens
 
 BEGINNINGS = (4, 8, 16, 32)
 """Tokens of the beginnings that are looked at beside the whole answer."""
-LONGEST = 96
+LONGEST = 64
 """Tokens of an answer that are read at most."""
 DEPTHS = (2 / 3, 5 / 6)
 """Where the layers lie that a probe may read, as shares of the model's depth."""
@@ -106,13 +106,20 @@ def read_states(
             numbers[task] = number
             yield task
 
+    before: int | None = None
     with closing(Scheduler.of(backend).run(tasks(), 1)) as finished:
-        for task in finished:
-            backend.finish(task.owner)
-            if task.error is not None:
-                raise task.error
-            assert task.result is not None
-            yield numbers.pop(task), task.result
+        try:
+            for task in finished:
+                if before is not None:
+                    backend.finish(before)  # not sooner: the next one may begin as it did
+                before = task.owner
+                if task.error is not None:
+                    raise task.error
+                assert task.result is not None
+                yield numbers.pop(task), task.result
+        finally:
+            if before is not None:
+                backend.finish(before)
 
 
 def _states(tokens: Tokens, start: int, layers: tuple[Layer, ...]) -> Program[np.ndarray]:
