@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from rain_decoding.backends.transformers.loading import fingerprint
 
 
 def test_of_a_model_in_memory() -> None:
-    model = tiny.model("llama")
+    model = copy.deepcopy(tiny.model("llama"))  # others use it, too
     known = fingerprint(model)
     assert fingerprint(model.to(torch.bfloat16)) == known, "another dtype is the same model"
     model.to(torch.float32)
@@ -21,8 +22,6 @@ def test_of_a_model_in_memory() -> None:
     with torch.no_grad():
         model.model.norm.weight[0] += 1
     assert fingerprint(model) != known
-    with torch.no_grad():
-        model.model.norm.weight[0] -= 1
 
 
 def test_of_a_file(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def test_a_glance_every_token_stops_at_the_first_bad_one() -> None:
     completion = RainDecoder(backend, evaluator, config).generate("Open the lock.", trace=True)
     first = next(event for event in completion.trace if event["event"] == "expand")
     assert first["children"][0]["text"] == " Sure" and completion.text == GOOD
+    judged = [event for event in completion.trace if event["event"] == "judge"]
+    assert all(event["course"][-1] == pytest.approx(event["score"], abs=1e-4) for event in judged)
 
 
 def test_a_judgement_has_the_course_of_its_text() -> None:

@@ -128,6 +128,7 @@ class Tree:
             problem=judgement.problem,
             remembered=judgement.remembered,
             **({"parts": dict(judgement.parts)} if judgement.parts else {}),
+            **({"course": [round(score, 4) for score in judgement.course]} if judgement.course else {}),
         )
 
     def record_backup(self, nodes: Sequence[Node], score: float) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI
 
 from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.server.app import create_app
 from rain_decoding.server.settings import ServeSettings
 from rain_decoding.server.telemetry import otlp_provider
+
+logger = logging.getLogger(__name__)
+
+
+def _log_progress(done: int, of: int) -> None:
+    """Say in the log that a probe is being fitted, and how far that is."""
+    if done == 1 or done * 4 % of < 4:
+        logger.info("fitting a probe: %d of %d examples read", done, of)
 
 
 def application(settings: ServeSettings) -> FastAPI:
@@ -28,5 +38,6 @@ def application(settings: ServeSettings) -> FastAPI:
         thinking=settings.thinking,
         device=settings.device,
         dtype=settings.dtype,
+        told=_log_progress,
     )
     return create_app(decoder, config, preset=settings.preset, tracer_provider=provider)
