@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from decoder_worlds import BAD, GOOD, SCRIPT, lock_world
+from decoder_worlds import BAD, CRITERION, GOOD, SCRIPT, lock_world
 from self_evaluation import judges
 from self_evaluation.reading.synthetic import probe
 
-from rain_decoding import PlainDecoder, RainDecoder, SearchConfig, load_backend
+from rain_decoding import ConfigError, CriterionError, PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.reader import Reader
 from rain_decoding.types import LAST
 
 PRESETS = ("fast", "balanced", "thorough")
@@ -139,7 +140,7 @@ def test_an_answer_of_one_token_is_read() -> None:
 
 
 def test_names_of_judges(tmp_path: Path) -> None:
-    from rain_decoding import ConfigError, CriterionError, load_criterion
+    from rain_decoding import load_criterion
 
     for name, text in SCRIPT.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -161,3 +162,12 @@ def test_names_of_judges(tmp_path: Path) -> None:
         lock_world(), kind, judge=f"read:scripted:{tmp_path / 'model.toml'}#probe={tmp_path / 'probe.json'}"
     )
     assert along.generate("Open the lock.").text == GOOD
+
+
+def test_auto_fits_no_probe_for_a_single_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[str] = []
+    monkeypatch.setattr(Reader, "probe", lambda _, criterion: fitted.append(criterion.name))
+    decoder = RainDecoder(lock_world(), CRITERION, judge="auto")
+    with pytest.raises(ConfigError, match="no tokens for the criterion.s labels"):  # it is asked
+        decoder.generate("Open the lock.", criterion="truthfulness")
+    assert not fitted

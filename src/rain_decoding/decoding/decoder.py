@@ -339,7 +339,9 @@ class RainDecoder(Decoder):
         self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
-        self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(self._evaluator)
+        self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(
+            self._requested_evaluator
+        )
         self.criterion = criterion
         """What the caller named; None: `config` says what judges."""
         self.evaluator = self._evaluator(criterion or self.config.criterion)
@@ -368,7 +370,13 @@ class RainDecoder(Decoder):
             thinking=self.thinking,
         )
 
-    def _evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
+    def _requested_evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
+        """For a criterion of a single request. No probe is fitted for it unasked: everybody would wait."""
+        return self._evaluator(criterion, JudgeChoice() if self._judge.choose else self._judge)
+
+    def _evaluator(
+        self, criterion: str | Criterion | Evaluator, judge: JudgeChoice | None = None
+    ) -> Evaluator:
         config = self.config
         if self.calibration:
             criterion = self.calibration.placed(self._judge.asked or self.backend, criterion)
@@ -379,7 +387,7 @@ class RainDecoder(Decoder):
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
             cheapest=config.placement == "cheapest" and self.calibration is None,
-            judge=self._judge,
+            judge=judge or self._judge,
         )
 
     def _evaluator_for(self, options: Options) -> Evaluator:
