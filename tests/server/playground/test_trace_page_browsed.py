@@ -201,7 +201,7 @@ def test_a_broken_file_is_named_and_the_page_goes_on(
         "odd.jsonl": ("hello", "Line 1 is not a trace event"),
         "apart.jsonl": (
             "\n".join([lines[0], '{"event": "commit", "node": 7}', lines[-1]]),
-            "Line 2 does not fit",
+            "Line 2 contradicts the lines before it",
         ),
     }
     for name, (content, said) in broken.items():
