@@ -145,7 +145,7 @@ def evaluate(
         err.print(f"[bold red]note:[/] {judged_by} both labels the answers and is the judge of {name}")
     for name, family in plan.left_out:
         err.print(f"[yellow]note:[/] {name} cannot continue a text, so {family} is left out")
-    with collecting(lambda: len(run.records), len(plan.keys), folder) as told:
+    with collecting(run.kept, len(plan.keys), folder) as told:
         run.collect(workers, traces, told)
     warn_of_unlabelled(run)
     with status("summing up"):

@@ -93,6 +93,10 @@ class EvaluationRun:
         self.file.append(record)
         self.records.append(record)
 
+    def kept(self) -> int:
+        """Records that the file holds: after Ctrl-C, one more may have been written than was counted."""
+        return len(self.file.read())
+
     def compare(self) -> list[Record]:
         """The answers compared two by two, if that was asked for; kept in a file of their own."""
         if not self.plan.pairwise:
