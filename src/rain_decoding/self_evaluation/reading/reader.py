@@ -24,6 +24,10 @@ ENOUGH = 160
 better, and the first answer comes much later (docs/results/reading.md)."""
 
 
+FALSE_ALARMS = 0.05
+"""Share of held-out good answers that such a probe may call bad: a false alarm costs a search and changes good text."""
+
+
 def unheard(done: int, of: int) -> None:
     """Nobody listens."""
 
@@ -82,7 +86,7 @@ def fitted_probe(
     told: Told = unheard,
 ) -> Probe:
     """The probe of this model and these examples: as it was kept, or else fitted now and kept."""
-    file = probe_file(backend.fingerprint, examples_hash(examples), prompt_format)
+    file = probe_file(backend.fingerprint, examples_hash(examples), prompt_format, FALSE_ALARMS)
     if (probe := kept_probe(file)) is not None:
         return probe
     from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
@@ -94,7 +98,9 @@ def fitted_probe(
         done += 1
         told(done, len(examples))
 
-    probe = learn(backend, examples, criterion, prompt_format=prompt_format, told=count)
+    probe = learn(
+        backend, examples, criterion, false_alarms=FALSE_ALARMS, prompt_format=prompt_format, told=count
+    )
     keep_probe(file, probe)
     return probe
 
