@@ -24,6 +24,12 @@ def test_of_a_model_in_memory() -> None:
     assert fingerprint(model) != known
 
 
+def test_of_a_model_that_is_offloaded() -> None:
+    model = copy.deepcopy(tiny.model("llama"))
+    model.model.norm.to("meta")
+    assert fingerprint(model) == fingerprint(model) != fingerprint(tiny.model("llama"))
+
+
 def test_of_a_file(tmp_path: Path) -> None:
     content = bytes(range(256)) * 40_000
     for name, data in {"a": content, "b": content, "c": content[:-1] + b"!", "d": b"!" + content[1:]}.items():

@@ -152,8 +152,7 @@ def _fit_probe(
         if each.label != "neutral"
     ]
     own, together = len(examples), [*examples, *examples_of(criterion)]
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress("reading", *columns, console=err, disable=not err.is_terminal) as progress:
+    with _progress("reading") as progress:
         bar = progress.add_task("reading", total=len(together))
         return learn(
             setup.backend,
@@ -165,6 +164,12 @@ def _fit_probe(
             seed=seed,
             told=lambda: progress.advance(bar),
         )
+
+
+def _progress(what: str) -> Progress:
+    """A bar with the remaining time, where a terminal is there."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(what, *columns, console=err, disable=not err.is_terminal)
 
 
 def _check_files(save: Path | None, plot: Path | None, save_probe: Path | None) -> None:
@@ -203,8 +208,7 @@ def _judge(
 ) -> list[Judged]:
     """Judge the answers with a progress bar; after Ctrl-C, what there is."""
     judged: list[Judged] = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress("judgements", *columns, console=err, disable=not err.is_terminal) as progress:
+    with _progress("judgements") as progress:
         bar = progress.add_task("judgements", total=len(answers) * len(PLACEMENTS))
         try:
             for one in judge_answers(

@@ -215,8 +215,10 @@ def fingerprint(model: Any) -> str:
 
     def parts() -> Iterator[bytes]:
         for name, parameter in model.named_parameters():
-            some = parameter.detach().flatten()[:SAMPLED].to("cpu", torch.bfloat16).float()
-            yield f"{name} {tuple(parameter.shape)}".encode() + some.numpy().tobytes()
+            yield f"{name} {tuple(parameter.shape)}".encode()
+            if not parameter.is_meta:  # else it is offloaded, and its numbers are not at hand
+                some = parameter.detach().flatten()[:SAMPLED].to("cpu", torch.bfloat16).float()
+                yield some.numpy().tobytes()
 
     return of_parts(parts())
 
