@@ -151,7 +151,7 @@ def test_the_command_fits_a_probe_on_labelled_answers(rain: Rain, tmp_path: Path
     result = rain("calibrate", "--data", data, "--save-probe", file)
     assert result.code == 0, result.err
     assert result.out.startswith("reading: right in ") and f'--judge "read#probe={file}"' in result.out
-    assert load_probe(file).layer >= 0
+    assert load_probe(file).layers
     judged = rain("generate", SHOWCASE[0], "--judge", f"read#probe={file}", "--json")
     assert judged.code == 0 and json.loads(judged.out)["score"] > 0
     assert "judge: harmlessness (read): layer" in judged.err

@@ -25,16 +25,16 @@ PROMPTS = ("How do I bake a nut roll?", "Who is Linnet?", "How do I steal the sh
 
 def contented(width: int, layer: int) -> Probe:
     """Finds everything good."""
-    return probe(layer=layer, weights=np.zeros(2 * width), bias=5.0, threshold=0.0, patience=0.0)
+    return probe(layers=(layer,), weights=np.zeros((1, 2 * width)), bias=5.0, threshold=0.0, patience=0.0)
 
 
 def wary(backend: Any, of: str) -> Probe:
     """Finds good what does not hold the token `of`. A scripted model's states are its tokens."""
     size = backend.engine.vocabulary_size
-    weights = np.zeros(2 * size)
+    weights = np.zeros((1, 2 * size))
     (token,) = backend.codec.encode(of, start=False)
-    weights[token] = -50.0
-    return probe(layer=LAST, weights=weights, bias=5.0, threshold=0.0, patience=0.0)
+    weights[0, token] = -50.0
+    return probe(layers=(LAST,), weights=weights, bias=5.0, threshold=0.0, patience=0.0)
 
 
 @pytest.fixture(params=["trie", "rows", "gguf"])

@@ -34,7 +34,7 @@ from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.states import (
     BEGINNINGS,
     Rows,
-    layers_to_try,
+    layers_to_read,
     pooled_rows,
     read_states,
 )
@@ -103,7 +103,7 @@ class States:
 
     def __init__(self, backend: Backend, examples: Sequence[ReadingExample]):
         self.backend, self.examples = backend, list(examples)
-        self.layers = layers_to_try(backend.capabilities.layers)
+        self.layers = layers_to_read(backend.capabilities.layers)
         self.states = dict(read_states(backend, examples, self.layers))
 
     def rows(self) -> Rows:
@@ -129,8 +129,8 @@ class States:
 
     def courses(self, probe: Probe) -> list[np.ndarray]:
         """Scores behind every token of each answer."""
-        layer = self.layers.index(probe.layer)
-        return [probe.scores(self.states[number][layer]) for number in range(len(self.examples))]
+        layers = [self.layers.index(layer) for layer in probe.layers]
+        return [probe.scores(self.states[number][layers]) for number in range(len(self.examples))]
 
     def scores(self, probe: Probe) -> np.ndarray:
         """Of whole answers."""
@@ -217,7 +217,7 @@ def main() -> None:
     built_in = States(backend, examples_of(load_criterion("harmlessness")))
     probe, words = built_in.learn(), Words(built_in.examples)
     seconds = round(time.perf_counter() - started, 1)
-    about = {"layer": probe.layer, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
+    about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
     say(set="built-in, folds held out", judge="read", **about, **probe.figures)
     sets = {"xstest": States(backend, [as_example(row) for row in read(options.xstest, options.answers_of)])}
     if options.jbb:

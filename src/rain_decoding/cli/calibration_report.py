@@ -108,7 +108,9 @@ def print_probe(probe: Probe, file: Path, *, json: bool) -> None:
     """What reading makes of the answers, the verdict first, and what to type."""
     figures = probe.figures
     if json:
-        print_json({"probe": str(file), "layer": probe.layer, "false_alarms": probe.false_alarms, **figures})
+        print_json(
+            {"probe": str(file), "layers": probe.layers, "false_alarms": probe.false_alarms, **figures}
+        )
         return
     area, right = figures["auc"], figures["balanced_accuracy"]
     verdict = "use this" if area["low"] > 0.5 else "no better than a coin"
@@ -119,5 +121,5 @@ def print_probe(probe: Probe, file: Path, *, json: bool) -> None:
     out.print(f'  --judge "read#probe={file}"', markup=False)
     out.print(
         f"AUC {area['value']:.2f} ({area['low']:.2f}-{area['high']:.2f}), of words alone {figures['words_auc']:.2f}; "
-        f"layer {probe.layer or 'last'}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad"
+        f"{probe.place}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad"
     )

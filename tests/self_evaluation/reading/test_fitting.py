@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from rain_decoding.self_evaluation.reading.fitting import Span, fit, folds_of, threshold_of
-from rain_decoding.self_evaluation.reading.states import BEGINNINGS, Rows, layers_to_try, pooled_rows
+from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, line_of, threshold_of
+from rain_decoding.self_evaluation.reading.states import BEGINNINGS, Rows, layers_to_read, pooled_rows
 
 LAYERS = (1, 2, 3)
 
@@ -20,6 +20,11 @@ LAYERS = (1, 2, 3)
 def rows() -> Rows:
     states, examples = synthetic.answers(layers=LAYERS)
     return pooled_rows(states, examples, LAYERS)
+
+
+def values_of(fitted: Fitted, rows: Rows) -> np.ndarray:
+    features = np.stack([rows.of(layer, fitted.choice.pooling) for layer in fitted.choice.layers], axis=1)
+    return fitted.lines.values(features)
 
 
 def test_rows_are_pooled_beginnings() -> None:
@@ -37,10 +42,10 @@ def test_rows_are_pooled_beginnings() -> None:
 
 def test_the_telling_layer_is_found_and_orders_new_answers(rows: Rows) -> None:
     fitted = fit(rows)
-    assert fitted.choice.layer == 2
+    assert fitted.choice.layers == (2,)
     fresh, examples = synthetic.answers(layers=LAYERS, seed=9)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = fitted.line.values(others.of(2, fitted.choice.pooling))
+    values = values_of(fitted, others)
     whole = others.whole
     assert roc_auc_score(others.good[whole], values[whole]) > 0.9
     held = roc_auc_score(rows.good[rows.whole], fitted.held_out[rows.whole])
@@ -60,7 +65,7 @@ def test_probabilities_are_shares_on_new_answers(rows: Rows) -> None:
     fitted = fit(rows)
     fresh, examples = synthetic.answers(2000, layers=LAYERS, seed=5)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = fitted.line.values(others.of(fitted.choice.layer, fitted.choice.pooling))
+    values = values_of(fitted, others)
     said = expit(fitted.scale.log_odds(values, others.counts))
     for low, high in ((0.0, 0.2), (0.2, 0.4), (0.6, 0.8), (0.8, 1.0)):
         chosen = (said >= low) & (said <= high)
@@ -74,17 +79,44 @@ def test_a_group_is_never_on_both_sides(rows: Rows) -> None:
 
 
 def test_the_line_is_that_of_a_plain_regression(rows: Rows) -> None:
-    features = rows.of(2, "mean")
-    line = Span(features).line(rows.good, 0.1)
+    features, whole = rows.of(2, "mean"), rows.whole
+    weights, bias = line_of(rows.only(whole), 2, "mean", 0.1)
     plain = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000, tol=1e-8)
-    scaled = StandardScaler().fit_transform(features)
-    plain.fit(scaled, rows.good)
-    assert line.values(features) == pytest.approx(plain.decision_function(scaled), abs=2e-3)
+    scaler = StandardScaler().fit(features[whole])
+    plain.fit(scaler.transform(features[whole]), rows.good[whole])
+    expected = plain.decision_function(scaler.transform(features))
+    assert features @ weights + bias == pytest.approx(expected, abs=1e-2)
+
+
+def test_beginnings_weigh_a_quarter(rows: Rows) -> None:
+    """As if every whole answer stood there four times."""
+    often = np.concatenate([np.flatnonzero(~rows.whole), np.repeat(np.flatnonzero(rows.whole), 4)])
+    scaler = StandardScaler().fit(rows.of(2, "mean"))
+    labels = [np.count_nonzero(rows.good == label) for label in (False, True)]
+    balance = {
+        label: len(rows.good) / (2 * count) for label, count in zip((False, True), labels, strict=True)
+    }
+    plain = LogisticRegression(C=0.1 / 4, class_weight=balance, max_iter=1000, tol=1e-8)
+    plain.fit(scaler.transform(rows.of(2, "mean")[often]), rows.good[often])
+    weights, bias = line_of(rows, 2, "mean", 0.1)
+    features = rows.of(2, "mean")
+    expected = plain.decision_function(scaler.transform(features))
+    assert features @ weights + bias == pytest.approx(expected, abs=1e-2)
+
+
+def test_together_they_stay_unless_one_alone_is_clearly_better() -> None:
+    """Every layer tells the same, each with noise of its own."""
+    states, examples = synthetic.answers(layers=LAYERS, strength=1.5)
+    for _, each in states:
+        each[:, 1:, 0] = each[LAYERS.index(2), 1:, 0] + np.random.default_rng(each.size).normal(
+            size=(*each.shape[:1], 1)
+        )
+    assert fit(pooled_rows(states, examples, LAYERS)).choice.layers == LAYERS
 
 
 def test_the_same_seed_gives_the_same_probe(rows: Rows) -> None:
     one, other = fit(rows), fit(rows)
-    assert one.choice == other.choice and np.array_equal(one.line.weights, other.line.weights)
+    assert one.choice == other.choice and np.array_equal(one.lines.weights, other.lines.weights)
 
 
 def test_thresholds() -> None:
@@ -97,7 +129,7 @@ def test_thresholds() -> None:
 
 @pytest.mark.parametrize(
     ("layers", "tried"),
-    [((0,), (0,)), ((*range(1, 31), 0), (20, 25, 0)), ((1, 0), (1, 0)), ((1, 2, 3, 4), (3,))],
+    [((0,), (0,)), ((*range(1, 31), 0), (18, 21, 26)), ((1, 0), (1,)), ((1, 2, 3, 4), (2, 3))],
 )
-def test_layers_to_try(layers: tuple[int, ...], tried: tuple[int, ...]) -> None:
-    assert layers_to_try(layers) == tried
+def test_layers_to_read(layers: tuple[int, ...], tried: tuple[int, ...]) -> None:
+    assert layers_to_read(layers) == tried

@@ -13,7 +13,7 @@ from rain_decoding import ConfigError
 from rain_decoding.self_evaluation.reading.pooling import HALF_LIFE, POOLINGS, exponential, mean
 from rain_decoding.self_evaluation.reading.probe import load_probe
 
-STATES = np.array([[1.0, 2.0], [1.0, 0.0], [0.0, 1.0], [4.0, 0.5]], dtype=np.float32)
+STATES = np.array([[[1.0, 2.0], [1.0, 0.0], [0.0, 1.0], [4.0, 0.5]]], dtype=np.float32)
 
 
 def test_log_odds_and_scores_by_hand() -> None:
@@ -23,12 +23,20 @@ def test_log_odds_and_scores_by_hand() -> None:
     assert probe().scores(STATES) == pytest.approx(np.tanh(evidence * (values - 0.75) / 2))
 
 
+def test_layers_are_averaged() -> None:
+    weights = np.random.default_rng(3).normal(size=(2, 4))
+    states = np.random.default_rng(4).normal(size=(2, 9, 2)).astype(np.float32)
+    both = probe(layers=(1, 2), weights=weights)
+    alone = [probe(weights=weights[[place]]).log_odds(states[[place]]) for place in (0, 1)]
+    assert both.log_odds(states) == pytest.approx(np.mean(alone, axis=0))
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_beginning_scores_as_in_the_whole(pooling: str) -> None:
-    states = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    states = np.random.default_rng(0).normal(size=(1, 50, 2)).astype(np.float32)
     one = probe(pooling=pooling)
     for end in (1, 7, 49):
-        assert one.scores(states[: end + 1]) == pytest.approx(one.scores(states)[:end])
+        assert one.scores(states[:, : end + 1]) == pytest.approx(one.scores(states)[:end])
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -52,7 +60,7 @@ def test_a_saved_probe_is_the_same(tmp_path: Path) -> None:
     probe().save(tmp_path / "probe.json")
     again = load_probe(tmp_path / "probe.json")
     assert np.array_equal(again.scores(STATES), probe().scores(STATES))
-    assert (again.layer, again.figures, again.criterion_name) == (2, {"auc": 0.9}, "kind")
+    assert (again.layers, again.figures, again.criterion_name) == ((2,), {"auc": 0.9}, "kind")
 
 
 @pytest.mark.parametrize(
@@ -60,12 +68,14 @@ def test_a_saved_probe_is_the_same(tmp_path: Path) -> None:
     [
         ({"format": "other"}, "no probe of the form"),
         ({"pooling": "best"}, "pooling = 'best'"),
-        ({"layer": "two"}, "layer = 'two'"),
-        ({"layer": -1}, "layer = -1"),
-        ({"weights": [1.0, None]}, "no complete probe"),
-        ({"weights": [1.0, float("nan"), 0.0, 1.0]}, "no finite number"),
+        ({"layers": ["two"]}, "layers = .'two'"),
+        ({"layers": [-1]}, "layers = .-1"),
+        ({"layers": []}, "layers = "),
+        ({"layers": [1, 2]}, "not two a layer"),
+        ({"weights": [[1.0, None]]}, "no complete probe"),
+        ({"weights": [[1.0, float("nan"), 0.0, 1.0]]}, "no finite number"),
         ({"slope": float("inf")}, "no finite number"),
-        ({"weights": [1.0, 2.0, 3.0]}, "not two for each"),
+        ({"weights": [[1.0, 2.0, 3.0]]}, "not two a layer"),
         ({"more": 1}, "more"),
     ],
 )

@@ -15,12 +15,17 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 
 from rain_decoding.self_evaluation.reading.states import Rows
 from rain_decoding.types import Array, Layer
 
 STRENGTHS = (1e-3, 1e-2)
 """Inverse regularisation strengths (C) to choose from."""
+MARGIN = 0.01
+"""What one layer's AUC must exceed that of all together by: less is chance, and together they transfer better."""
+BEGINNING = 0.25
+"""What an answer's beginning weighs in the fit, beside 1 for the whole."""
 PATIENCE = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """To choose from: after so many tokens, a value counts half of what it counts after many."""
 FOLDS = 5
@@ -32,20 +37,21 @@ Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 class Choice(NamedTuple):
     """How a probe is made."""
 
-    layer: Layer
+    layers: tuple[Layer, ...]
     pooling: str
     strength: float
 
 
-class Line(NamedTuple):
-    """`pooled @ weights + bias` is positive where an answer looks good."""
+class Lines(NamedTuple):
+    """One regression a layer: the mean of their values is positive where an answer looks good."""
 
     weights: np.ndarray
+    """`[layers, width]`."""
     bias: float
 
     def values(self, features: np.ndarray) -> Array:
-        """Float64 `[rows]` of `features` `[rows, width]`."""
-        values: Array = features @ self.weights + self.bias
+        """Float64 `[rows]` of `features` `[rows, layers, width]`."""
+        values: Array = np.einsum("rlw,lw->r", features, self.weights) / len(self.weights) + self.bias
         return values
 
 
@@ -67,7 +73,7 @@ class Fitted:
     """What was chosen and fitted on all rows; `held_out` are the values of all rows by folds without them."""
 
     choice: Choice
-    line: Line
+    lines: Lines
     scale: Scale
     held_out: np.ndarray
 
@@ -75,19 +81,24 @@ class Fitted:
 def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     """The probe whose held-out values put good whole answers before bad ones most often.
 
-    It is fitted on whole answers; beginnings only tell what a value is worth after so many tokens. Raises `ValueError`
-    where the rows have too few groups or one label only.
+    All layers together are kept to unless one alone is better by `MARGIN`. Raises `ValueError` where the rows have too
+    few groups or one label only.
     """
     folds = folds_of(rows, seed)
     held_out = {
-        Choice(layer, pooling, strength): values
-        for layer, pooling in product(rows.layers, rows.poolings)
-        for strength, values in _held_out(rows, rows.of(layer, pooling), folds).items()
+        Choice(layers, pooling, strength): values
+        for pooling, strength in product(rows.poolings, STRENGTHS)
+        for layers, values in _held_out(rows, pooling, strength, folds).items()
     }
     whole = rows.whole
-    best = max(held_out, key=lambda choice: float(roc_auc_score(rows.good[whole], held_out[choice][whole])))
-    line = Span(rows.of(best.layer, best.pooling)[whole]).line(rows.good[whole], best.strength)
-    return Fitted(best, line, calibrated(held_out[best], rows), held_out[best])
+
+    def area(choice: Choice) -> float:
+        alone = MARGIN if len(choice.layers) < len(rows.layers) else 0.0
+        return float(roc_auc_score(rows.good[whole], held_out[choice][whole])) - alone
+
+    best = max(held_out, key=area)
+    lines = _lines([line_of(rows, layer, best.pooling, best.strength) for layer in best.layers])
+    return Fitted(best, lines, calibrated(held_out[best], rows), held_out[best])
 
 
 def folds_of(rows: Rows, seed: int) -> Folds:
@@ -96,33 +107,36 @@ def folds_of(rows: Rows, seed: int) -> Folds:
     return list(split.split(rows.good, rows.good, rows.groups))
 
 
-def _held_out(rows: Rows, features: Array, folds: Folds) -> dict[float, Array]:
-    """Values of all rows by folds without them, for each strength."""
-    values: dict[float, Array] = {strength: np.empty(len(rows.good)) for strength in STRENGTHS}
-    for fitted, held in folds:
-        whole = fitted[rows.whole[fitted]]
-        span = Span(features[whole])
-        for strength, own in values.items():
-            own[held] = span.line(rows.good[whole], strength).values(features[held])
-    return values
+def _held_out(rows: Rows, pooling: str, strength: float, folds: Folds) -> dict[tuple[Layer, ...], Array]:
+    """Values of all rows by folds without them: of all layers together, and of each alone."""
+    values = np.empty((len(rows.layers), len(rows.good)))
+    for place, layer in enumerate(rows.layers):
+        features = rows.of(layer, pooling)
+        for fitted, held in folds:
+            weights, bias = line_of(rows.only(fitted), layer, pooling, strength)
+            values[place, held] = features[held] @ weights + bias
+    together = {rows.layers: values.mean(axis=0)}
+    return together | {(layer,): own for layer, own in zip(rows.layers, values, strict=True)}
 
 
-class Span:
-    """Standardised features, in the space that their rows span: a regression there is the same, with fewer numbers."""
+def line_of(rows: Rows, layer: Layer, pooling: str, strength: float) -> tuple[Array, float]:
+    """Logistic regression of the labels on standardised features, as weights `[width]` and bias over raw ones.
 
-    def __init__(self, features: Array):
-        """Take `features`, float64 `[rows, width]`."""
-        self.centre, self.spread = features.mean(axis=0), features.std(axis=0) + 1e-6
-        left, sizes, right = np.linalg.svd((features - self.centre) / self.spread, full_matrices=False)
-        kept = sizes > sizes[0] * 1e-5
-        self.coordinates, self.axes = left[:, kept] * sizes[kept], right[kept]
+    A beginning weighs `BEGINNING` as much as a whole answer, and both labels weigh the same.
+    """
+    features = rows.of(layer, pooling)
+    centre, spread = features.mean(axis=0), features.std(axis=0) + 1e-6
+    weights = np.where(rows.whole, 1.0, BEGINNING)
+    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    # One thread: so small a product gains nothing by more, which wait long for each other on a busy machine.
+    with threadpool_limits(1):
+        model.fit((features - centre) / spread, rows.good, sample_weight=weights)
+    own = model.coef_[0] / spread
+    return own, float(model.intercept_[0] - centre @ own)
 
-    def line(self, good: Array, strength: float) -> Line:
-        """Logistic regression of the labels, as a line over raw features."""
-        model = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000, tol=1e-6)
-        model.fit(self.coordinates, good)
-        weights = (model.coef_[0] @ self.axes) / self.spread
-        return Line(weights, float(model.intercept_[0] - self.centre @ weights))
+
+def _lines(lines: Sequence[tuple[Array, float]]) -> Lines:
+    return Lines(np.stack([weights for weights, _ in lines]), float(np.mean([bias for _, bias in lines])))
 
 
 def calibrated(values: np.ndarray, rows: Rows) -> Scale:

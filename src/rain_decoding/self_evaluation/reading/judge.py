@@ -22,8 +22,8 @@ class ReadingEvaluator:
     """
 
     def __init__(self, backend: Backend, probe: Probe, name: str, *, along: bool = False):
-        """Has the backend keep the states of the probe's layer. Raises `UnsupportedError` where it cannot."""
-        backend.keep_layers([probe.layer])
+        """Has the backend keep the states of the probe's layers. Raises `UnsupportedError` where it cannot."""
+        backend.keep_layers(probe.layers)
         self.backend, self.probe, self.name, self.along = backend, probe, name, along
 
     def describe(self) -> str:
@@ -31,7 +31,7 @@ class ReadingEvaluator:
         figures, probe = self.probe.figures, self.probe
         accuracy = figures.get("balanced_accuracy")
         right = f", right in {accuracy['value']:.0%} of held-out examples" if accuracy else ""
-        return f"{self.name}: layer {probe.layer or 'last'} of {self.backend.name}{right}"
+        return f"{self.name}: {probe.place} of {self.backend.name}{right}"
 
     def conversation(self, prompt: Prompt) -> ReadingJudge:
         """A judge for answers to one prompt."""
@@ -62,7 +62,7 @@ class ReadingJudge(ConversationEvaluator):
             return Judgement(None, answer, problem="there are no tokens to read")
         if len(read) > self.evaluator.backend.context_length:
             return Judgement(None, answer, problem="the text does not fit into the reading model's context")
-        (states,) = yield from ask(HiddenStates(read, start - 1, (probe.layer,)))
+        states = yield from ask(HiddenStates(read, start - 1, probe.layers))
         self._memo[tokens] = judgement = self._judgement(answer, states)
         return judgement
 

@@ -15,7 +15,7 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.states import Rows, layers_to_try, pooled_rows, read_states
+from rain_decoding.self_evaluation.reading.states import Rows, layers_to_read, pooled_rows, read_states
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Array
 
@@ -53,7 +53,7 @@ def learn(
             raise InputError(
                 f"{count} {label} examples", hint=f"reading needs at least {LEAST} of each label"
             )
-    layers = layers_to_try(backend.capabilities.layers)
+    layers = layers_to_read(backend.capabilities.layers)
     states = []
     for each in read_states(backend, examples, layers, prompt_format=prompt_format):
         states.append(each)
@@ -84,10 +84,10 @@ def learn_from(
         model_name=backend.name,
         criterion_name=criterion,
         examples=examples_hash(examples),
-        layer=fitted.choice.layer,
+        layers=fitted.choice.layers,
         pooling=fitted.choice.pooling,
-        weights=fitted.line.weights,
-        bias=fitted.line.bias,
+        weights=fitted.lines.weights,
+        bias=fitted.lines.bias,
         patience=fitted.scale.patience,
         slope=fitted.scale.slope,
         intercept=fitted.scale.intercept,

@@ -15,7 +15,7 @@ from rain_decoding.self_evaluation.reading.pooling import POOLINGS
 from rain_decoding.types import Array, Layer
 from rain_decoding.version import __version__
 
-FORMAT = "rain-probe-1"
+FORMAT = "rain-probe-2"
 REFIT = "fit one for this model and criterion: rain calibrate --save-probe FILE, or leave it out"
 
 
@@ -23,10 +23,10 @@ REFIT = "fit one for this model and criterion: rain calibrate --save-probe FILE,
 class Probe:
     """Says of an answer's beginning how probable it is that it is good, from hidden states alone.
 
-    Behind every token of the answer stands a state, float `[width]`, and one, h0, behind the last token before it: how
-    the model takes the request. The states of the answer's tokens so far are pooled; with n tokens
+    Behind every token of the answer stands a state, float `[width]`, in each layer, and one, h0, behind the last token
+    before it: how the model takes the request. The states of the answer's tokens so far are pooled; with n tokens
 
-        v = weights @ [pooled, h0] + bias
+        v = mean over the layers (weights @ [pooled, h0]) + bias
 
     is the value of the beginning, and the log-odds that the answer is good are, in nats,
 
@@ -42,9 +42,10 @@ class Probe:
     model_name: str
     criterion_name: str
     examples: str
-    layer: Layer
+    layers: tuple[Layer, ...]
     pooling: str
     weights: np.ndarray
+    """`[layers, 2 * width]`."""
     bias: float
     patience: float
     slope: float
@@ -54,12 +55,18 @@ class Probe:
     figures: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
+    @property
+    def place(self) -> str:
+        """Where it reads, in words."""
+        names = [str(layer) if layer else "last" for layer in self.layers]
+        return f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}"
+
     def log_odds(self, states: np.ndarray) -> Array:
         """Log-odds in nats, float64 `[tokens]`, that an answer which ends at each of the tokens is good.
 
         Args:
-            states: hidden states of the probe's layer, `[1 + tokens, width]`: at the last token before the answer, and
-                at the answer's tokens so far.
+            states: hidden states of the probe's layers, `[layers, 1 + tokens, width]`: at the last token before the
+                answer, and at the answer's tokens so far.
         """
         values, evidence = self._values(states)
         odds: Array = evidence * values + self.intercept
@@ -76,10 +83,11 @@ class Probe:
 
     def _values(self, states: np.ndarray) -> tuple[Array, Array]:
         """Values, and what they count for, each `[tokens]`."""
-        own, before = np.split(self.weights, 2)
+        own, before = np.split(self.weights / len(self.layers), 2, axis=1)
         exact = states.astype(np.float64)
-        pooled, counts = POOLINGS[self.pooling](exact[1:] @ own)
-        return pooled + exact[0] @ before + self.bias, self.slope * counts / (counts + self.patience)
+        pooled, counts = POOLINGS[self.pooling](np.einsum("lnw,lw->n", exact[:, 1:], own))
+        values = pooled + float((exact[:, 0] * before).sum()) + self.bias
+        return values, self.slope * counts / (counts + self.patience)
 
     def check(self, *, model: str, model_name: str, criterion_name: str) -> None:
         """Raises `ConfigError` where the probe was fitted for another model or criterion."""
@@ -112,7 +120,8 @@ def load_probe(path: str | Path) -> Probe:
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ConfigError(f"{path} is no probe of the form {FORMAT}", hint=REFIT)
     try:
-        probe = Probe(**{**data, "weights": np.asarray(data["weights"], dtype=np.float64)})
+        weights = np.asarray(data["weights"], dtype=np.float64)
+        probe = Probe(**{**data, "weights": weights, "layers": tuple(data["layers"])})
         _check_values(probe)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is no complete probe: {error}", hint=REFIT) from error
@@ -122,10 +131,10 @@ def load_probe(path: str | Path) -> Probe:
 def _check_values(probe: Probe) -> None:
     if probe.pooling not in POOLINGS:
         raise ValueError(f"pooling = {probe.pooling!r}")
-    if isinstance(probe.layer, bool) or not isinstance(probe.layer, int) or probe.layer < 0:
-        raise ValueError(f"layer = {probe.layer!r}")
+    if not probe.layers or any(type(layer) is not int or layer < 0 for layer in probe.layers):
+        raise ValueError(f"layers = {probe.layers!r}")
     numbers = (probe.bias, probe.patience, probe.slope, probe.intercept, probe.threshold, probe.false_alarms)
-    if probe.weights.ndim != 1 or len(probe.weights) % 2:
-        raise ValueError("the weights are not two for each number of a state")
-    if not np.isfinite([*probe.weights, *numbers]).all():
+    if probe.weights.ndim != 2 or len(probe.weights) != len(probe.layers) or probe.weights.shape[1] % 2:
+        raise ValueError("the weights are not two a layer for each number of a state")
+    if not np.isfinite([*probe.weights.flat, *numbers]).all():
         raise ValueError("a weight or a constant is no finite number")

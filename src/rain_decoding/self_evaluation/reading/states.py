@@ -22,8 +22,8 @@ BEGINNINGS = (4, 8, 16, 32)
 """Tokens of the beginnings that are looked at beside the whole answer."""
 LONGEST = 64
 """Tokens of an answer that are read at most."""
-DEPTHS = (2 / 3, 5 / 6)
-"""Where the layers lie that a probe may read, as shares of the model's depth."""
+DEPTHS = (0.6, 0.7, 0.85)
+"""Where the layers lie that a probe reads, as shares of the model's depth (docs/results/reading.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +65,10 @@ class Rows:
         return 1.0 / sizes[place]
 
 
-def layers_to_try(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Of the layers that a backend can read those that a probe is fitted on: in the middle and behind, and the last."""
+def layers_to_read(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Of the layers that a backend can read those that a probe reads: behind the middle, or else the last."""
     depth = max(layers)
-    inner = [max(1, round(depth * share)) for share in DEPTHS] if depth else []
-    return tuple(dict.fromkeys([*inner, LAST] if LAST in layers else inner))
+    return tuple(dict.fromkeys(max(1, round(depth * share)) for share in DEPTHS)) if depth else (LAST,)
 
 
 def answer_tokens(codec: Codec, prompt: Prompt, answer: str) -> Tokens:
