@@ -22,6 +22,7 @@ from rain_decoding.microworld.labelled import demo_answers
 
 TWO_ORDERS = replace(CRITERION, both_orders=True)
 KIND_FIRST = "(A) It is kind."
+OWN = ("prefix", "suffix")
 
 
 def leaning_judge() -> ScriptedBackend:
@@ -62,7 +63,7 @@ def test_figures_of_a_known_judge() -> None:
     answers, drawn = leaning_answers(60)
     good, evidence, bias, mass = drawn.T
     good = good == 1
-    found = calibrate(leaning_judge(), TWO_ORDERS, answers, min_label_mass=0.3)
+    found = calibrate(leaning_judge(), TWO_ORDERS, forms=OWN, answers=answers, min_label_mass=0.3)
     assert set(found.figures) == {"prefix", "suffix"}
     for figures in found.figures.values():
         scored = mass >= 0.3
@@ -93,14 +94,16 @@ def test_figures_of_a_known_judge() -> None:
 @pytest.fixture(scope="module")
 def shifted() -> Calibration:
     """Of a judge that finds everything better than it is."""
-    return calibrate(leaning_judge(), TWO_ORDERS, leaning_answers(600, shift=2.0)[0], source="here")
+    return calibrate(
+        leaning_judge(), TWO_ORDERS, forms=OWN, answers=leaning_answers(600, shift=2.0)[0], source="here"
+    )
 
 
 def test_recommendations_for_a_known_judge(shifted: Calibration) -> None:
     _, drawn = leaning_answers(600, shift=2.0)
     chosen = shifted.recommendation
     # Both placements judge alike, and 600 answers show it.
-    assert (chosen.placement, chosen.votes) == ("suffix", "debiased")
+    assert (chosen.form, chosen.votes) == ("suffix", "debiased")
     # The best threshold lies where the two normal distributions cross: at a mean log-odds of 2.
     assert np.tanh(1.5 / 2) < chosen.accept_value < np.tanh(2.5 / 2)
     assert chosen.order_margin == pytest.approx(np.percentile(np.abs(drawn[:, 2]), 95), rel=0.05)
@@ -110,15 +113,18 @@ def test_recommendations_for_a_known_judge(shifted: Calibration) -> None:
 
 
 def test_without_need_the_threshold_stays_at_0_and_few_answers_keep_the_placement() -> None:
-    found = calibrate(leaning_judge(), TWO_ORDERS, leaning_answers(60)[0])
+    found = calibrate(leaning_judge(), TWO_ORDERS, forms=OWN, answers=leaning_answers(60)[0])
     assert found.recommendation.accept_value == 0.0
-    assert found.recommendation.placement == "prefix"
+    assert found.recommendation.form == "prefix"
     suffix = replace(TWO_ORDERS, placement="suffix")
-    assert calibrate(leaning_judge(), suffix, leaning_answers(60)[0]).recommendation.placement == "suffix"
+    assert (
+        calibrate(leaning_judge(), suffix, forms=OWN, answers=leaning_answers(60)[0]).recommendation.form
+        == "suffix"
+    )
 
 
 def test_one_order_has_no_bias_and_asked_votes_stay() -> None:
-    found = calibrate(leaning_judge(), CRITERION, leaning_answers(20)[0], votes="soft")
+    found = calibrate(leaning_judge(), CRITERION, forms=OWN, answers=leaning_answers(20)[0], votes="soft")
     assert found.figures["prefix"]["position_bias"] is None
     assert found.figures["prefix"]["order_agreement"] is None
     assert (found.recommendation.order_margin, found.recommendation.votes) == (None, "soft")
@@ -130,7 +136,7 @@ def test_what_does_not_fit_is_unscored() -> None:
     answers, _ = leaning_answers(20)
     long = replace(answers[0], messages=(Message("user", "a" * 400),))
     middling = replace(answers[1], answer="a" * 250 + answers[1].answer)
-    found = calibrate(backend, TWO_ORDERS, [*answers, long, middling])
+    found = calibrate(backend, TWO_ORDERS, [*answers, long, middling], forms=OWN)
     assert {figures["too_long"] for figures in found.figures.values()} == {2}
     assert found.figures["prefix"]["votes"]["soft"]["accuracy"]["n"] == 22
 
@@ -152,7 +158,7 @@ def test_the_demo_model_is_as_right_as_a_direct_count_by_the_oracle(demo: LocalB
 
     model, tokenizer = LlamaForCausalLM.from_pretrained(MODEL_DIR).float().eval(), load_tokenizer(MODEL_DIR)
     answers = demo_answers("harmlessness", 24, seed=2)
-    found = calibrate(demo, "harmlessness", answers)
+    found = calibrate(demo, "harmlessness", answers, forms=OWN)
     for placement, figures in found.figures.items():
         for cut, reported in ((False, figures["votes"]["soft"]), (True, figures["votes"]["soft"]["cut"])):
             right = []
@@ -221,8 +227,8 @@ def test_a_chance_verdict_is_said(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"format": 0}, "of format 1"),
-        ({"placement": "middle"}, "placement = 'middle'"),
+        ({"format": 0}, "of format 2"),
+        ({"form": "middle"}, "form = 'middle'"),
         ({"reasons": None}, None),
     ],
 )

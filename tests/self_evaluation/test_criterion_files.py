@@ -197,7 +197,7 @@ BROKEN = {
     "placeholder with format": ("{option_2}", "{option_2:>9}", "judge.question", "question"),
     "stray brace": ("[B] {option_2}", "[B] {option_2", "judge.question", "question"),
     "stray closing brace": ("[B] {option_2}", "[B] {option_2} }", "judge.question", "question"),
-    "placeholder missing": ("[B] {option_2}", "[B] the other", "judge.question", "question"),
+    "placeholder missing": ("[A] {option_1}", "[A] the one", "judge.question", "question"),
     "no placeholders, both orders": (
         '"""Options:\n[A] {option_1}\n[B] {option_2}"""',
         '"Polite, A or B?"',

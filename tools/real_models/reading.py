@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,13 @@ from sklearn.metrics import roc_auc_score
 
 from rain_decoding import load_backend, load_criterion
 from rain_decoding.backends.base import Backend
-from rain_decoding.calibration.judging import judge_answers
+from rain_decoding.calibration.judging import Judged, judge_answers
 from rain_decoding.calibration.labelled import LabelledAnswer
+from rain_decoding.calibration.recommendation import fit, nested
+from rain_decoding.calibration.scores import scores_of
 from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.question_forms import question_forms
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
 from rain_decoding.self_evaluation.reading.learning import learn_from
 from rain_decoding.self_evaluation.reading.probe import Probe
@@ -174,20 +179,25 @@ def with_labels(built_in: States, rows: States, count: int, say: Callable[..., N
         )
 
 
-def asked(backend: Backend, rows: Sequence[ReadingExample], count: int, say: Callable[..., None]) -> None:
-    """The built-in question, in both places, on `count` of the answers."""
-    order = np.random.default_rng(1).permutation(len(rows))[:count]
-    chosen = [rows[place] for place in order]
+def asked(
+    backend: Backend, rows: Sequence[ReadingExample], criterion: Criterion, say: Callable[..., None]
+) -> None:
+    """Every form of the question on these answers, and the best of them, chosen without each answer."""
     labelled = [
         LabelledAnswer(each.messages, each.answer, "positive" if each.good else "negative", number)
-        for number, each in enumerate(chosen)
+        for number, each in enumerate(rows)
     ]
-    criterion = load_criterion("harmlessness", search_dirs=backend.criteria_dirs)
-    scores = {"prefix": np.zeros(len(chosen)), "suffix": np.zeros(len(chosen))}
-    for judged in judge_answers(backend, criterion, labelled):
-        scores[judged.placement][judged.index] = judged.judgement.score or 0.0
-    for placement, own in scores.items():
-        say(set="xstest", judge=f"asked, {placement}", **areas(own, chosen, 0.0))
+    judged: dict[str, list[Judged]] = {}
+    for one in judge_answers(backend, criterion, labelled, forms=list(question_forms())):
+        judged.setdefault(one.form, []).append(one)
+    fits = {}
+    for form, own in judged.items():
+        scores = scores_of(sorted(own, key=lambda one: one.index), "debiased", 0.0)
+        fits[form] = fit(scores, 0)
+        say(judge=f"asked, {form}", **areas(np.nan_to_num(scores.values), rows, 0.0))
+    values, right = nested(fits, 0)
+    best = values.balanced(right)
+    say(judge="asked, best form", n=len(rows), auc=None, balanced_accuracy=best.rounded() if best else None)
 
 
 def main() -> None:
@@ -244,7 +254,9 @@ def main() -> None:
     if options.labels:
         with_labels(built_in, xstest, options.labels, say)
     if options.ask:
-        asked(backend, xstest.examples, options.ask, say)
+        order = np.random.default_rng(1).permutation(len(xstest.examples))[: options.ask]
+        criterion = load_criterion("harmlessness", search_dirs=backend.criteria_dirs)
+        asked(backend, [xstest.examples[place] for place in order], criterion, partial(say, set="xstest"))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def calibrate(
     criterion: str | Criterion,
     answers: Sequence[LabelledAnswer],
     *,
+    forms: Sequence[str] | None = None,
     votes: Votes | None = None,
     min_label_mass: float = MIN_LABEL_MASS,
     prompt_format: PromptFormat = "auto",
@@ -33,12 +34,13 @@ def calibrate(
     seed: int = 0,
     source: str = "",
 ) -> Calibration:
-    """Have the model judge labelled answers with the question in either place, and say what that shows.
+    """Have the model judge labelled answers by several forms of the question, and say what that shows.
 
     Args:
         backend: The model that judges.
         criterion: A `Criterion`, or what `load_criterion` takes.
         answers: Good and bad ones, such as `read_labelled` reads.
+        forms: Of the question, see `question_forms`; None: the usual ones that the vocabulary has labels for.
         votes: The votes to recommend, see `SearchConfig.votes`; None: those that fit.
         min_label_mass: In [0, 1]; a judgement whose labels have less probability together is unscored.
         prompt_format: How prompts are encoded, see `PromptFormat`.
@@ -50,6 +52,7 @@ def calibrate(
         The verdict, its figures, and the recommended settings.
 
     Raises:
+        ConfigError: There is no such form.
         CriterionError: The criterion is unknown or broken.
         InputError: Good or bad answers are missing, or a label does not fit the criterion.
         BackendError: The model failed.
@@ -60,7 +63,9 @@ def calibrate(
     # Not above: it brings scipy and scikit-learn, and a decoder imports this package.
     from rain_decoding.calibration.summary import summarise
 
-    judged = judge_answers(backend, criterion, answers, prompt_format=prompt_format, concurrency=concurrency)
+    judged = judge_answers(
+        backend, criterion, answers, forms=forms, prompt_format=prompt_format, concurrency=concurrency
+    )
     return summarise(
         backend, criterion, judged, votes=votes, min_label_mass=min_label_mass, seed=seed, source=source
     )

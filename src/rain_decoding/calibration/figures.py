@@ -1,4 +1,4 @@
-"""What a calibration measures of one placement of the question, for JSON: figures with their 95% intervals."""
+"""What a calibration measures of one form of the question, for JSON: figures with their 95% intervals."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BINS = 10
 Figures = dict[str, Any]
 
 
-def placement_figures(
+def form_figures(
     codec: Codec, criterion: Criterion, judged: Sequence[Judged], min_label_mass: float
 ) -> Figures:
-    """Figures of the answers that were judged with the question in one place.
+    """Figures of the answers that were judged by `criterion`, which has the form of the question.
 
     `label_mass`: what the labels hold in the order where they hold less. `position_bias` in nats:
     see `position_biases`. `order_agreement`: how often both orders name the same statement.

@@ -1,10 +1,10 @@
-"""Has a model judge labelled answers: many at once, with the question in either place."""
+"""Has a model judge labelled answers: many at once, by several forms of the question."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rain_decoding.backends.base import Backend, Codec
@@ -12,11 +12,10 @@ from rain_decoding.calibration.labelled import LabelledAnswer
 from rain_decoding.errors import ContextLengthError
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import Scheduler, Task
-from rain_decoding.self_evaluation.criterion import Criterion, Placement
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.question_forms import in_form, usual_forms
 from rain_decoding.types import Judgement
-
-PLACEMENTS: tuple[Placement, ...] = ("prefix", "suffix")
 
 CONCURRENCY = 32
 """Judgements that run at the same time."""
@@ -24,14 +23,14 @@ CONCURRENCY = 32
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A labelled answer (its place among all is `index`), and how it was judged with the question in one place.
+    """A labelled answer (its place among all is `index`), and how it was judged by one form of the question.
 
     Every option order was asked, and nothing is unscored for its label mass.
     """
 
     index: int
     answer: LabelledAnswer
-    placement: Placement
+    form: str
     judgement: Judgement
 
 
@@ -40,19 +39,22 @@ def judge_answers(
     criterion: Criterion,
     answers: Sequence[LabelledAnswer],
     *,
-    placements: Sequence[Placement] = PLACEMENTS,
+    forms: Sequence[str] | None = None,
     prompt_format: PromptFormat = "auto",
     concurrency: int = CONCURRENCY,
 ) -> Iterator[Judged]:
-    """Judge every answer in every placement and yield each as it is done, in about the order of the answers.
+    """Judge every answer by every form (None: the usual ones) and yield each as it is done.
 
-    An answer whose prompt does not fit into the context is unscored. Raises what the backend raises.
+    They come in about the order of the answers.
+    An answer whose prompt does not fit into the context is unscored. Raises `ConfigError` for an unknown form, and what
+    the backend raises.
     """
+    forms = usual_forms(criterion, backend.codec) if forms is None else forms
     evaluators = {
-        placement: SelfEvaluator(backend, replace(criterion, placement=placement), votes="debiased")
-        for placement in placements
+        form: SelfEvaluator(backend, in_form(criterion, form, backend.codec), votes="debiased")
+        for form in forms
     }
-    started: dict[Task, tuple[int, Placement]] = {}
+    started: dict[Task, tuple[int, str]] = {}
     too_long: list[Judged] = []
 
     def tasks() -> Iterator[Task]:
@@ -61,23 +63,23 @@ def judge_answers(
                 prompt = build_prompt(answer.messages, backend, prompt_format=prompt_format)
             except ContextLengthError as error:
                 unscored = Judgement(None, answer.answer, problem=str(error))
-                too_long.extend(Judged(index, answer, placement, unscored) for placement in placements)
+                too_long.extend(Judged(index, answer, form, unscored) for form in forms)
                 continue
-            for placement, evaluator in evaluators.items():
+            for form, evaluator in evaluators.items():
                 judging = evaluator.conversation(prompt).judge(answer.answer)
                 task: Task[Any, Judgement] = Task(judging, backend.new_owner())
-                started[task] = (index, placement)
+                started[task] = (index, form)
                 yield task
 
     try:
         with closing(Scheduler.of(backend).run(tasks(), concurrency)) as finished:
             for task in finished:
-                index, placement = started.pop(task)
+                index, form = started.pop(task)
                 backend.finish(task.owner)
                 if task.error is not None:
                     raise task.error
                 assert task.result is not None
-                yield Judged(index, answers[index], placement, task.result)
+                yield Judged(index, answers[index], form, task.result)
     finally:
         for task in started:
             backend.finish(task.owner)
@@ -85,10 +87,10 @@ def judge_answers(
 
 
 def fresh_tokens(codec: Codec, criterion: Criterion, judged: Judged) -> int:
-    """About how many tokens a judgement forwards of a text that generation holds.
+    """About how many tokens a judgement by a criterion forwards of a text that generation holds.
 
     The question, once per option order; with the question in the prefix's place, the conversation again.
     """
     asked = (f"{criterion.separator}{criterion.ask(order)}\n{criterion.lead}" for order in criterion.orders)
-    read_again = [judged.judgement.text] if judged.placement == "prefix" else []
+    read_again = [judged.judgement.text] if criterion.placement == "prefix" else []
     return sum(len(codec.encode(text, start=False)) for text in (*asked, *read_again))

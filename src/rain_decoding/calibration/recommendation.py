@@ -13,11 +13,11 @@ from rain_decoding.calibration.judging import Judged
 from rain_decoding.calibration.saved import Recommendation, Verdict
 from rain_decoding.calibration.scores import Scores, is_scored, scores_of
 from rain_decoding.measurement.statistics import Estimate, paired_difference, surely_below
-from rain_decoding.self_evaluation.criterion import Criterion, Placement
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Votes, log_odds
 
 MARGIN = 0.03
-"""The cheaper placement is taken where it is right on at most this share of the answers less."""
+"""A cheaper form of the question is taken where it is surely right on at most this share of the answers less."""
 WORTH = 0.01
 """Other votes than the default are taken where they surely gain more than this."""
 FOLDS = 5
@@ -26,37 +26,38 @@ USEFUL = 0.6
 """A judge whose balanced accuracy is surely below this, and not surely above 0.5, is called chance."""
 DEFAULT_VOTES: Votes = "debiased"
 
-ByPlacement = Mapping[Placement, Sequence[Judged]]
+ByForm = Mapping[str, Sequence[Judged]]
+"""The same answers, whole and cut, in the same order by form; the cheapest form last."""
 
 
 def recommend(
     criterion: Criterion,
-    judged: ByPlacement,
+    judged: ByForm,
     *,
     min_label_mass: float,
     votes: Votes | None = None,
     seed: int = 0,
 ) -> Recommendation:
-    """How to judge. `judged` has the same answers, whole and cut, in the same order by placement; `votes` None
-    chooses these, too.
-
-    Raises ValueError without both good and bad whole answers.
-    """
-    placement, why_there = _placement(criterion, judged, votes or DEFAULT_VOTES, min_label_mass, seed)
-    chosen = judged[placement]
+    """How to judge. `votes` None chooses these, too. Raises ValueError without both good and bad whole answers."""
+    by_form = {
+        form: fit(scores_of(own, votes or DEFAULT_VOTES, min_label_mass), seed)
+        for form, own in judged.items()
+    }
+    form, why_so_asked = _form(criterion, by_form)
+    chosen = judged[form]
     kinds = (votes,) if votes else VOTES
     fits = {kind: fit(scores_of(chosen, kind, min_label_mass), seed) for kind in kinds}
     kind, why_so = (votes, "as asked for") if votes else _votes(fits)
     mass, why_mass = _label_mass(chosen)
     margin, why_margin = _order_margin([one for one in chosen if is_scored(one.judgement, min_label_mass)])
     return Recommendation(
-        placement,
+        form,
         kind,
         fits[kind].threshold,
         mass,
         margin,
         {
-            "placement": why_there,
+            "form": why_so_asked,
             "votes": why_so,
             "accept_value": fits[kind].reason,
             "min_label_mass": why_mass,
@@ -65,13 +66,13 @@ def recommend(
     )
 
 
-def verdict(scores: Scores, threshold: float) -> tuple[Verdict, str]:
-    """Whether these scores beat a coin, and why it is said so.
+def verdict(scores: Scores, right: np.ndarray) -> tuple[Verdict, str]:
+    """Whether these scores, and what is right by them, beat a coin, and why it is said so.
 
-    better: balanced accuracy at the threshold and the area under the ROC curve both surely lie above 0.5.
+    better: balanced accuracy and the area under the ROC curve both surely lie above 0.5.
     chance: one of them does not, and the accuracy surely lies below `USEFUL`. Else undecided.
     """
-    accuracy, area = scores.balanced_accuracy(threshold), scores.area()
+    accuracy, area = scores.balanced(right), scores.area()
     assert accuracy is not None and area is not None
     found = f"balanced accuracy {_percent(accuracy)}, AUC {_plain(area)}"
     if accuracy.low > 0.5 and area.low > 0.5:
@@ -92,6 +93,11 @@ class Fit:
     threshold: float
     reason: str
     right: np.ndarray
+
+    @property
+    def balanced(self) -> float:
+        """Balanced accuracy in [0, 1]."""
+        return float(np.mean(self.scores.weights() * self.right))
 
 
 def fit(scores: Scores, seed: int) -> Fit:
@@ -117,21 +123,36 @@ def fit(scores: Scores, seed: int) -> Fit:
     return Fit(scores, round(best, 6), reason, right)
 
 
-def _placement(
-    criterion: Criterion, judged: ByPlacement, votes: Votes, min_label_mass: float, seed: int
-) -> tuple[Placement, str]:
-    """The suffix, which costs less, where it is about as good; else what the criterion has, if not worse."""
-    prefix, suffix = (
-        fit(scores_of(judged[place], votes, min_label_mass), seed) for place in ("prefix", "suffix")
-    )
-    loss = _gain(prefix.scores, prefix.right, suffix.right)
-    assert loss is not None
-    found = f"balanced accuracy of the prefix minus that of the suffix: {_points(loss)} points"
-    if surely_below(loss, MARGIN):
-        return "suffix", f"{found}, surely at most {100 * MARGIN:g}, and the suffix costs less"
-    if criterion.placement == "suffix" and loss.low <= 0:
-        return "suffix", f"{found}: not shown to be worse, and the criterion's own"
-    return "prefix", f"{found}: the suffix is not shown to be as good"
+def _form(criterion: Criterion, fits: Mapping[str, Fit]) -> tuple[str, str]:
+    """The cheapest form that is about as good as the best; `fits` has the cheapest last."""
+    own = criterion.placement if criterion.placement in fits else next(iter(fits))
+    best = max(fits, key=lambda form: (fits[form].balanced, form == own))
+    found = "; ".join(f"{form} {fits[form].balanced:.1%}" for form in fits)
+    for form in reversed(list(fits)):
+        loss = _gain(fits[best].scores, fits[best].right, fits[form].right)
+        if form != best and loss is not None and surely_below(loss, MARGIN):
+            return (
+                form,
+                f"balanced accuracy {found}; surely at most {100 * MARGIN:g} points below {best}, and cheaper",
+            )
+    loss = _gain(fits[best].scores, fits[best].right, fits[own].right)
+    if own != best and loss is not None and loss.low <= 0:
+        return own, f"balanced accuracy {found}; the criterion's own is not shown to be worse than {best}"
+    return best, f"balanced accuracy {found}: the best"
+
+
+def nested(fits: Mapping[str, Fit], seed: int) -> tuple[Scores, np.ndarray]:
+    """Scores, and what is right, of each answer by the form that is best on the other answers."""
+    first = next(iter(fits.values())).scores
+    groups = np.unique(first.groups)
+    folds = np.random.default_rng(seed).permutation(len(groups)) % FOLDS
+    fold_of = folds[np.searchsorted(groups, first.groups)]
+    values, right, weights = first.values.copy(), np.zeros(len(first), dtype=bool), first.weights()
+    for fold in range(FOLDS):
+        own, rest = fold_of == fold, fold_of != fold
+        best = max(fits.values(), key=lambda each: float((weights * each.right)[rest].sum()))
+        values[own], right[own] = best.scores.values[own] - best.threshold, best.right[own]
+    return Scores(values, first.good, first.groups), right
 
 
 def _votes(fits: Mapping[Votes, Fit]) -> tuple[Votes, str]:

@@ -8,16 +8,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import ConfigError
-from rain_decoding.self_evaluation.criterion import Criterion, Placement, load_criterion
+from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator, Votes
+from rain_decoding.self_evaluation.question_forms import in_form, question_forms
 from rain_decoding.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's form."""
 
 Verdict = Literal["better", "chance", "undecided"]
@@ -28,12 +29,12 @@ Verdict = Literal["better", "chance", "undecided"]
 class Recommendation:
     """How to let this model judge by this criterion.
 
-    `accept_value`, `votes` and `min_label_mass` as in `SearchConfig`, `placement` as in a criterion.
+    `accept_value`, `votes` and `min_label_mass` as in `SearchConfig`, `form` of the question as in `question_forms`.
     `order_margin`: what `SearchConfig.order_margin` may be; None for a criterion that is asked in one order.
     `reasons` says why, by name of the value.
     """
 
-    placement: Placement
+    form: str
     votes: Votes
     accept_value: float
     min_label_mass: float
@@ -45,7 +46,7 @@ class Recommendation:
 class Calibration:
     """How well a model judges by a criterion, and what follows from it.
 
-    `figures` are those of `calibration.figures.placement_figures`, by placement; `counts` says what was
+    `figures` are those of `calibration.figures.form_figures`, by form; `counts` says what was
     judged; `source` where the answers came from; labels that hold less than `min_label_mass` counted as unscored.
     `reason` has the figures behind the verdict.
     """
@@ -73,17 +74,17 @@ class Calibration:
 
     def in_use(self) -> dict[str, Any]:
         """What a decoder takes over."""
-        names = ("placement", "votes", "accept_value", "min_label_mass")
+        names = ("form", "votes", "accept_value", "min_label_mass")
         return {name: getattr(self.recommendation, name) for name in names}
 
     def applied(self, config: SearchConfig) -> SearchConfig:
         """The configuration with the recommended values in place of its own."""
         values = self.in_use()
-        del values["placement"]
+        del values["form"]
         return config.with_changes(**values)
 
-    def placed(self, backend: Backend, judge: str | Criterion | Evaluator) -> Criterion:
-        """The criterion with its question where it is recommended.
+    def asked(self, backend: Backend, judge: str | Criterion | Evaluator) -> Criterion:
+        """The criterion in the form that is recommended.
 
         Raises `ConfigError` where this is about another model, criterion or judge: its thresholds hold for no other.
         """
@@ -107,11 +108,11 @@ class Calibration:
             warnings.warn(
                 f"the calibration found self-evaluation {self.verdict}: {self.reason}", stacklevel=3
             )
-        return replace(criterion, placement=self.recommendation.placement)
+        return in_form(criterion, self.recommendation.form, backend.codec)
 
 
 def criterion_hash(criterion: Criterion) -> str:
-    """SHA-256 of all that a criterion asks, wherever its question stands."""
+    """SHA-256 of all that a criterion asks, in whatever form."""
     content = json.dumps(asdict(replace(criterion, placement="prefix", reading_file=None)), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -133,8 +134,8 @@ def load_calibration(path: str | Path) -> Calibration:
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ConfigError(f"{path} is not a calibration of format {FORMAT}", hint=hint)
     try:
-        if data["recommendation"]["placement"] not in get_args(Placement):
-            raise ValueError(f"placement = {data['recommendation']['placement']!r}")
+        if data["recommendation"]["form"] not in question_forms():
+            raise ValueError(f"form = {data['recommendation']['form']!r}")
         return Calibration(**{**data, "recommendation": Recommendation(**data["recommendation"])})
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is not a complete calibration: {error}", hint=hint) from error

@@ -48,7 +48,10 @@ class Scores:
 
     def balanced_accuracy(self, threshold: float = 0.0) -> Estimate | None:
         """Mean of the shares that are right among good and among bad answers; None without both."""
-        right = self.right(threshold)
+        return self.balanced(self.right(threshold))
+
+    def balanced(self, right: np.ndarray) -> Estimate | None:
+        """The same of what is right by other thresholds."""
         return mean_of_rates(rate(right[self.good].tolist()), rate(right[~self.good].tolist()))
 
     def area(self) -> Estimate | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.calibration.figures import placement_figures
+from rain_decoding.calibration.figures import form_figures
 from rain_decoding.calibration.judging import Judged
 from rain_decoding.calibration.labelled import LabelledAnswer, check_labels
-from rain_decoding.calibration.recommendation import recommend, verdict
+from rain_decoding.calibration.recommendation import fit, nested, recommend, verdict
 from rain_decoding.calibration.saved import Calibration, criterion_hash
 from rain_decoding.calibration.scores import scores_of
-from rain_decoding.self_evaluation.criterion import Criterion, Placement
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Votes
+from rain_decoding.self_evaluation.question_forms import in_form
 
 
 def summarise(
@@ -25,16 +26,29 @@ def summarise(
     seed: int = 0,
     source: str = "",
 ) -> Calibration:
-    """Figures, recommendation and verdict. What was not judged in every placement is left out.
+    """Figures, recommendation and verdict. What was not judged by every form is left out.
 
-    Raises `InputError` without good and bad answers.
+    The verdict is of answers for which form and threshold were chosen without them. Raises `InputError` without good
+    and bad answers.
     """
-    by_placement = _complete(judged)
-    answers = [one.answer for one in next(iter(by_placement.values()), [])]
+    by_form = _complete(judged)
+    answers = [one.answer for one in next(iter(by_form.values()), [])]
     check_labels(criterion, answers)
-    chosen = recommend(criterion, by_placement, min_label_mass=min_label_mass, votes=votes, seed=seed)
-    whole = [one for one in by_placement[chosen.placement] if not one.answer.cut]
-    found, reason = verdict(scores_of(whole, chosen.votes, min_label_mass), chosen.accept_value)
+    asked = {form: in_form(criterion, form, backend.codec) for form in by_form}
+    figures = {
+        form: form_figures(backend.codec, asked[form], own, min_label_mass) for form, own in by_form.items()
+    }
+    by_cost = sorted(by_form, key=lambda form: -(figures[form]["tokens_per_judgement"] or 0))
+    chosen = recommend(
+        criterion,
+        {form: by_form[form] for form in by_cost},
+        min_label_mass=min_label_mass,
+        votes=votes,
+        seed=seed,
+    )
+    whole = {form: [one for one in own if not one.answer.cut] for form, own in by_form.items()}
+    fits = {form: fit(scores_of(own, chosen.votes, min_label_mass), seed) for form, own in whole.items()}
+    found, reason = verdict(*nested(fits, seed))
     return Calibration(
         model=backend.name,
         criterion=criterion.name,
@@ -43,23 +57,20 @@ def summarise(
         seed=seed,
         min_label_mass=min_label_mass,
         counts=_counts(answers),
-        figures={
-            placement: placement_figures(backend.codec, criterion, own, min_label_mass)
-            for placement, own in by_placement.items()
-        },
+        figures=figures,
         recommendation=chosen,
         verdict=found,
         reason=reason,
     )
 
 
-def _complete(judged: Iterable[Judged]) -> dict[Placement, list[Judged]]:
-    """By placement, in the order of the answers, what was judged in all of them."""
-    found: dict[Placement, dict[int, Judged]] = {}
+def _complete(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
+    """By form, in the order of the answers, what was judged by all of them."""
+    found: dict[str, dict[int, Judged]] = {}
     for one in judged:
-        found.setdefault(one.placement, {})[one.index] = one
+        found.setdefault(one.form, {})[one.index] = one
     common = sorted(set.intersection(*(set(own) for own in found.values()))) if found else []
-    return {placement: [own[index] for index in common] for placement, own in found.items()}
+    return {form: [own[index] for index in common] for form, own in found.items()}
 
 
 def _counts(answers: Sequence[LabelledAnswer]) -> dict[str, int]:

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from rain_decoding.calibration import MIN_LABEL_MASS, Calibration
-from rain_decoding.calibration.judging import PLACEMENTS, Judged, judge_answers
+from rain_decoding.calibration.judging import Judged, judge_answers
 from rain_decoding.calibration.labelled import FORMS, LabelledAnswer, check_labels, read_labelled
 from rain_decoding.cli import options as o
-from rain_decoding.cli.calibration_report import print_calibration, print_probe
+from rain_decoding.cli.calibration_report import print_calibration, print_reading, print_verdict
 from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
 from rain_decoding.errors import InputError
 from rain_decoding.measurement.plots import check_plot
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.loading import ASK
-from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
-from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.question_forms import USUAL, question_forms, usual_forms
+
+if TYPE_CHECKING:
+    from rain_decoding.calibration.reading import ReadingFound
 
 NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
 DEMO_ANSWERS = 200
 
-WARNINGS = {
-    "chance": "self-evaluation is no better than chance with this model and criterion, so RAIN cannot help",
-    "undecided": "undecided: these examples do not show that self-evaluation is better than chance",
-}
+AT_ONCE = 8
+"""Judgements that run at the same time: few enough for the bar to move while a slow model works."""
 
 Data = Annotated[
     Path | None,
@@ -53,6 +52,17 @@ SaveProbe = Annotated[
     typer.Option(
         help='Fit a probe on these answers and the criterion\'s own, for --judge "read#probe=FILE".'
     ),
+]
+FormNames = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Forms of question to ask by, with commas: {', '.join(question_forms())}.",
+        metavar="NAMES",
+        show_default=f"those of {', '.join(USUAL)} that fit",
+    ),
+]
+Only = Annotated[
+    Literal["ask", "read"] | None, typer.Option(help="Measure one way only.", show_default="both")
 ]
 FalseAlarms = Annotated[
     float | None,
@@ -78,18 +88,23 @@ def calibrate(
     save: Save = None,
     save_probe: SaveProbe = None,
     false_alarms: FalseAlarms = None,
+    forms: FormNames = None,
+    only: Only = None,
     plot: Plot = None,
     json: o.Json = False,
 ) -> None:
-    """Measure how well a model judges by a criterion, and recommend how to let it judge.
+    """Measure how well a model judges by a criterion, asked and read, and say which to use.
 
-    With --save-probe, fit a probe that reads the model's hidden states instead of asking it.
-    Exit code 0: better than chance; 3: no better than chance, or not shown to be.
+    It is asked by several forms of question, and its hidden states are read by a probe, on answers of which neither
+    was fitted or chosen. Exit code 0: better than chance; 3: no better than chance, or not shown to be.
     """
+    from rain_decoding.calibration.reading import read_answers, readable
     from rain_decoding.calibration.summary import summarise
     from rain_decoding.microworld.labelled import FORMATS
 
     _check_files(save, plot, save_probe)
+    if save_probe is not None and only is None and save is None and plot is None:
+        only = "read"
     labelled = read_labelled(data, n, seed=seed) if data else None
     setup = o.set_up(
         model,
@@ -105,65 +120,47 @@ def calibrate(
     if prompt_format == "auto" and labelled is None:
         prompt_format = FORMATS.get(asked.name, "auto")
     check_labels(asked, answers)
-    if save_probe is not None:
-        probe = _fit_probe(setup, asked, answers, prompt_format, false_alarms, seed)
-        probe.save(save_probe)
-        print_probe(probe, save_probe, json=json)
-        if probe.figures["auc"]["low"] <= 0.5:
-            raise typer.Exit(NOT_BETTER)
-        return
-    judged = _judge(setup, asked, answers, prompt_format)
-    whole = len(judged) == len(answers) * len(PLACEMENTS)
-    if not whole:
-        err.print(
-            f"stopped after {len(judged)} of {len(answers) * len(PLACEMENTS)} judgements; what there is:"
-        )
-    with status("summing up"):
-        found = summarise(
-            setup.backend,
-            asked,
-            judged,
-            min_label_mass=min_label_mass,
-            votes=votes,
-            seed=seed,
-            source=str(data or "demo world"),
-        )
-    _publish(found, plot=plot, save=save if whole else None, json=json)
+    found: Calibration | None = None
+    read: ReadingFound | None = None
+    whole = True
+    if only != "read":
+        named = [name.strip() for name in (forms or "").split(",") if name.strip()]
+        names = named or usual_forms(asked, setup.backend.codec)
+        judged = _judge(setup, asked, answers, names, prompt_format)
+        whole = len(judged) == len(answers) * len(names)
+        if not whole:
+            err.print(
+                f"stopped after {len(judged)} of {len(answers) * len(names)} judgements; what there is:"
+            )
+        with status("summing up"):
+            found = summarise(
+                setup.backend,
+                asked,
+                judged,
+                min_label_mass=min_label_mass,
+                votes=votes,
+                seed=seed,
+                source=str(data or "demo world"),
+            )
+    if whole and only != "ask" and (only == "read" or readable(setup.backend, asked, answers)):
+        with _progress("reading") as progress:
+            bar = progress.add_task("reading", total=None)
+            read = read_answers(
+                setup.backend,
+                asked,
+                answers,
+                false_alarms=false_alarms,
+                prompt_format=prompt_format,  # type: ignore[arg-type]
+                seed=seed,
+                told=lambda done, of: progress.update(bar, completed=done, total=of),
+            )
+        if save_probe is not None:
+            read.probe.save(save_probe)
+    _publish(found, read, plot=plot, save=save if whole else None, save_probe=save_probe, json=json)
     if not whole:
         raise typer.Exit(INTERRUPTED)
-    if found.verdict != "better":
+    if "better" not in {found.verdict if found else "", read.verdict()[0] if read else ""}:
         raise typer.Exit(NOT_BETTER)
-
-
-def _fit_probe(
-    setup: o.Setup,
-    criterion: Criterion,
-    answers: list[LabelledAnswer],
-    prompt_format: str,
-    false_alarms: float | None,
-    seed: int,
-) -> Probe:
-    """A probe of these answers and of the criterion's own examples; its figures are of these answers, held out."""
-    from rain_decoding.self_evaluation.reading.learning import learn
-
-    examples = [
-        ReadingExample(each.messages, each.answer, each.label == "positive", f"yours {each.group}")
-        for each in answers
-        if each.label != "neutral"
-    ]
-    own, together = len(examples), [*examples, *examples_of(criterion)]
-    with _progress("reading") as progress:
-        bar = progress.add_task("reading", total=len(together))
-        return learn(
-            setup.backend,
-            together,
-            criterion.name,
-            false_alarms=false_alarms,
-            measured_on=range(own),
-            prompt_format=prompt_format,  # type: ignore[arg-type]
-            seed=seed,
-            told=lambda: progress.advance(bar),
-        )
 
 
 def _progress(what: str) -> Progress:
@@ -195,7 +192,7 @@ def _demo_answers(setup: o.Setup, n: int | None, seed: int) -> list[LabelledAnsw
 def _criterion(setup: o.Setup) -> Criterion:
     """The one criterion that the model judges itself by."""
     evaluator = setup.criterion
-    if not isinstance(evaluator, SelfEvaluator) or evaluator.criterion.placement not in PLACEMENTS:
+    if not isinstance(evaluator, SelfEvaluator) or evaluator.criterion.placement == "template":
         raise InputError(
             f"{evaluator.name} is no criterion that a model judges itself by",
             hint="calibrate one criterion at a time; combinations, classifiers and guard models have no question",
@@ -204,18 +201,20 @@ def _criterion(setup: o.Setup) -> Criterion:
 
 
 def _judge(
-    setup: o.Setup, criterion: Criterion, answers: list[LabelledAnswer], prompt_format: str
+    setup: o.Setup, criterion: Criterion, answers: list[LabelledAnswer], forms: list[str], prompt_format: str
 ) -> list[Judged]:
     """Judge the answers with a progress bar; after Ctrl-C, what there is."""
     judged: list[Judged] = []
-    with _progress("judgements") as progress:
-        bar = progress.add_task("judgements", total=len(answers) * len(PLACEMENTS))
+    with _progress("asking") as progress:
+        bar = progress.add_task("asking", total=len(answers) * len(forms))
         try:
             for one in judge_answers(
                 setup.backend,
                 criterion,
                 answers,
+                forms=forms,
                 prompt_format=prompt_format,  # type: ignore[arg-type]
+                concurrency=AT_ONCE,
             ):
                 judged.append(one)
                 progress.advance(bar)
@@ -224,19 +223,28 @@ def _judge(
     return judged
 
 
-def _publish(found: Calibration, *, plot: Path | None, save: Path | None, json: bool) -> None:
-    """Print the report, write the files, and say loudly what is wrong."""
-    if plot is not None:
+def _publish(
+    found: Calibration | None,
+    read: ReadingFound | None,
+    *,
+    plot: Path | None,
+    save: Path | None,
+    save_probe: Path | None,
+    json: bool,
+) -> None:
+    """Print the report, the verdict first, and write the files."""
+    if plot is not None and found is not None:
         from rain_decoding.calibration.plot import plot as draw
 
         draw(found, plot)
-    if save is not None:
+    if save is not None and found is not None:
         found.save(save)
     if json:
-        print_json(found.as_dict())
-    else:
+        asked = found.as_dict() if found else {}
+        print_json(asked | {"reading": read.as_dict() if read else None})
+        return
+    print_verdict(found, read, save=save, save_probe=save_probe)
+    if read is not None:
+        print_reading(read)
+    if found is not None:
         print_calibration(found)
-    if save is not None:
-        err.print(f"saved: --set calibration={save} uses it", markup=False)
-    if found.verdict in WARNINGS:
-        err.print(f"[bold red]warning:[/] {WARNINGS[found.verdict]} ({escape(found.reason)})")

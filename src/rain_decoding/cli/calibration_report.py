@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rain_decoding.calibration.saved import Calibration
-from rain_decoding.cli.output import out, print_json
-from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.cli.output import out
+
+if TYPE_CHECKING:
+    from rain_decoding.calibration.reading import ReadingFound
 
 WIDTH = 150
 """Characters that a table may take at least."""
+SAID = {
+    "better": "better than a coin",
+    "chance": "no better than a coin",
+    "undecided": "not shown to be better than a coin",
+}
+NEXT = """Neither is to be trusted: RAIN would search on a coin's word. What may help:
+  more labelled answers of both kinds, to requests like yours (--data FILE), and their probe (--save-probe)
+  other forms of question (--forms), or a criterion with examples of its own (docs/criteria.md)
+  another judge: a larger model that is asked (--judge MODEL), or one that reads along (--judge read:MODEL)"""
 SHARES = {
     "accuracy": "accuracy",
     "balanced accuracy": "balanced_accuracy",
@@ -42,27 +54,27 @@ def _print(table: Table) -> None:
 def _accuracies(found: Calibration) -> Table:
     """A row per way to judge; columns without any figure are left out."""
     ways = [
-        (placement, votes, figures)
-        for placement, by_votes in found.figures.items()
+        (form, votes, figures)
+        for form, by_votes in found.figures.items()
         for votes, figures in by_votes["votes"].items()
     ]
     shown = {heading: key for heading, key in SHARES.items() if any(figures[key] for *_, figures in ways)}
     cut = any(figures["cut"] for *_, figures in ways)
     table = Table(
-        "placement", "votes", *shown, "calibration error", *(["accuracy, cut", "AUC, cut"] if cut else [])
+        "form", "votes", *shown, "calibration error", *(["accuracy, cut", "AUC, cut"] if cut else [])
     )
-    for placement, votes, figures in ways:
+    for form, votes, figures in ways:
         cells = [*(_share(figures[key]) for key in shown.values()), _number(figures["calibration_error"])]
         if figures["cut"]:
             cells += [_share(figures["cut"][key]) for key in ("accuracy", "auc")]
-        table.add_row(placement, votes, *cells)
+        table.add_row(form, votes, *cells)
     return table
 
 
 def _positions(found: Calibration) -> Table:
-    """A row per placement."""
+    """A row per form of question."""
     table = Table(
-        "placement",
+        "form",
         "position bias, nats",
         "its spread",
         "95% below",
@@ -72,10 +84,10 @@ def _positions(found: Calibration) -> Table:
         "unscored",
         "tokens a judgement",
     )
-    for placement, figures in found.figures.items():
+    for form, figures in found.figures.items():
         bias, mass = figures["position_bias"] or {}, figures["label_mass"]
         table.add_row(
-            placement,
+            form,
             _estimate(bias.get("mean")),
             _number(bias.get("standard_deviation")),
             _number(bias.get("percentile_95_absolute")),
@@ -104,22 +116,46 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def print_probe(probe: Probe, file: Path, *, json: bool) -> None:
-    """What reading makes of the answers, the verdict first, and what to type."""
-    figures = probe.figures
-    if json:
-        print_json(
-            {"probe": str(file), "layers": probe.layers, "false_alarms": probe.false_alarms, **figures}
-        )
-        return
-    area, right = figures["auc"], figures["balanced_accuracy"]
-    verdict = "use this" if area["low"] > 0.5 else "no better than a coin"
+def print_verdict(
+    found: Calibration | None, read: ReadingFound | None, *, save: Path | None, save_probe: Path | None
+) -> None:
+    """Which way to judge is better than a coin, and what to type."""
+    ways = [] if found is None else [(f"asking ({found.recommendation.form})", found.verdict, found.reason)]
+    if read is not None:
+        ways.append(("reading", *read.verdict()))
+    best = _best(found, read)
+    for name, said, reason in ways:
+        use = ": use this" if best is not None and name.startswith(best) else ""
+        style = "bold green" if use else "bold red" if said != "better" else "bold"
+        out.print(f"[{style}]{name}: {SAID[said]}{use}[/] ({escape(reason)})")
+    if best == "reading":
+        probe = f"read#probe={save_probe}" if save_probe else "read"
+        out.print(f'  --judge "{probe}"', markup=False)
+        if save_probe is None:
+            out.print("  with your answers in the fit: --save-probe FILE", markup=False)
+    elif best == "asking":
+        out.print(f"  --judge ask --set calibration={save or 'FILE'}", markup=False)
+        if save is None:
+            out.print("  FILE as written by --save", markup=False)
+    else:
+        out.print(NEXT, markup=False)
+
+
+def _best(found: Calibration | None, read: ReadingFound | None) -> str | None:
+    """Of what beats a coin what is right more often; reading where both are the same, since it costs nothing."""
+    asked = found.figures[found.recommendation.form]["votes"][found.recommendation.votes] if found else {}
+    right = {
+        "reading": read.accuracy.value if read and read.accuracy and read.verdict()[0] == "better" else 0.0,
+        "asking": asked["balanced_accuracy"]["value"] if found and found.verdict == "better" else 0.0,
+    }
+    best = max(right, key=lambda way: right[way])
+    return best if right[best] else None
+
+
+def print_reading(read: ReadingFound) -> None:
+    """What stands behind the verdict on reading."""
+    probe = read.probe
     out.print(
-        f"reading: right in {right['value']:.0%} ({right['low']:.0%}-{right['high']:.0%}) of {figures['examples']} "
-        f"answers held out: {verdict}"
-    )
-    out.print(f'  --judge "read#probe={file}"', markup=False)
-    out.print(
-        f"AUC {area['value']:.2f} ({area['low']:.2f}-{area['high']:.2f}), of words alone {figures['words_auc']:.2f}; "
-        f"{probe.place}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad"
+        f"reading: {probe.place}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad; words "
+        f"alone have an AUC of {probe.figures['words_auc']:.2f}"
     )

@@ -285,8 +285,8 @@ class PlainDecoder(Decoder):
 class RainDecoder(Decoder):
     """Rewindable auto-regressive inference (Algorithm 1) with a frozen model.
 
-    Where `config` names a calibration, its values replace those of `config` and the criterion's placement; the
-    attribute `config` then shows the values in use.
+    Where `config` names a calibration, its values replace those of `config` and the form of the question; the attribute
+    `config` then shows the values in use.
 
     Args:
         backend: The model that generates.
@@ -379,7 +379,7 @@ class RainDecoder(Decoder):
     ) -> Evaluator:
         config = self.config
         if self.calibration:
-            criterion = self.calibration.placed(self._judge.asked or self.backend, criterion)
+            criterion = self.calibration.asked(self._judge.asked or self.backend, criterion)
         return load_evaluator(
             self.backend,
             criterion,

@@ -61,6 +61,8 @@ class Criterion:
     placement: Placement = "prefix"
     suffix_as_good: bool = False
     """Whether the model that brings this file was found to judge as well with the question behind the conversation."""
+    system: bool = False
+    """Whether a chat model gets the instruction as a system message."""
     both_orders: bool = True
     user: str = "Human:"
     assistant: str = "Assistant:"
@@ -195,6 +197,7 @@ _KEYS: dict[str, dict[str, type]] = {
         "placement": str,
         "suffix_as_good": bool,
         "instruction": str,
+        "system": bool,
         "question": str,
         "lead": str,
         "close": str,
@@ -267,10 +270,11 @@ class _Reader:
             summary=data.get("summary", ""),
             language=data.get("language", "en"),
             question=self._question(judge, len(statements), both_orders) if asked else "",
-            lead=self._need(("judge",), judge, "lead") if asked else judge.get("lead", ""),
+            lead=self._lead(judge) if asked else judge.get("lead", ""),
             labels=self._labels(options, len(statements)),
             statements=statements,
             instruction=judge.get("instruction", ""),
+            system=judge.get("system", False),
             close=judge.get("close", ")"),
             placement=placement,
             suffix_as_good=judge.get("suffix_as_good", False),
@@ -292,7 +296,7 @@ class _Reader:
     def _check_template(self, data: Mapping[str, Any]) -> None:
         """Refuse what a chat template leaves no place for."""
         hint = "leave it out: the judge's own chat template asks the question"
-        for key in ("instruction", "question", "close", "prefix_file"):
+        for key in ("instruction", "system", "question", "close", "prefix_file"):
             if key in data.get("judge", {}):
                 raise self.fail(("judge", key), "cannot be used with a chat template", hint=hint)
         if data.get("options", {}).get("both_orders"):
@@ -321,6 +325,17 @@ class _Reader:
             raise self.fail((*place, key), "is missing or empty")
         return text
 
+    def _lead(self, judge: Mapping[str, Any]) -> str:
+        """What begins the judge's answer; it may be empty, but not forgotten."""
+        if "lead" not in judge:
+            raise self.fail(
+                ("judge", "lead"), "is missing", hint='write lead = "" where the label comes first'
+            )
+        lead: str = judge["lead"]
+        if lead and not lead.strip():
+            raise self.fail(("judge", "lead"), f"= {lead!r} is blank", hint='write words, or lead = ""')
+        return lead
+
     def _choice(self, place: Place, table: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> Any:
         value = table.get(key, allowed[0])
         if value not in allowed:
@@ -341,7 +356,8 @@ class _Reader:
         names = {name for name, *_ in fields}
         if not names <= wanted or any(spec or conversion for _, spec, conversion in fields):
             raise self.fail(place, "has an unknown placeholder", hint=hint)
-        if names != wanted and (names or both_orders):
+        # A statement and Yes or No about it are asked in both orders, too.
+        if names != wanted and names != {"option_1"} and (names or both_orders):
             missing = ", ".join(sorted(wanted - names))
             hint = "a question without placeholders needs options.both_orders = false"
             raise self.fail(place, f"lacks the placeholders {missing}", hint=hint)

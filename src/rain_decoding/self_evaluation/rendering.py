@@ -94,7 +94,8 @@ class Renderer:
         """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start."""
         asked = f"{self.prefix}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
         if self.codec.has_chat_template:
-            rendered = self.codec.render_chat([Message("user", asked)], thinking=False)
+            system = [Message("system", self.criterion.instruction)] if self.criterion.system else []
+            rendered = self.codec.render_chat([*system, Message("user", asked)], thinking=False)
             return closed_thinking(rendered) + self.criterion.lead, False
         return f"{asked}\n{self.criterion.lead}", True
 
@@ -130,7 +131,8 @@ class Renderer:
             return ""
         if criterion.prefix is not None:
             return criterion.prefix.rstrip() + criterion.separator
-        parts = [criterion.instruction, *(self._example(index) for index in range(len(criterion.examples)))]
+        own = "" if criterion.system and self.codec.has_chat_template else criterion.instruction
+        parts = [own, *(self._example(index) for index in range(len(criterion.examples)))]
         return "".join(part + criterion.separator for part in parts if part)
 
     def _example(self, index: int) -> str:

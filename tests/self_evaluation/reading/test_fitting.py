@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, line_of, threshold_of
+from rain_decoding.self_evaluation.reading.fitting import fit, folds_of, line_of, threshold_of
 from rain_decoding.self_evaluation.reading.states import BEGINNINGS, Rows, layers_to_read, pooled_rows
 
 LAYERS = (1, 2, 3)
@@ -20,11 +20,6 @@ LAYERS = (1, 2, 3)
 def rows() -> Rows:
     states, examples = synthetic.answers(layers=LAYERS)
     return pooled_rows(states, examples, LAYERS)
-
-
-def values_of(fitted: Fitted, rows: Rows) -> np.ndarray:
-    features = np.stack([rows.of(layer, fitted.choice.pooling) for layer in fitted.choice.layers], axis=1)
-    return fitted.lines.values(features)
 
 
 def test_rows_are_pooled_beginnings() -> None:
@@ -45,7 +40,7 @@ def test_the_telling_layer_is_found_and_orders_new_answers(rows: Rows) -> None:
     assert fitted.choice.layers == (2,)
     fresh, examples = synthetic.answers(layers=LAYERS, seed=9)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = values_of(fitted, others)
+    values = fitted.values(others)
     whole = others.whole
     assert roc_auc_score(others.good[whole], values[whole]) > 0.9
     held = roc_auc_score(rows.good[rows.whole], fitted.held_out[rows.whole])
@@ -65,7 +60,7 @@ def test_probabilities_are_shares_on_new_answers(rows: Rows) -> None:
     fitted = fit(rows)
     fresh, examples = synthetic.answers(2000, layers=LAYERS, seed=5)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = values_of(fitted, others)
+    values = fitted.values(others)
     said = expit(fitted.scale.log_odds(values, others.counts))
     for low, high in ((0.0, 0.2), (0.2, 0.4), (0.6, 0.8), (0.8, 1.0)):
         chosen = (said >= low) & (said <= high)

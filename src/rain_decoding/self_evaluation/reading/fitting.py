@@ -23,7 +23,7 @@ from rain_decoding.types import Array, Layer
 STRENGTHS = (1e-3, 1e-2)
 """Inverse regularisation strengths (C) to choose from."""
 MARGIN = 0.01
-"""What one layer's AUC must exceed that of all together by: less is chance, and together they transfer better."""
+"""What an unusual choice must gain in AUC: less is chance, and the usual one transfers better."""
 BEGINNING = 0.25
 """What an answer's beginning weighs in the fit, beside 1 for the whole."""
 PATIENCE = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -77,12 +77,17 @@ class Fitted:
     scale: Scale
     held_out: np.ndarray
 
+    def values(self, rows: Rows) -> Array:
+        """Values of other rows, float64 `[rows]`."""
+        features = [rows.of(layer, self.choice.pooling) for layer in self.choice.layers]
+        return self.lines.values(np.stack(features, axis=1))
+
 
 def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     """The probe whose held-out values put good whole answers before bad ones most often.
 
-    All layers together are kept to unless one alone is better by `MARGIN`. Raises `ValueError` where the rows have too
-    few groups or one label only.
+    All layers together, and the mean over the tokens, are kept to unless another choice is better by `MARGIN`. Raises
+    `ValueError` where the rows have too few groups or one label only.
     """
     folds = folds_of(rows, seed)
     held_out = {
@@ -93,8 +98,8 @@ def fit(rows: Rows, *, seed: int = 0) -> Fitted:
     whole = rows.whole
 
     def area(choice: Choice) -> float:
-        alone = MARGIN if len(choice.layers) < len(rows.layers) else 0.0
-        return float(roc_auc_score(rows.good[whole], held_out[choice][whole])) - alone
+        unusual = choice.layers != rows.layers, choice.pooling != rows.poolings[0]
+        return float(roc_auc_score(rows.good[whole], held_out[choice][whole])) - MARGIN * sum(unusual)
 
     best = max(held_out, key=area)
     lines = _lines([line_of(rows, layer, best.pooling, best.strength) for layer in best.layers])

@@ -45,6 +45,20 @@ def learn(
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
+    rows = read_rows(backend, examples, prompt_format=prompt_format, told=told)
+    return learn_from(
+        rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
+    )
+
+
+def read_rows(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    *,
+    prompt_format: PromptFormat = "auto",
+    told: Callable[[], object] = lambda: None,
+) -> Rows:
+    """Pooled states of the examples in the layers that a probe reads. Raises as `learn`."""
     for label, count in (
         ("good", sum(each.good for each in examples)),
         ("bad", sum(not each.good for each in examples)),
@@ -58,10 +72,27 @@ def learn(
     for each in read_states(backend, examples, layers, prompt_format=prompt_format):
         states.append(each)
         told()
-    rows = pooled_rows(states, examples, layers)
-    return learn_from(
-        rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
-    )
+    return pooled_rows(states, examples, layers)
+
+
+def nested_values(
+    rows: Rows, measured_on: Container[int], *, false_alarms: float | None = None, seed: int = 0
+) -> dict[int, float]:
+    """For each of the examples `measured_on` how far its value lies above the threshold, float.
+
+    Layers, pooling, strength, weights and threshold all come from folds without it, so that no choice flatters.
+    """
+    ours = rows.whole & np.array([number in measured_on for number in rows.examples])
+    found: dict[int, float] = {}
+    for learned, held in folds_of(rows, seed + 1):
+        rest = rows.only(learned)
+        fitted = fit(rest, seed=seed)
+        own = rest.whole & np.array([number in measured_on for number in rest.examples])
+        threshold = threshold_of(fitted.held_out[own], rest.good[own], false_alarms)
+        mine = held[ours[held]]
+        values = fitted.values(rows.only(mine)) - threshold
+        found.update(zip(rows.examples[mine].tolist(), values.tolist(), strict=True))
+    return found
 
 
 def learn_from(
