@@ -209,6 +209,9 @@ def main() -> None:
     parser.add_argument("--jbb", type=Path)
     parser.add_argument("--answers-of", default="mistralinstruct")
     parser.add_argument("--jbb-limit", type=int, default=100)
+    parser.add_argument("--examples", type=int, help="of the built-in ones, the first so many")
+    parser.add_argument("--device")
+    parser.add_argument("--dtype")
     parser.add_argument("--curve", type=int, nargs="*", default=[])
     parser.add_argument("--labels", type=int, default=0)
     parser.add_argument("--ask", type=int, default=0)
@@ -218,13 +221,14 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(options.threads)
-    backend = load_backend(options.model)
+    chosen = {"device": options.device, "dtype": options.dtype}
+    backend = load_backend(options.model, **{name: value for name, value in chosen.items() if value})
 
     def say(**figures: Any) -> None:
         print(json.dumps({"model": Path(options.model).name, **figures}), flush=True)
 
     started = time.perf_counter()
-    built_in = States(backend, examples_of(load_criterion("harmlessness")))
+    built_in = States(backend, examples_of(load_criterion("harmlessness"))[: options.examples])
     probe, words = built_in.learn(), Words(built_in.examples)
     seconds = round(time.perf_counter() - started, 1)
     about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
