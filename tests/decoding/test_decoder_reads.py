@@ -146,7 +146,7 @@ def test_names_of_judges(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     backend = load_backend(f"scripted:{tmp_path / 'model.toml'}")
     kind = load_criterion(tmp_path / "kind.toml")
-    with pytest.raises(CriterionError, match="no examples to read by"):
+    with pytest.raises(CriterionError, match="apart"):
         RainDecoder(backend, kind, judge="read")
     assert RainDecoder(backend, kind, judge="auto").evaluator.name == "kind", "it is asked"
     own = wary(backend, " Sure")

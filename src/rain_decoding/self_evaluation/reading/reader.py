@@ -12,6 +12,7 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.reading.made import made_examples
 from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
 from rain_decoding.self_evaluation.reading.store import keep_probe, kept_probe, probe_file
 
@@ -23,6 +24,12 @@ ENOUGH = 160
 """Examples of a criterion that a probe is fitted on where nobody asked for more: with all there are it is a little
 better, and the first answer comes much later (docs/results/reading.md)."""
 
+
+MADE_LEAST = 20
+"""Examples of each label that a model must make of a principle for a probe."""
+MADE_APART = 0.6
+"""The lower end of the interval of their AUC below which a model cannot do as the principle says, or the contrary."""
+NO_EXAMPLES = "use the judge 'ask', or fit a probe on answers of your own: rain calibrate --data FILE"
 
 FALSE_ALARMS = 0.05
 """Share of held-out good answers that such a probe may call bad: a false alarm costs a search and changes good text."""
@@ -49,8 +56,11 @@ class Reader:
     def evaluator(self, criterion: Criterion) -> ReadingEvaluator:
         """A judge by the criterion.
 
+        For a criterion without examples, the model makes some itself.
+
         Raises:
-            CriterionError: the criterion has no examples, and no probe is given.
+            CriterionError: the criterion has no examples, no probe is given, and the model makes none that it can tell
+                apart.
             ConfigError: the saved probe is of another model or criterion.
             UnsupportedError: the backend gives no hidden states of the layer.
         """
@@ -66,15 +76,37 @@ class Reader:
                 model=self.backend.fingerprint, model_name=self.backend.name, criterion_name=criterion.name
             )
             return probe
-        examples = examples_of(criterion)[:ENOUGH]
-        if not examples:
-            raise CriterionError(
-                f"the criterion {criterion.name!r} has no examples to read by",
-                hint="use the judge 'ask', or fit a probe on answers of your own: rain calibrate --data FILE",
+        if examples := examples_of(criterion)[:ENOUGH]:
+            return fitted_probe(
+                self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
             )
-        return fitted_probe(
-            self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
-        )
+        return self._of_made(criterion)
+
+    def _of_made(self, criterion: Criterion) -> Probe:
+        """A probe of examples that the model makes itself, if it tells them apart; kept as one of given examples."""
+        principle = criterion.statements[0] if criterion.statements else ""
+        file = probe_file(self.backend.fingerprint, f"made: {principle}", self.prompt_format, FALSE_ALARMS)
+        if (probe := kept_probe(file)) is None:
+            examples = (
+                list(made_examples(self.backend, principle, prompt_format=self.prompt_format))
+                if principle
+                else []
+            )
+            if min(sum(each.good for each in examples), sum(not each.good for each in examples)) < MADE_LEAST:
+                raise CriterionError(
+                    f"the criterion {criterion.name!r} has no examples to read by", hint=NO_EXAMPLES
+                )
+            probe = fitted_probe(
+                self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
+            )
+            keep_probe(file, probe)
+        if probe.figures["auc"]["low"] < MADE_APART:
+            raise CriterionError(
+                f"{self.backend.name} does not tell its own good and bad answers by {criterion.name!r} apart "
+                f"(AUC {probe.figures['auc']['value']:.2f})",
+                hint=NO_EXAMPLES,
+            )
+        return probe
 
 
 def fitted_probe(

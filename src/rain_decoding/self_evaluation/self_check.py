@@ -1,0 +1,97 @@
+"""Whether asking a model about a criterion beats a coin at all, found on the criterion's own examples."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from rain_decoding.backends.base import Backend
+from rain_decoding.prompting import PromptFormat, build_prompt
+from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
+from rain_decoding.types import Judgement
+
+LOOKED_AT = 12
+"""Examples of each label that are asked about: enough to tell a judge that knows from a coin, in seconds."""
+
+
+def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> str:
+    """Why the answers of this model to this question are not to be trusted; empty where they are.
+
+    Half of the criterion's own examples that are looked at are good. Where they are judged no better than by a coin
+    (the interval of balanced accuracy holds 0.5), a search by them would be one too. The result is kept by model and
+    criterion. A criterion without examples, or one that the model brings, is not looked at. Raises what the backend
+    raises.
+    """
+    examples = _looked_at(evaluator.criterion)
+    if not examples:
+        return ""
+    file = _file(evaluator.backend, evaluator.criterion, examples)
+    found = _kept(file)
+    if found is None:
+        found = {"right": _right(evaluator, examples, prompt_format), "of": len(examples)}
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    from rain_decoding.measurement.statistics import rate  # it brings scipy
+
+    right = rate([number < found["right"] for number in range(found["of"])])
+    if right is None or right.low > 0.5:
+        return ""
+    return (
+        f"{evaluator.backend.name} was right about {found['right']} of {found['of']} examples of {evaluator.name}: no "
+        "better than a coin"
+    )
+
+
+def _looked_at(criterion: Criterion) -> list[ReadingExample]:
+    examples = examples_of(criterion)
+    by_label = [[each for each in examples if each.good is good][-LOOKED_AT:] for good in (True, False)]
+    return [each for pair in zip(*by_label, strict=False) for each in pair]
+
+
+def _right(evaluator: SelfEvaluator, examples: Sequence[ReadingExample], prompt_format: PromptFormat) -> int:
+    backend = evaluator.backend
+    tasks = {}
+    for example in examples:
+        prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
+        task: Task[Any, Judgement] = Task(
+            evaluator.conversation(prompt).judge(example.answer), backend.new_owner()
+        )
+        tasks[task] = example
+    right = 0
+    with closing(Scheduler.of(backend).run(iter(tasks), len(tasks))) as finished:
+        for task in finished:
+            backend.finish(task.owner)
+            if task.error is not None:
+                raise task.error
+            assert task.result is not None
+            score = task.result.score
+            right += score is not None and (score > 0) == tasks[task].good
+    return right
+
+
+def _file(backend: Backend, criterion: Criterion, examples: Sequence[ReadingExample]) -> Path:
+    asked = json.dumps(asdict(criterion), default=str, sort_keys=True)
+    name = hashlib.sha256(repr((backend.fingerprint, asked, examples_hash(examples))).encode()).hexdigest()[
+        :32
+    ]
+    return user_cache_path("rain-decoding") / "checks" / f"{name}.json"
+
+
+def _kept(file: Path) -> dict[str, int] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {name: int(found[name]) for name in ("right", "of")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
