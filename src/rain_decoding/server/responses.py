@@ -10,6 +10,7 @@ from typing import Any
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Session, total
 from rain_decoding.decoding.tool_calls import ToolCallSession
+from rain_decoding.server.decoders import threshold_name
 from rain_decoding.types import Completion, FinishReason
 
 FINISH: Mapping[FinishReason, str] = {
@@ -38,6 +39,7 @@ def rain_object(
         "seconds": round(completion.usage.seconds, 4),
         "seed": completion.seed,
         "preset": preset if search else None,
+        "threshold": getattr(search.config, threshold_name(search.config)) if search else None,
         "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
