@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -18,9 +19,36 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 15.0
 MAX_CONNECTIONS = 1000
-REFUSED = 32
-"""Connections beyond the limit that are told so when they ask, and not at once."""
+SPARE = 32
+"""Connections beyond the limit that are told so; further ones are cut off."""
 REFUSED_SECONDS = 1.0
+"""Time for a connection beyond the limit to ask what is not answered."""
+LINGER_SECONDS = 2.0
+"""For so long what still arrives after the answer is thrown away: else the system resets the connection, and the client
+never reads why it was refused."""
+
+
+class Lingering:
+    """A transport that, where more may arrive, ends its own side first when it is closed."""
+
+    def __init__(self, transport: Any, more_may_arrive: Callable[[], bool]):
+        self._transport, self._more_may_arrive = transport, more_may_arrive
+        self.lingers = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self.lingers or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing() or not self._more_may_arrive():
+            self._transport.close()
+            return
+        self.lingers = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
 
 class Protocol(H11Protocol):
@@ -28,6 +56,8 @@ class Protocol(H11Protocol):
 
     At the limit a new connection takes the place of the one that has been idle for longest; if none is, it gets a 503.
     """
+
+    transport: Any
 
     def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)
@@ -39,28 +69,30 @@ class Protocol(H11Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        """Whether no request is being answered, nor one refused."""
+        return not self._refused and (self.cycle is None or self.cycle.response_complete)
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        others: list[Any] = [
-            one for one in self.connections if one is not self and not one.transport.is_closing()
-        ]
-        if self.most_connections is None or len(others) < self.most_connections:
+        super().connection_made(Lingering(transport, self._more_may_arrive))  # type: ignore[arg-type]
+        others: list[Any] = [one for one in self.connections if one is not self]
+        live = [one for one in others if not one.transport.is_closing()]
+        most = self.most_connections
+        if most is None or len(live) < most:
             self._expect_head(HEAD_SECONDS)
-        elif idle := [one for one in others if one.idle and not one._refused]:
-            log.warning("too many connections: an idle one is closed", extra={"limit": self.most_connections})
+        elif idle := [one for one in live if one.idle]:
+            log.warning("too many connections: an idle one is closed", extra={"limit": most})
             min(idle, key=lambda one: one.idle_since).transport.abort()
             self._expect_head(HEAD_SECONDS)
         else:
-            log.warning("too many connections: a new one is refused", extra={"limit": self.most_connections})
+            log.warning("too many connections: a new one is refused", extra={"limit": most})
             self._refused = True
             self._expect_head(REFUSED_SECONDS)
-            if len(others) >= self.most_connections + REFUSED:
-                self._refuse()
+            if len(others) >= most + SPARE:
+                transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         if self._refused:
             self._refuse()
             return
@@ -78,9 +110,11 @@ class Protocol(H11Protocol):
         self._forget_timer()
         super().connection_lost(exc)
 
+    def _more_may_arrive(self) -> bool:
+        """Whether the client may be in the middle of a request."""
+        return self._refused or self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+
     def _refuse(self) -> None:
-        if self.transport.is_closing():
-            return
         response = unavailable("the server has too many connections", "too_many_connections").response()
         headers = [*response.raw_headers, (b"connection", b"close")]
         lines = [b"HTTP/1.1 503 Service Unavailable", *(name + b": " + value for name, value in headers)]
