@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.errors import ContextLengthError
 from rain_decoding.prompting import Prompt
-from rain_decoding.web.errors import ApiError, late
+from rain_decoding.web.errors import late, queue_full
 
 Reading = Callable[[], Prompt]
 Waiting = tuple[Reading, "asyncio.Future[Prompt]"]
@@ -32,13 +33,12 @@ class PromptReader:
         """At most `room` prompts wait, and none is read for longer than `seconds`."""
         self.room, self.seconds = room, seconds
         self._clients: OrderedDict[str, deque[Waiting]] = OrderedDict()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="rain-reader")
         self._pump: asyncio.Task[None] | None = None
 
     async def read(self, client: str, work: Reading) -> Prompt:
         """The prompt. Raises what `work` raises, and `ApiError`: 429 where too many wait, 504 where it hangs."""
         if sum(map(len, self._clients.values())) >= self.room:
-            raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
+            self._make_room(client)
         future: asyncio.Future[Prompt] = asyncio.get_running_loop().create_future()
         self._clients.setdefault(client, deque()).append((work, future))
         if self._pump is None:
@@ -47,6 +47,14 @@ class PromptReader:
             return await future
         finally:
             future.cancel()
+
+    def _make_room(self, client: str) -> None:
+        """Give up the newest prompt of the client that has most. Raises `ApiError` where that is this one."""
+        crowded = max(self._clients, key=lambda name: len(self._clients[name]))
+        if len(self._clients[crowded]) <= len(self._clients.get(client, ())) + 1:
+            raise queue_full()
+        _, future = self._clients[crowded].pop()
+        _tell(future, queue_full())
 
     async def _read_all(self) -> None:
         while self._clients:
@@ -59,13 +67,9 @@ class PromptReader:
         self._pump = None
 
     async def _read(self, work: Reading, future: asyncio.Future[Prompt]) -> None:
-        running = self._thread.submit(work)
         try:
-            prompt = await asyncio.wait_for(asyncio.wrap_future(running), self.seconds)
-        except TimeoutError:
-            # What hangs keeps its thread, and nobody else.
-            self._thread.shutdown(wait=False)
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="rain-reader")
+            prompt = await asyncio.wait_for(asyncio.wrap_future(_in_thread(work)), self.seconds)
+        except TimeoutError:  # what hangs keeps its thread, and nobody else
             _tell(future, late())
         except Exception as error:
             _tell(future, error)
@@ -74,7 +78,24 @@ class PromptReader:
                 future.set_result(prompt)
 
 
-def _tell(future: asyncio.Future[Any], error: Exception) -> None:
+def _in_thread(work: Reading) -> Future[Prompt]:
+    """What `work` comes to. Its thread does not keep the process from ending."""
+    found: Future[Prompt] = Future()
+
+    def run() -> None:
+        try:
+            prompt = work()
+        except BaseException as error:
+            _tell(found, error)
+        else:
+            if found.set_running_or_notify_cancel():
+                found.set_result(prompt)
+
+    threading.Thread(target=run, name="rain-reader", daemon=True).start()
+    return found
+
+
+def _tell(future: asyncio.Future[Any] | Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
 

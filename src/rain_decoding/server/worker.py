@@ -15,7 +15,7 @@ from rain_decoding.decoding.session import Session
 from rain_decoding.errors import EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Completion
-from rain_decoding.web.errors import ApiError, late, queue_timeout, translated, unavailable
+from rain_decoding.web.errors import ApiError, late, queue_full, queue_timeout, translated, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Worker:
         if not self.accepting:
             raise unavailable("the server is shutting down", "shutting_down")
         if self.queued + self.running + count > self.room:
-            raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
+            raise queue_full()
 
     def submit(self, answers: Sequence[PendingAnswer]) -> None:
         """Queue answers, all or none. Raises as `admit`."""

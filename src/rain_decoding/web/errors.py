@@ -78,6 +78,11 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, retry_after=RETRY_SECONDS)
 
 
+def queue_full() -> ApiError:
+    """There is no room for the request now."""
+    return ApiError(429, "too many requests are waiting", code="queue_full", retry_after=RETRY_SECONDS)
+
+
 def queue_timeout() -> ApiError:
     """A request's time was used up before its answer was begun."""
     return unavailable("the time limit was reached in the queue", "queue_timeout")
