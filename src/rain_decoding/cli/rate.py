@@ -86,6 +86,7 @@ def _serve(
         import uvicorn
 
         from rain_decoding.evaluation.rating.app import create_app
+        from rain_decoding.server.logs import log_as_json
         from rain_decoding.web.guard import Hosts, is_loopback
         from rain_decoding.web.protocol import uvicorn_config
     except ImportError as error:
@@ -106,6 +107,7 @@ def _serve(
         if browser:
             # A browser in the terminal does not return before it is left.
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+        log_as_json()
         app = create_app(tasks, store, Hosts(host, tuple(allowed_hosts)))
         uvicorn.Server(uvicorn_config(app)).run([opened])
 

@@ -57,14 +57,17 @@ class PromptReader:
         _tell(future, queue_full())
 
     async def _read_all(self) -> None:
-        while self._clients:
-            client, waiting = self._clients.popitem(last=False)
-            work, future = waiting.popleft()
-            if waiting:
-                self._clients[client] = waiting  # behind the others
-            if not future.done():
-                await self._read(work, future)
-        self._pump = None
+        try:
+            while self._clients:
+                client, waiting = self._clients.popitem(last=False)
+                work, future = waiting.popleft()
+                if waiting:
+                    self._clients[client] = waiting  # behind the others
+                if not future.done():
+                    await self._read(work, future)
+        finally:  # also where the event loop ends
+            self._clients.clear()
+            self._pump = None
 
     async def _read(self, work: Reading, future: asyncio.Future[Prompt]) -> None:
         try:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 15.0
 MAX_CONNECTIONS = 1000
+BACKLOG = 64
+"""Connections that asyncio accepts at once, before one of them is counted."""
 SPARE = 32
 """Connections beyond the limit that are told so; further ones are cut off."""
 REFUSED_SECONDS = 1.0
@@ -141,6 +143,7 @@ def uvicorn_config(app: Any, *, max_connections: int = MAX_CONNECTIONS, **option
         log_config=None,
         server_header=False,
         h11_max_incomplete_event_size=HEAD_BYTES,
+        backlog=BACKLOG,
         limit_concurrency=min(max_connections, _connections_possible()),
         **options,
     )
@@ -149,4 +152,4 @@ def uvicorn_config(app: Any, *, max_connections: int = MAX_CONNECTIONS, **option
 def _connections_possible() -> int:
     """Connections that leave open files for the model and its server; beyond, none could be accepted and closed."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS * 1000 if files == resource.RLIM_INFINITY else max(1, files * 3 // 4)
+    return MAX_CONNECTIONS * 1000 if files == resource.RLIM_INFINITY else max(1, files // 2)
