@@ -48,6 +48,10 @@ BROKEN: dict[str, tuple[bytes | str, int]] = {
     "half a surrogate in a stop string": ('{"model": "m", "messages": [], "stop": "\\ud800"}', 400),
     "a field with half a surrogate": ('{"model": "scripted", "\\ud800": 1}', 400),
     "nested": ("[" * 5000, 400),
+    "nested where nobody looks": (
+        '{"model": "scripted", "metadata": ' + '{"a":' * 300 + "1" + "}" * 301,
+        400,
+    ),
     "a long number": ('{"model": "scripted", "seed": ' + "9" * 5000 + "}", 400),
     "not a number": ('{"model": "scripted", "messages": [], "temperature": NaN}', 400),
     "too many tokens": (with_text("x" * 1000), 400),
@@ -74,6 +78,13 @@ def test_a_body_that_is_not_sent_as_json_is_told_so(running: Running, kind: str)
 @given(content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda text: text.encode())))
 def test_fuzzed_bodies_are_the_clients_fault(running: Running, content: bytes) -> None:
     assert post(running, content)[0] == 400
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body(running: Running) -> None:
+    with running.http() as http:
+        content = b"\xef\xbb\xbf" + json.dumps(BODY).encode()
+        sent = {"content-type": "application/json"}
+        assert http.post("/v1/chat/completions", content=content, headers=sent).status_code == 200
 
 
 def test_a_body_that_lies_about_its_length(running: Running) -> None:
