@@ -61,8 +61,8 @@ class BodyLimit:
 def json_body(model: type[BaseModel]) -> Any:
     """A dependency that reads a body as this model.
 
-    More than 200 levels of nesting are no valid JSON here. Nothing is read before an application's own dependencies were
-    asked, such as for a key. Raises `ApiError`, and `RequestValidationError` for an object that does not fit the model.
+    More than 200 levels of nesting are no valid JSON here. Nothing is read before an application's own dependencies
+    were asked, such as for a key. Raises `ApiError`, and `RequestValidationError` for an object that does not fit.
     """
 
     async def read(request: Request) -> BaseModel:
