@@ -186,6 +186,8 @@ def test_key_files(tmp_path: Any) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\n one \n\ntwo\n")
     assert read_api_keys(file) == ("one", "two")
+    file.write_text("\ufeffone\r\n\r\ntwo\r\n", encoding="utf-8")
+    assert read_api_keys(file) == ("one", "two"), "as some editors write files"
     file.write_text("# none\n")
     with pytest.raises(ConfigError, match="no API key"):
         read_api_keys(file)

@@ -15,7 +15,7 @@ from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.config import PRESETS
 from rain_decoding.decoding.trace import replay
 from rain_decoding.server.decoders import Decoders, Way
-from rain_decoding.server.traces import without_withheld
+from rain_decoding.server.traces import for_client
 from rain_decoding.web.errors import ApiError
 
 BODY = {"model": "scripted", "messages": QUESTION, "seed": 0}
@@ -184,9 +184,25 @@ def test_what_is_left_of_an_event_of_a_kind_that_nobody_knows() -> None:
         "words": "secret",
         "inner": [{"text": "secret", "tokens": [1], "p": 0.5}],
     }
-    assert without_withheld(event) == {
+    assert for_client(event, withheld=False) == {
         "event": "new",
         "node": 3,
         "words": "",
         "inner": [{"text": "", "p": 0.5}],
     }
+
+
+def test_a_trace_names_no_file_of_the_operator_and_no_words_of_the_models_server() -> None:
+    """Not even for those who may see what was withheld."""
+    start = {"event": "start", "config": {"calibration": "/srv/secret.json", "top_k": 3}, "messages": []}
+    judge = {
+        "event": "judge",
+        "node": 1,
+        "score": None,
+        "judged": "x",
+        "problem": "connection to 10.0.0.7 refused",
+    }
+    for withheld in (True, False):
+        assert for_client(start, withheld=withheld)["config"] == {"calibration": "", "top_k": 3}
+        shown = for_client(judge, withheld=withheld)
+        assert shown["problem"] and "10.0.0.7" not in str(shown)

@@ -16,6 +16,8 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.scripted import ScriptedCodec
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.server.reading import PIECE, PromptReader, check_fits
+from rain_decoding.web import bodies
+from rain_decoding.web.bodies import REFUSED_RATE, SMALL, Pace
 from rain_decoding.web.errors import ApiError
 
 BODY = {"model": "scripted", "messages": QUESTION, "seed": 0}
@@ -191,3 +193,49 @@ def test_answers_of_one_prompt_read_it_once() -> None:
         backend.codec.encode = noted  # type: ignore[method-assign]
         http.post("/v1/chat/completions", json={**BODY, "n": 4})
         assert sum(text.endswith("Assistant:") for text in seen) == 1
+
+
+def test_whoever_has_large_bodies_refused_waits_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def work() -> None:
+        monkeypatch.setattr(bodies.asyncio, "sleep", sleep)
+        pace = Pace()
+        pace.charge("bad", 5 * REFUSED_RATE)
+        pace.charge("clumsy", SMALL)
+        for client in ("good", "clumsy"):
+            await pace.wait(client)
+        assert not slept
+        pace.charge("bad", 3 * REFUSED_RATE)
+        await pace.wait("bad")
+        assert slept == [pytest.approx(8, abs=1)]
+        pace.charge("bad", 1000 * REFUSED_RATE)
+        await pace.wait("bad")
+        assert slept[1] == bodies.MOST_PACED
+
+    run(work)
+
+
+def test_only_large_bodies_wait_and_only_refused_ones_are_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited, charged = [], []
+
+    async def wait(_: Pace, client: str) -> None:
+        waited.append(client)
+
+    monkeypatch.setattr(Pace, "wait", wait)
+    monkeypatch.setattr(Pace, "charge", lambda _, client, size: charged.append((client, size > SMALL)))
+    large = {**BODY, "user": "x" * 2 * SMALL}
+    with serving() as running, running.http() as http:
+        assert http.post("/v1/chat/completions", json=BODY).status_code == 200
+        assert (waited, charged) == ([], [])
+        assert http.post("/v1/chat/completions", json=large).status_code == 200
+        assert (waited, charged) == (["127.0.0.1"], [])
+        assert http.post("/v1/chat/completions", json={**large, "n": 0}).status_code == 400
+        assert (waited, charged) == (["127.0.0.1"] * 2, [("127.0.0.1", True)])
+    with serving(api_keys=("a",)) as running, running.http() as http:
+        key = {"authorization": "Bearer a"}
+        assert http.post("/v1/chat/completions", json={**large, "n": 0}, headers=key).status_code == 400
+        assert charged[-1] == (waited[-1], True) and waited[-1] not in ("", "127.0.0.1")

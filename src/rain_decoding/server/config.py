@@ -102,7 +102,7 @@ class ServerConfig(ServerLimits):
 def read_api_keys(path: Path) -> tuple[str, ...]:
     """One key a line; empty lines and lines that begin with # do not count. Raises `ConfigError` for none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the API keys cannot be read: {error}", hint="use a text file with one key per line"

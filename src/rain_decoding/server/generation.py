@@ -17,7 +17,7 @@ from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.responses import Shape, rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
-from rain_decoding.server.traces import without_withheld
+from rain_decoding.server.traces import for_client
 from rain_decoding.server.worker import Progress
 from rain_decoding.types import Completion
 from rain_decoding.web.bodies import CLIENT_GONE
@@ -111,7 +111,7 @@ class Answer:
 
     def _events(self, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Events of the trace as far as the client may see them."""
-        return list(events) if self._may_see_withheld else [without_withheld(event) for event in events]
+        return [for_client(event, withheld=self._may_see_withheld) for event in events]
 
     @property
     def usage(self) -> dict[str, Any]:

@@ -22,6 +22,9 @@ FINISH: Mapping[FinishReason, str] = {
 }
 """From our reasons to OpenAI's; ours stands in `rain.finish_reason`."""
 
+UNJUDGED = "a text could not be judged"
+"""How the evaluator's warning begins, before the reason."""
+
 COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_tokens", "forward_passes")
 
 
@@ -44,8 +47,14 @@ def rain_object(
         "trace_id": trace_id,
     }
     attempts = len(session.attempts) if isinstance(session, ToolCallSession) else 0
-    further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": completion.warnings}
+    warnings = list(dict.fromkeys(map(_for_client, completion.warnings)))
+    further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": warnings}
     return described | {name: value for name, value in further.items() if value}
+
+
+def _for_client(warning: str) -> str:
+    """A warning without what a model's server said, which may name addresses."""
+    return UNJUDGED if warning.startswith(UNJUDGED) else warning
 
 
 def together(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -90,10 +90,12 @@ class Body(BaseModel):
     def _null_is_absent(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        given = {name: value for name, value in data.items() if value is not None}
-        known = {name: value for name, value in given.items() if name in cls.model_fields}
-        unknown = next((name for name in given if name not in known), None)
-        return known if unknown is None else {**known, unknown: given[unknown]}  # one is enough to be told
+        fields = cls.model_fields
+        known = {name: data[name] for name in fields if data.get(name) is not None}
+        unknown = next(
+            (name for name, value in data.items() if value is not None and name not in fields), None
+        )
+        return known if unknown is None else {**known, unknown: data[unknown]}  # one is enough to be told
 
 
 class TextPart(Body):

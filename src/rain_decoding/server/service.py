@@ -17,6 +17,7 @@ from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.traces import TraceStore
 from rain_decoding.server.worker import Worker
+from rain_decoding.web.bodies import client_of
 from rain_decoding.web.errors import queue_timeout
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Service:
         unread = self.parser.parse(body)
         self.note_prompt(request, body)
         self.worker.admit(len(unread))
-        client = request.state.key or (request.client.host if request.client else "")
+        client = client_of(request.scope)
         limit = body.rain.max_seconds or self.config.max_seconds
         try:
             async with asyncio.timeout(limit):

@@ -81,7 +81,7 @@ OPTIONS = tuple(str(field.validation_alias or name) for name, field in ServeSett
 def read_settings(file: Path) -> ServeSettings:
     """What a TOML file for `rain serve --config` says. Raises `ConfigError`, which names the file and the key."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--config {file}: {error}", hint="use a TOML file with lines such as port = 9000"

@@ -17,14 +17,22 @@ OF_THE_ANSWER = ("start", "end")
 """Events that say nothing of the search but `withheld`."""
 
 
-def without_withheld(event: Mapping[str, Any]) -> dict[str, Any]:
-    """An event for whoever may see the search, but no text that was not released: neither what was tried and left, nor
-    what was replaced."""
+def for_client(event: Mapping[str, Any], *, withheld: bool) -> dict[str, Any]:
+    """An event without what is the operator's: files, and what a model's server said when it failed.
+
+    Without `withheld` also without the texts that were not released: neither what was tried and left, nor what was
+    replaced.
+    """
+    shown = dict(event)
+    if "config" in shown:
+        shown["config"] = {**shown["config"], "calibration": ""}
+    if shown.get("problem"):
+        shown["problem"] = "not judged; the server's log may say why"
+    if withheld:
+        return shown
     if event["event"] in OF_THE_ANSWER:
-        return {name: "" if name == "withheld" else value for name, value in event.items()}
-    kept = {name: event[name] for name in ("event", "to") if name in event}
-    unscored = {"problem": "not judged"} if event.get("problem") else {}
-    return {**_figures(event), **kept, **unscored}
+        return {name: "" if name == "withheld" else value for name, value in shown.items()}
+    return {**_figures(shown), **{name: shown[name] for name in ("event", "to", "problem") if name in shown}}
 
 
 def _figures(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, Request
@@ -20,34 +21,76 @@ CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer."""
 
 
+SMALL = 16 * 1024
+"""Bytes of a body that may be refused as often as one likes."""
+REFUSED_RATE = 2 * 2**20
+"""Bytes that a client may have refused in a second. To find out that a body is wrong takes some 15 ms for a MiB, in
+which nobody's text goes on."""
+MOST_PACED = 10.0
+"""Seconds that a client waits at most before its next body is read."""
+
+
+class Pace:
+    """Whoever sent large bodies that were refused has to wait before the next large one is read."""
+
+    def __init__(self) -> None:
+        self._free_at: dict[str, float] = {}
+
+    def charge(self, client: str, size: int) -> None:
+        """So much of this client's was refused."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = {name: free for name, free in self._free_at.items() if free > now}
+        if size > SMALL:
+            self._free_at[client] = self._free_at.get(client, now) + size / REFUSED_RATE
+
+    async def wait(self, client: str) -> None:
+        """Until the client has paid for what was refused."""
+        left = self._free_at.get(client, 0.0) - asyncio.get_running_loop().time()
+        if left > 0:
+            await asyncio.sleep(min(left, MOST_PACED))
+
+
 class BodyLimit:
     """Whoever reads a body gets so many bytes of it, in so many seconds, else an `ApiError`: 413 or 408."""
 
     def __init__(self, app: ASGIApp, most_bytes: int, seconds: float):
         self.app, self.most_bytes, self.seconds = app, most_bytes, seconds
+        self.pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limited = self._limited(scope, receive) if scope["type"] == "http" else receive
-        await self.app(scope, limited, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = _Received()
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        async def charging(message: Message) -> None:
+            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+                self.pace.charge(client_of(scope), body.size)
+            await send(message)
+
+        await self.app(scope, self._limited(scope, receive, body), charging)
+
+    def _limited(self, scope: Scope, receive: Receive, body: _Received) -> Receive:
         declared = Headers(scope=scope).get("content-length", "")
         size = int(declared[:20]) if declared.isdigit() else 0
-        read, complete, end = 0, False, 0.0
+        complete, end = False, 0.0
 
         async def limited() -> Message:
-            nonlocal read, complete, end
+            nonlocal complete, end
             if complete:
                 return await receive()
-            end = end or asyncio.get_running_loop().time() + self.seconds
             self._check(size)
+            if not end:
+                if size > SMALL or not declared:
+                    await self.pace.wait(client_of(scope))
+                end = asyncio.get_running_loop().time() + self.seconds
             try:
                 async with asyncio.timeout_at(end):
                     message = await receive()
             except TimeoutError:
                 raise ApiError(408, "the body took too long to arrive", code="timeout") from None
-            read += len(message.get("body", b""))
-            self._check(read)
+            body.size += len(message.get("body", b""))
+            self._check(body.size)
             complete = not message.get("more_body")
             return message
 
@@ -56,6 +99,19 @@ class BodyLimit:
     def _check(self, size: int) -> None:
         if size > self.most_bytes:
             raise ApiError(413, f"the body is larger than {self.most_bytes} bytes", code="body_too_large")
+
+
+@dataclass
+class _Received:
+    """What has come of a body."""
+
+    size: int = 0
+
+
+def client_of(scope: Scope) -> str:
+    """Tells clients apart: by the key of a request, else by its address."""
+    key: str = scope.get("state", {}).get("key", "")
+    return key or (scope["client"][0] if scope.get("client") else "")
 
 
 def json_body(model: type[BaseModel]) -> Any:
