@@ -21,6 +21,8 @@ CLIENT_GONE = 499
 """Status in logs and metrics of a request whose client left before its answer."""
 
 
+WRONG = (400, 403, 404, 413)
+"""Statuses of bodies that are refused for what they are."""
 SMALL = 16 * 1024
 """Bytes of a body that may be refused as often as one likes."""
 REFUSED_RATE = 2 * 2**20
@@ -64,7 +66,7 @@ class BodyLimit:
         body = _Received()
 
         async def charging(message: Message) -> None:
-            if message["type"] == "http.response.start" and 400 <= message["status"] < 500:
+            if message["type"] == "http.response.start" and message["status"] in WRONG:
                 self.pace.charge(client_of(scope), body.size)
             await send(message)
 
