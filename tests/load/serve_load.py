@@ -1,12 +1,15 @@
 """Load on `rain serve` with the demo model: every answer is checked against the same seed alone.
 
     python tests/load/serve_load.py --clients 32 --seconds 120
+    python tests/load/serve_load.py --clients 64 --seconds 60 --leaving 0.3 --hostile
 
 One client first, for comparison; then many, half of them streaming, a fifth leaving midway, some sending nonsense;
 `--repeat` times in turn, since a shared machine is not the same for long. The one asks other requests than the many,
 and there are to be so many that none is answered from the prefix cache. Prints a JSON report; exits 1 where an answer
 was wrong or a request failed. An answer may differ where it hangs on a draw that float noise decides: then the library
-gives several answers, too, once its logits are moved by `NOISE`.
+gives several answers, too, once its logits are moved by `NOISE`. With `--hostile` the many ask once more while two
+further clients do their worst: one sends prompts that are refused, the other bodies that are wrong, both without a
+pause.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +38,8 @@ from server.running import Running, serving_process
 from rain_decoding import RainDecoder, load_backend
 from rain_decoding.microworld import example_prompts
 
-LEAVING, NONSENSE = 0.2, 0.05
-"""Shares of the requests whose client leaves after the first text, or that are broken."""
+NONSENSE = 0.05
+"""Share of the requests that are broken."""
 NOISE, TRIES = 1e-5, 8
 """By how much a logit is moved at most to find draws without a margin, and how often that is tried."""
 
@@ -51,10 +55,17 @@ class Tally:
     wrong: list[dict[str, Any]] = field(default_factory=list)
     noisy: list[dict[str, Any]] = field(default_factory=list)
     first_release: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+    """Seconds of whole answers."""
     released_tokens: float = 0
     """Tokens of answers as the server counts them, those of clients that left included."""
     seconds: float = 0
     longest_queue: float = 0
+
+    @property
+    def failures(self) -> int:
+        """Requests that ended with a 5xx."""
+        return sum(n for status, n in self.statuses.items() if status.split()[-1].startswith("5"))
 
     @property
     def token_rate(self) -> float:
@@ -71,16 +82,21 @@ class Load:
     tally: Tally
     end: float
     mixed: bool
+    leaving: float
+    """Share of the requests whose client leaves after the first text."""
 
     async def client(self, number: int, cases: Iterator[Case]) -> None:
         rng = random.Random(number)
         async with httpx2.AsyncClient(base_url=self.url, timeout=300) as http:
             while time.monotonic() < self.end:
                 if self.mixed and rng.random() < NONSENSE:
-                    response = await http.post("/v1/chat/completions", content=rng.randbytes(50))
+                    headers = {"content-type": "application/json"}
+                    response = await http.post(
+                        "/v1/chat/completions", content=rng.randbytes(50), headers=headers
+                    )
                     self.tally.statuses[f"nonsense {response.status_code}"] += 1
                     continue
-                leaves = self.mixed and rng.random() < LEAVING
+                leaves = self.mixed and rng.random() < self.leaving
                 await self.ask(http, next(cases), streamed=leaves or rng.random() < 0.5, leaves=leaves)
 
     async def ask(self, http: httpx2.AsyncClient, case: Case, *, streamed: bool, leaves: bool) -> None:
@@ -91,6 +107,7 @@ class Load:
             "seed": seed,
         }
         body |= {"temperature": 1, "stream": streamed}
+        started = time.monotonic()
         if streamed:
             text, status = await self.read(http, body, leaves)
         else:
@@ -98,6 +115,8 @@ class Load:
             status, answer = response.status_code, response.json()
             text = answer["choices"][0]["message"]["content"] if status == 200 else ""
         self.tally.statuses["left" if leaves and status == 200 else str(status)] += 1
+        if status == 200 and not leaves:
+            self.tally.answered.append(time.monotonic() - started)
         expected = self.expected[case]
         if status == 200 and not (expected.startswith(text) if leaves else text == expected):
             self.tally.wrong.append({"prompt": prompt, "seed": seed, "text": text, "expected": expected})
@@ -123,12 +142,50 @@ class Load:
                     break
         return text, 200
 
+    async def hostile(self, bodies: Iterator[str]) -> None:
+        """Bodies that are refused, one after the other."""
+        headers = {"content-type": "application/json"}
+        async with httpx2.AsyncClient(base_url=self.url, timeout=300) as http:
+            while time.monotonic() < self.end:
+                response = await http.post("/v1/chat/completions", content=next(bodies), headers=headers)
+                self.tally.statuses[f"hostile {response.status_code}"] += 1
+
+
+def refused_prompts() -> Iterator[str]:
+    """Prompts of 256 KiB that no context holds."""
+    texts = [
+        f"{number} " + text * 2**18 for number in range(5) for text in ("<|end|>", "nut roll ", "é🙂", "x")
+    ]
+    contents = [text.encode()[: 2**18 - 100].decode(errors="ignore") for text in texts]
+    messages = [[{"role": "user", "content": content}] for content in contents]
+    return itertools.cycle([json.dumps({"model": "demo", "messages": each}) for each in messages])
+
+
+def hostile_bodies() -> Iterator[str]:
+    """Bodies of nearly 1 MiB with a fault in every entry."""
+    wrong = [
+        '{"model": "demo", "messages": [' + ",".join(["0"] * 480_000) + "]}",
+        '{"model": "demo", "messages": [' + ",".join(['{"role": "user"}'] * 55_000) + "]}",
+        '{"model": "demo", "messages": [], ' + ",".join(f'"x{i}": 0' for i in range(80_000)) + "}",
+        '{"model": "demo", "messages": ' + "[" * 500_000,
+        '{"model": "demo", "logit_bias": {' + ",".join(f'"{i}": "x"' for i in range(70_000)) + "}}",
+    ]
+    return itertools.cycle(wrong)
+
 
 async def run(
-    running: Running, expected: dict[Case, str], clients: int, seconds: float, mixed: bool
+    running: Running,
+    expected: dict[Case, str],
+    clients: int,
+    seconds: float,
+    *,
+    mixed: bool,
+    leaving: float = 0.0,
+    hostile: bool = False,
 ) -> Tally:
     tally = Tally()
-    load = Load(running.url, expected, tally, time.monotonic() + seconds, mixed)
+    load = Load(running.url, expected, tally, time.monotonic() + seconds, mixed, leaving)
+    disturbing = [load.hostile(refused_prompts()), load.hostile(hostile_bodies())] if hostile else []
     cases = itertools.cycle(expected)
 
     async def watch() -> None:
@@ -139,7 +196,7 @@ async def run(
 
     watching = asyncio.create_task(watch())
     started, before = time.monotonic(), running.metric("rain_completion_tokens_total")
-    await asyncio.gather(*(load.client(number, cases) for number in range(clients)))
+    await asyncio.gather(*(load.client(number, cases) for number in range(clients)), *disturbing)
     watching.cancel()
     tally.seconds = time.monotonic() - started
     tally.released_tokens = running.metric("rain_completion_tokens_total") - before
@@ -189,17 +246,21 @@ def set_apart(tallies: Iterable[Tally]) -> None:
 
 def described(tally: Tally) -> dict[str, Any]:
     answered = tally.statuses["200"]
-    p50, p95 = np.percentile(tally.first_release, [50, 95]).round(3) if tally.first_release else (None, None)
     return {
         "statuses": dict(sorted(tally.statuses.items())),
         "answers_per_second": round(answered / tally.seconds, 3),
         "tokens_per_second": round(tally.token_rate, 2),
-        "first_release_seconds": {"p50": p50, "p95": p95},
+        "first_release_seconds": percentiles(tally.first_release),
+        "answer_seconds": percentiles(tally.answered),
         "longest_queue": tally.longest_queue,
         "wrong": tally.wrong[:5],
         "wrong_answers": len(tally.wrong),
         "decided_by_float_noise": len(tally.noisy),
     }
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{p}": round(float(np.percentile(seconds, p)), 3) for p in (50, 95) if seconds}
 
 
 def resident(running: Running) -> int:
@@ -223,6 +284,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--max-concurrent", type=int, default=32)
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--leaving", type=float, default=0.2, help="share of clients that leave midway")
+    parser.add_argument(
+        "--hostile", action="store_true", help="ask once more while two clients do their worst"
+    )
     arguments = parser.parse_args()
     expected = list(alone(arguments.prompts, arguments.seeds).items())
     of_one, of_many = dict(expected[::3]), dict([*expected[1::3], *expected[2::3]])
@@ -231,14 +296,19 @@ def main() -> int:
         for _ in range(arguments.repeat):
             one = asyncio.run(run(running, of_one, 1, arguments.alone_seconds, mixed=False))
             before = resident(running)
-            many = asyncio.run(run(running, of_many, arguments.clients, arguments.seconds, mixed=True))
+            crowd = partial(run, running, of_many, arguments.clients, arguments.seconds, mixed=True)
+            phases = {f"{arguments.clients} clients": (many := asyncio.run(crowd(leaving=arguments.leaving)))}
             settle(running)
-            set_apart((one, many))
-            failed |= bool(one.wrong or many.wrong or many.statuses["500"])
+            if arguments.hostile:
+                disturbed = asyncio.run(crowd(leaving=arguments.leaving, hostile=True))
+                phases[f"{arguments.clients} clients, disturbed"] = disturbed
+                settle(running)
+            set_apart((one, *phases.values()))
+            failed |= any(tally.wrong or tally.failures for tally in (one, *phases.values()))
             rounds.append(
                 {
                     "one client": described(one),
-                    f"{arguments.clients} clients": described(many),
+                    **{name: described(tally) for name, tally in phases.items()},
                     "times": round(many.token_rate / one.token_rate, 2),
                     "MiB": {"before": before, "after": resident(running)},
                     "kv_slots": running.metric("rain_kv_slots"),

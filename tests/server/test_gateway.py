@@ -182,3 +182,4 @@ def test_what_cannot_be_judged_is_held_back_and_no_error(upstream: Pair) -> None
         with pytest.warns(UserWarning, match="could not be judged"):
             answer = ask(running)
         assert (answer.choices[0].finish_reason, answer.choices[0].message.content) == ("content_filter", "")
+        assert answer.rain["warnings"] == ["a text could not be judged"], "without what that server said"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from server.running import PATIENCE, QUESTION, Running, gated_world, serving
 
 from rain_decoding.errors import ConfigError
-from rain_decoding.server import protocol
 from rain_decoding.server.config import PERMISSIONS, ServerConfig, read_api_keys
+from rain_decoding.web import protocol
 
 BODY = {"model": "scripted", "messages": QUESTION, "seed": 0}
 HEAD = "POST /v1/chat/completions HTTP/1.1\nhost: x\ncontent-type: application/json\n"
@@ -48,6 +48,10 @@ BROKEN: dict[str, tuple[bytes | str, int]] = {
     "half a surrogate in a stop string": ('{"model": "m", "messages": [], "stop": "\\ud800"}', 400),
     "a field with half a surrogate": ('{"model": "scripted", "\\ud800": 1}', 400),
     "nested": ("[" * 5000, 400),
+    "nested where nobody looks": (
+        '{"model": "scripted", "metadata": ' + '{"a":' * 300 + "1" + "}" * 301,
+        400,
+    ),
     "a long number": ('{"model": "scripted", "seed": ' + "9" * 5000 + "}", 400),
     "not a number": ('{"model": "scripted", "messages": [], "temperature": NaN}', 400),
     "too many tokens": (with_text("x" * 1000), 400),
@@ -74,6 +78,13 @@ def test_a_body_that_is_not_sent_as_json_is_told_so(running: Running, kind: str)
 @given(content=st.one_of(st.binary(max_size=300), st.text(max_size=300).map(lambda text: text.encode())))
 def test_fuzzed_bodies_are_the_clients_fault(running: Running, content: bytes) -> None:
     assert post(running, content)[0] == 400
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body(running: Running) -> None:
+    with running.http() as http:
+        content = b"\xef\xbb\xbf" + json.dumps(BODY).encode()
+        sent = {"content-type": "application/json"}
+        assert http.post("/v1/chat/completions", content=content, headers=sent).status_code == 200
 
 
 def test_a_body_that_lies_about_its_length(running: Running) -> None:
@@ -126,11 +137,15 @@ ASKED = {
 }
 
 
+WITHOUT_A_FIELD = {"relax", "withheld"}
+"""Permissions that no request asks for: see test_permissions.py."""
+
+
 def test_every_permission_is_tested() -> None:
-    assert set(ASKED) == set(PERMISSIONS)
+    assert set(ASKED) | WITHOUT_A_FIELD == set(PERMISSIONS)
 
 
-@pytest.mark.parametrize("permission", PERMISSIONS)
+@pytest.mark.parametrize("permission", ASKED)
 def test_alignment_is_the_operators_unless_allowed_by_name(running: Running, permission: str) -> None:
     status, error = post(running, json.dumps({**BODY, **ASKED[permission]}))
     assert status == 403 and error["type"] == "permission_error"
@@ -140,7 +155,7 @@ def test_alignment_is_the_operators_unless_allowed_by_name(running: Running, per
         # The scripted model has no label tokens for other criteria than its own.
         assert response.status_code == 200 or permission in ("criterion", "principle")
         assert response.status_code != 403
-        others = [name for name in PERMISSIONS if name != permission]
+        others = [name for name in ASKED if name != permission]
         assert post(allowing, json.dumps({**BODY, **ASKED[others[0]]}))[0] == 403
         assert http.get("/v1/rain/config").json()["client_may"] == [permission]
 
@@ -171,6 +186,8 @@ def test_key_files(tmp_path: Any) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\n one \n\ntwo\n")
     assert read_api_keys(file) == ("one", "two")
+    file.write_text("\ufeffone\r\n\r\ntwo\r\n", encoding="utf-8")
+    assert read_api_keys(file) == ("one", "two"), "as some editors write files"
     file.write_text("# none\n")
     with pytest.raises(ConfigError, match="no API key"):
         read_api_keys(file)

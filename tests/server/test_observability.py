@@ -76,7 +76,11 @@ def test_a_span_per_request() -> None:
         headers = {"traceparent": parent, "x-request-id": "mine"}
         answer = http.post("/v1/chat/completions", json=body, headers=headers).json()
         http.post("/v1/chat/completions", json={**body, "model": "other"})
-    span, refused = exporter.get_finished_spans()
+        http.get("/v1/models/of-a-client")
+        http.get("/v1/rain/traces/of-a-client")
+        http.get("/of-a-client")
+        http.request("OFACLIENT", "/of-a-client")
+    span, refused, *others = exporter.get_finished_spans()
     assert span.name == "POST /v1/chat/completions" and span.attributes is not None
     assert f"{span.context.trace_id:032x}" in parent and span.parent is not None
     assert span.attributes["rain.request_id"] == "mine"
@@ -85,6 +89,11 @@ def test_a_span_per_request() -> None:
     assert span.attributes["rain.rewinds"] == answer["rain"]["rewinds"] > 0
     assert not any("lock" in str(value) for value in span.attributes.values())
     assert refused.attributes is not None and refused.attributes["http.response.status_code"] == 404
+    names = ["GET /v1/models/{name:path}", "GET /v1/rain/traces/{trace_id}", "GET", "HTTP"]
+    assert [other.name for other in others] == names, "a client makes no new ones"
+    assert [other.attributes["http.route"] for other in others[:2] if other.attributes] == [
+        n[4:] for n in names[:2]
+    ]
 
 
 @pytest.mark.parametrize("log_prompts", [False, True])

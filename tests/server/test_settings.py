@@ -62,6 +62,20 @@ def test_a_file_has_the_options_names_with_dashes_or_underscores(tmp_path: Path)
     assert config.client_may == set(PERMISSIONS) and config.max_queue == 7 and config.served_name == "demo"
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert read_settings(written(tmp_path, "\ufeffport = 9000\r\n")).port == 9000
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, field in FIELDS.items() if isinstance(field.default, (int, float))]
+)
+def test_numbers_are_numbers_and_flags_are_flags(name: str) -> None:
+    wrong = ["1", "true", 1, 0] if isinstance(FIELDS[name].default, bool) else ["1", "", True, False]
+    for value in wrong:
+        with pytest.raises(ConfigError, match=name):
+            ServeSettings(**{name: value})
+
+
 def test_later_changes_win_and_leave_the_rest(tmp_path: Path) -> None:
     settings = read_settings(written(tmp_path, 'port = 9000\nclient-may = "budget, trace"'))
     changed = settings.with_changes(port=9001, cors_origins=["https://a.example"])

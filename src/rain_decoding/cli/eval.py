@@ -142,7 +142,9 @@ def evaluate(
         )
         run = context.with_resource(EvaluationRun(plan, folder, sys.argv[1:]))
     for name, judged_by in plan.same_judge():
-        err.print(f"[bold red]note:[/] {judged_by} both labels the answers and is the judge of {name}")
+        err.print(
+            f"[bold red]note:[/] {escape(judged_by)} both labels the answers and is the judge of {name}"
+        )
     for name, family in plan.left_out:
         err.print(f"[yellow]note:[/] {name} cannot continue a text, so {family} is left out")
     with collecting(run.kept, len(plan.keys), folder) as told:

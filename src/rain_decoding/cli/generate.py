@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json, status
+from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json, status, visible
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoding.decoder import Stream
@@ -99,7 +100,7 @@ def generate(
 
 def show(stream: Stream, *, quiet: bool = False) -> Completion:
     """Print the pieces of text as they come. After Ctrl-C what is committed stands, as "cancelled"."""
-    tokens = 0
+    tokens, piped = 0, not sys.stdout.isatty()
     with stream, status("searching", streams=not quiet) as say:
         while stream.completion is None:
             try:
@@ -108,7 +109,7 @@ def show(stream: Stream, *, quiet: bool = False) -> Completion:
                     searched = "" if commit.simulations is None else f", {commit.simulations} simulations"
                     say(f"{tokens} tokens{searched}")
                     if not quiet:
-                        print(commit.text, end="", flush=True)
+                        print(commit.text if piped else visible(commit.text), end="", flush=True)
             except KeyboardInterrupt:
                 stream.close()
     if not quiet:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
 
 from rain_decoding.calibration.saved import Calibration
 from rain_decoding.types import Completion
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What makes a terminal do something, or show a text in another order than it has; not tabs and line feeds."""
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may show it: what a model or a file says must not command it."""
+    return COMMANDS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+class SafeConsole(Console):
+    """Prints what others wrote so that it is only seen."""
+
+    def render(self, *args: Any, **options: Any) -> Iterable[Segment]:
+        for segment in super().render(*args, **options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+out = SafeConsole(highlight=False, soft_wrap=True)
+err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""

@@ -13,7 +13,7 @@ import typer
 
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, print_json
-from rain_decoding.cli.serve import LOOPBACK, listening
+from rain_decoding.cli.serve import AllowedHosts, listening
 from rain_decoding.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def rate(
     limit: Annotated[int, typer.Option(min=0, help="Number of prompts per family; 0: all.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8001,
+    allowed_hosts: AllowedHosts = None,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     json: o.Json = False,
 ) -> None:
@@ -64,7 +65,7 @@ def rate(
     tasks = pair_tasks(study) if pairwise else answer_tasks(study)
     if not tasks:
         raise InputError(f"no answer differs from the one of {study.reference}", hint="omit --pairwise")
-    _serve(tasks, store, rater, host, port, browser)
+    _serve(tasks, store, rater, host, port, allowed_hosts or (), browser)
 
 
 def _names(text: str | None) -> list[str]:
@@ -72,13 +73,22 @@ def _names(text: str | None) -> list[str]:
 
 
 def _serve(
-    tasks: Sequence[Task], store: RatingStore, rater: str | None, host: str, port: int, browser: bool
+    tasks: Sequence[Task],
+    store: RatingStore,
+    rater: str | None,
+    host: str,
+    port: int,
+    allowed_hosts: Sequence[str],
+    browser: bool,
 ) -> None:
     """Serve the page until Ctrl-C."""
     try:
         import uvicorn
 
         from rain_decoding.evaluation.rating.app import create_app
+        from rain_decoding.server.logs import log_as_json
+        from rain_decoding.web.guard import Hosts, is_loopback
+        from rain_decoding.web.protocol import uvicorn_config
     except ImportError as error:
         raise MissingDependencyError(
             f"rain rate needs {error.name}", hint='pip install "rain-decoding[serve]"'
@@ -89,7 +99,7 @@ def _serve(
     with listening(host, port) as opened:
         named = f"[{host}]" if ":" in host else host
         address = f"http://{named}:{opened.getsockname()[1]}/{query}"
-        if host not in LOOPBACK:
+        if not is_loopback(host):
             err.print(
                 f"[yellow]warning:[/] listening on {host}: anyone who can reach it may read the answers and rate them"
             )
@@ -97,8 +107,9 @@ def _serve(
         if browser:
             # A browser in the terminal does not return before it is left.
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
-        server = uvicorn.Server(uvicorn.Config(create_app(tasks, store), ws="none", log_level="warning"))
-        server.run([opened])
+        log_as_json()
+        app = create_app(tasks, store, Hosts(host, tuple(allowed_hosts)))
+        uvicorn.Server(uvicorn_config(app)).run([opened])
 
 
 def _report(study: Study, store: RatingStore, json: bool) -> None:

@@ -16,7 +16,8 @@ from rain_decoding.errors import InputError, MissingDependencyError
 if TYPE_CHECKING:
     from rain_decoding.server.config import ServerConfig
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MAX_CONNECTIONS = 1000
+"""As in `web.protocol`, which needs the extra."""
 
 
 Config = Annotated[
@@ -29,8 +30,8 @@ ApiKeyFile = Annotated[
 ClientMay = Annotated[
     str,
     typer.Option(
-        help="Comma-separated list of what requests may set: criterion, principle, preset, threshold, budget, "
-        "plain, trace."
+        help="Comma-separated list of what requests may set or see: criterion, principle, preset, threshold, relax, "
+        "budget, plain, trace, withheld."
     ),
 ]
 Open = Annotated[
@@ -50,6 +51,15 @@ BodyBytes = Annotated[int, typer.Option(min=1, help="Maximum bytes per request b
 BodySeconds = Annotated[float, typer.Option(help="Time limit for receiving a request body.")]
 StuckSeconds = Annotated[float, typer.Option(help="Time after which a step of the model counts as hanging.")]
 GraceSeconds = Annotated[float, typer.Option(help="Time for running answers to finish at shutdown.")]
+AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allowed-host",
+        help="Name that clients may call this server by, beside localhost and --host: NAME, *.NAME for those below it, "
+        "or * for any; repeatable.",
+    ),
+]
+MaxConnections = Annotated[int, typer.Option(min=1, help="Maximum connections; beyond that, 503.")]
 CorsOrigins = Annotated[
     list[str] | None,
     typer.Option("--cors-origin", help="Origin whose pages may call this server (CORS); repeatable."),
@@ -73,6 +83,7 @@ def serve(
     dtype: o.Dtype = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
+    allowed_hosts: AllowedHosts = None,
     served_name: Annotated[
         str, typer.Option(help="Model name shown to clients.", show_default="--model")
     ] = "",
@@ -91,6 +102,7 @@ def serve(
     body_seconds: BodySeconds = 30.0,
     stuck_seconds: StuckSeconds = 120.0,
     grace_seconds: GraceSeconds = 30.0,
+    max_connections: MaxConnections = MAX_CONNECTIONS,
     cors_origins: CorsOrigins = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Include prompts in the log.")] = False,
     playground: Annotated[bool, typer.Option(help="Serve the playground at /.")] = True,
@@ -140,7 +152,9 @@ def listening(host: str, port: int) -> socket.socket:
 
 def _warn(host: str, server: ServerConfig) -> None:
     """Say what is open to whom."""
-    if host in LOOPBACK:
+    from rain_decoding.web.guard import is_loopback
+
+    if is_loopback(host):
         return
     if not server.api_keys:
         err.print(

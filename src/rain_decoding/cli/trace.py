@@ -63,11 +63,11 @@ def print_tree(
         out.print(line)
     out.print(Text(f"\n{end['text']}"))
     usage = end["usage"]
-    out.print(
+    cost = (
         f"{end['finish_reason']}, score {signed(end['score'])}{_verdict(end)}: {usage['simulations']} simulations, "
-        f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds",
-        style="dim",
+        f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds"
     )
+    out.print(Text(cost, style="dim"))
 
 
 def _verdict(end: dict[str, Any]) -> str:

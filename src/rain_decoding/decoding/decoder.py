@@ -418,14 +418,18 @@ class RainDecoder(Decoder):
             refusal=self.refusal,
         )
 
-    def open_message(self, body: Mapping[str, Any], **options: Any) -> ToolCallSession:
+    def open_message(
+        self, body: Mapping[str, Any], *, prompt: Prompt | None = None, **options: Any
+    ) -> ToolCallSession:
         """As `open`, for a message that the model's own server makes and that is judged in one piece.
 
         `body` has OpenAI's `messages`, which may hold tool calls and their results, and what else the server is to
-        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.message_attempts`.
+        know: `tools`, `tool_choice`, `response_format`. See `SearchConfig.message_attempts`. `prompt` are the messages
+        as the judge reads them, where they were read before.
         """
         parsed = _options(options)
-        built = replace(self.build_prompt(as_read(body["messages"])), markers=(), uncut=True)
+        prompt = prompt or self.build_prompt(as_read(body["messages"]))
+        built = replace(prompt, markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)
         return ToolCallSession(
             self.backend,

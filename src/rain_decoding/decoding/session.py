@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeVar
 
 from rain_decoding.backends.base import Backend
@@ -60,7 +61,7 @@ class Options:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise InputError(f"{name} = {value!r}", hint=f"use a whole number >= {least}")
         seconds = self.max_seconds
-        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+        if seconds is not None and not (_number(seconds, 0, inf) and seconds > 0):
             raise InputError(f"max_seconds = {self.max_seconds!r}", hint="use a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="use a whole number")

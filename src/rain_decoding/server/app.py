@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -21,26 +21,31 @@ from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
 from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
-from rain_decoding.server.middleware import BodyLimit, Keys, RequestRecord
+from rain_decoding.server.middleware import RequestRecord
+from rain_decoding.server.openapi import describe_bodies, request_body
+from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.responses import CHAT, TEXT
+from rain_decoding.server.schema_errors import told
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
 from rain_decoding.server.telemetry import Tracing
 from rain_decoding.server.trace_page import PLAYGROUND
 from rain_decoding.server.worker import Worker
 from rain_decoding.version import __version__
-from rain_decoding.web.errors import ApiError
+from rain_decoding.web.bodies import BodyLimit, json_body
+from rain_decoding.web.errors import RETRY_SECONDS, ApiError, json_response
+from rain_decoding.web.guard import Guard
+from rain_decoding.web.keys import KeyCheck, public
 from rain_decoding.web.page import page_router
 
 log = logging.getLogger(__name__)
 
-TYPES, ROLES = ("str", "int", "float", "bool"), ("system", "developer", "user", "assistant", "tool")
-NO_OBJECT = ("missing", "model_attributes_type", "dict_type")
-"""Kinds of errors for a body that is no object, or is not known to be one."""
+F = TypeVar("F", bound=Callable[..., Any])
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": "An error in OpenAI's shape"}
-    for status in (400, 401, 403, 404, 408, 413, 429, 502, 503, 504)
+    for status in (400, 401, 403, 404, 408, 413, 415, 429, 502, 503, 504)
 }
 
 
@@ -75,7 +80,7 @@ def create_app(
     metrics.watch(worker)
     criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
     parser = RequestParser(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
-    service = Service(config, parser, worker, metrics)
+    service = Service(config, parser, worker, metrics, PromptReader(config.room, config.stuck_seconds))
 
     app = FastAPI(
         title="rain serve",
@@ -83,21 +88,22 @@ def create_app(
         lifespan=_lifespan(service),
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(KeyCheck(config.api_keys))],
     )
     app.state.service = service
     _add_endpoints(app, service)
     if config.playground:
         app.include_router(page_router(PLAYGROUND, "/playground"))
     _add_errors(app)
+    describe_bodies(app, ChatBody, CompletionBody)
     # The last one added is the first to be asked.
     app.add_middleware(BodyLimit, most_bytes=config.max_body_bytes, seconds=config.body_seconds)
-    app.add_middleware(Keys, keys=config.api_keys)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    paths = frozenset(getattr(route, "path", "") for route in app.routes)
-    app.add_middleware(RequestRecord, metrics=metrics, tracing=Tracing(tracer_provider), paths=paths)
+    app.add_middleware(Guard, hosts=config.hosts, origins=config.cors_origins)
+    app.add_middleware(RequestRecord, metrics=metrics, tracing=Tracing(tracer_provider))
     return app
 
 
@@ -126,17 +132,29 @@ async def _watch(worker: Worker) -> None:
 def _add_endpoints(app: FastAPI, service: Service) -> None:
     worker, parser = service.worker, service.parser
 
-    @app.post("/v1/chat/completions", responses=ERRORS)
-    async def chat_completions(request: Request, body: ChatBody) -> Response:
+    @app.post("/v1/chat/completions", responses=ERRORS, openapi_extra=request_body(ChatBody))
+    async def chat_completions(request: Request, body: Annotated[ChatBody, json_body(ChatBody)]) -> Response:
         return await generate(service, request, body, CHAT)
 
-    @app.post("/v1/completions", responses=ERRORS)
-    async def completions(request: Request, body: CompletionBody) -> Response:
+    @app.post("/v1/completions", responses=ERRORS, openapi_extra=request_body(CompletionBody))
+    async def completions(
+        request: Request, body: Annotated[CompletionBody, json_body(CompletionBody)]
+    ) -> Response:
         return await generate(service, request, body, TEXT)
+
+    def health(path: str) -> Callable[[F], F]:
+        """A route for machines, which have no key and may want the head only."""
+
+        def added(endpoint: F) -> F:
+            app.head(path, include_in_schema=False)(public(endpoint))
+            return app.get(path, responses=ERRORS)(endpoint)
+
+        return added
 
     def model_object(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": service.created, "owned_by": "rain-decoding"}
 
+    @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models", responses=ERRORS)
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [model_object(name) for name in parser.models]}
@@ -158,17 +176,19 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             raise ApiError(404, "this trace does not exist, or is no longer kept", code="trace_not_found")
         return Response(lines, media_type="application/x-ndjson")
 
-    @app.get("/healthz")
+    @health("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", responses=ERRORS)
-    async def readyz() -> JSONResponse:
+    @health("/readyz")
+    async def readyz() -> Response:
         reason = worker.trouble if worker.accepting else "shutting down"
         content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
-        return JSONResponse(content, 503 if reason else 200)
+        if reason:
+            return json_response(content, 503, {"retry-after": str(RETRY_SECONDS)})
+        return json_response(content)
 
-    @app.get("/metrics")
+    @health("/metrics")
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(
             service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
@@ -201,25 +221,8 @@ def _add_errors(app: FastAPI) -> None:
         return error.response()
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
-            sent = request.headers.get("content-type", "")
-            hint = (
-                ""
-                if sent.startswith("application/json")
-                else f", with the content type application/json, not {sent!r}"
-            )
-            return ApiError(400, f"the body must be a JSON object{hint}").response()
-        field = _field(first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "json_invalid":
-            return ApiError(400, f"the body is not valid JSON: {message}", code="invalid_json").response()
-        word = message.split(" ", 1)[0]
-        named = field or (
-            word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None
-        )
-        return ApiError(400, f"{field}: {message}" if field else message, param=named).response()
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return told(error.errors()[0]).response()
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
@@ -227,14 +230,3 @@ def _add_errors(app: FastAPI) -> None:
         response = ApiError(error.status_code, str(error.detail), code=code).response()
         response.headers.update(error.headers or {})
         return response
-
-
-def _field(place: Sequence[str | int]) -> str:
-    """The field that an error is about, without what names a choice of the schema: types, and roles of messages."""
-    kept = [
-        str(part)
-        for before, part in zip(("", *place), place, strict=False)
-        if isinstance(part, int)
-        or (part.isidentifier() and part not in TYPES and not (isinstance(before, int) and part in ROLES))
-    ]
-    return ".".join(kept[1:] if kept[:1] == ["body"] else kept)

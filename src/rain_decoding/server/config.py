@@ -10,19 +10,25 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    StrictBool,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from rain_decoding.errors import ConfigError
+from rain_decoding.web.guard import Hosts
+from rain_decoding.web.numbers import Number, Whole
+from rain_decoding.web.protocol import MAX_CONNECTIONS
 
-Permission = Literal["criterion", "principle", "preset", "threshold", "budget", "plain", "trace"]
+Permission = Literal[
+    "criterion", "principle", "preset", "threshold", "relax", "budget", "plain", "trace", "withheld"
+]
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 """What `client_may` can allow. Everything else is the operator's alone."""
 
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[Whole, Field(ge=1)]
+Seconds = Annotated[Number, Field(gt=0)]
 
 
 class ServerLimits(BaseModel):
@@ -36,7 +42,7 @@ class ServerLimits(BaseModel):
     """What a request may decide; also as one text, with commas between the names."""
     max_concurrent: Count = 16
     """Answers searched at the same time. A request for `n` answers counts n times."""
-    max_queue: Annotated[int, Field(ge=0)] = 64
+    max_queue: Annotated[Whole, Field(ge=0)] = 64
     """Answers that may wait behind them; beyond, 429."""
     max_choices: Count = 8
     """Answers of one request (`n` times its prompts); never more than there is room for."""
@@ -55,11 +61,13 @@ class ServerLimits(BaseModel):
     """Time in which a request's body must have arrived."""
     stuck_seconds: Seconds = 120.0
     """A step of the backend that takes longer fails all requests and `/readyz`."""
-    grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    grace_seconds: Annotated[Number, Field(ge=0)] = 30.0
     """Time that running answers have to finish at shutdown."""
+    max_connections: Count = MAX_CONNECTIONS
+    """Connections at the same time; beyond, idle ones are closed, or new ones get 503. `server.run` sees to it."""
     cors_origins: tuple[str, ...] = ()
-    log_prompts: bool = False
-    playground: bool = True
+    log_prompts: StrictBool = False
+    playground: StrictBool = True
 
     @field_validator("client_may", mode="before")
     @classmethod
@@ -80,6 +88,8 @@ class ServerConfig(ServerLimits):
 
     api_keys: tuple[str, ...] = ()
     """Keys of which a request must bear one; none: whoever reaches the port may ask."""
+    hosts: Hosts | None = None
+    """Names that clients may call the server by; None: any, where something before the application checks them."""
     keep_alive_seconds: Seconds = 10.0
     """A stream that is silent for so long sends a comment."""
 
@@ -92,7 +102,7 @@ class ServerConfig(ServerLimits):
 def read_api_keys(path: Path) -> tuple[str, ...]:
     """One key a line; empty lines and lines that begin with # do not count. Raises `ConfigError` for none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the API keys cannot be read: {error}", hint="use a text file with one key per line"

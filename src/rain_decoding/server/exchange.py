@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from rain_decoding.decoding.session import Session
@@ -13,16 +14,24 @@ from rain_decoding.server.worker import Ended, Failed, News, Opened, PendingAnsw
 class Exchange:
     """Submits the answers and gives their news in the order they come."""
 
-    def __init__(self, worker: Worker, requests: Sequence[AnswerRequest], request_id: str):
+    def __init__(
+        self,
+        worker: Worker,
+        requests: Sequence[AnswerRequest],
+        request_id: str,
+        arrived: float | None = None,
+    ):
+        """The answers' time begins when they `arrived`, by `time.perf_counter`; None: now."""
         self._worker = worker
         self._news: asyncio.Queue[tuple[int, News]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
+        began = time.perf_counter() if arrived is None else arrived
 
         def pending(index: int, request: AnswerRequest) -> PendingAnswer:
             def listen(news: News) -> None:
                 loop.call_soon_threadsafe(self._news.put_nowait, (index, news))
 
-            return PendingAnswer(request.open, listen, request_id)
+            return PendingAnswer(request.open, listen, request_id, began)
 
         self.requests = requests
         self._answers = [pending(index, request) for index, request in enumerate(requests)]

@@ -6,32 +6,31 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.responses import Shape, rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
+from rain_decoding.server.traces import for_client
 from rain_decoding.server.worker import Progress
 from rain_decoding.types import Completion
-from rain_decoding.web.errors import ApiError, translated
+from rain_decoding.web.bodies import CLIENT_GONE
+from rain_decoding.web.errors import ApiError, json_response, translated
 
-CLIENT_GONE = 499
-"""Status in logs and metrics of a request whose client left before its answer."""
+T = TypeVar("T")
 
 
 async def generate(
     service: Service, request: Request, body: ChatBody | CompletionBody, shape: Shape
 ) -> Response:
     """Answer a request. Raises `ApiError`."""
-    answers = service.parser.parse(body)
-    service.note_prompt(request, body)
-    exchange = Exchange(service.worker, answers, request.state.request_id)
+    exchange = await _unless_gone(request, service.read(request, body))
     answer = Answer(service, request, body, shape, exchange)
     try:
         await _unless_gone(request, exchange.opened())
@@ -41,17 +40,17 @@ async def generate(
     except BaseException:
         exchange.close()
         raise
-    return JSONResponse(answer.whole())
+    return json_response(answer.whole())
 
 
-async def _unless_gone(request: Request, work: Any) -> None:
-    """Wait for `work`; where the client leaves first, stop and raise `ApiError`."""
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` comes to; where the client leaves first, stop and raise `ApiError`."""
     running, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             raise ApiError(CLIENT_GONE, "the client left")
-        running.result()
+        return running.result()
     finally:
         for task in (running, gone):
             task.cancel()
@@ -99,10 +98,20 @@ class Answer:
         trace_id = None
         if self.body.rain.trace:
             trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}"
-            self.service.traces.put(trace_id, self.request.state.key, completion.trace)
+            self.service.traces.put(trace_id, self.request.state.key, self._events(completion.trace))
         preset = self.body.rain.preset or self.service.parser.decoders.preset
+        if completion.withheld and completion.fallback != "alternative" and not self._may_see_withheld:
+            completion = replace(completion, reasoning="")
         self.completions[index] = completion
         self.rain[index] = rain_object(self.exchange.session(index), completion, preset, trace_id)
+
+    @property
+    def _may_see_withheld(self) -> bool:
+        return "withheld" in self.service.config.client_may
+
+    def _events(self, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Events of the trace as far as the client may see them."""
+        return [for_client(event, withheld=self._may_see_withheld) for event in events]
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -130,7 +139,7 @@ class Answer:
         choices = [self.shape.choice(index, self.completions[index]) for index in sorted(self.completions)]
         summary = self.summary
         if self.body.rain.trace:
-            traces = [list(self.completions[index].trace) for index in sorted(self.completions)]
+            traces = [self._events(self.completions[index].trace) for index in sorted(self.completions)]
             summary = {**summary, "trace": traces[0] if len(traces) == 1 else traces}
         envelope = self.shape.envelope(self.id, self.body.model, chunk=False)
         return {**envelope, "choices": choices, "usage": self.usage, "rain": summary}
@@ -158,13 +167,14 @@ class Answer:
             index, what = news
             if isinstance(what, Progress):
                 self.note_release(what)
-                rain = {"events": what.events} if what.events else None
+                rain = {"events": self._events(what.events)} if what.events else None
                 yield self._chunk(self.shape.piece(index, what.text), rain)
             else:
                 self.end(index, what.completion)
-                for piece in self.shape.rest(index, what.completion):
+                completion = self.completions[index]
+                for piece in self.shape.rest(index, completion):
                     yield self._chunk(piece)
-                yield self._chunk(self.shape.end(index, what.completion), self.rain[index])
+                yield self._chunk(self.shape.end(index, completion), self.rain[index])
         self.note_usage()
         if self._wants_usage:
             yield self._chunk(None)
@@ -200,4 +210,5 @@ class StreamedAnswer(StreamingResponse):
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    """A line of ASCII: some clients take more than CR and LF for the end of one."""
+    return f"data: {json.dumps(data)}\n\n".encode()

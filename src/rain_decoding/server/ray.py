@@ -2,7 +2,6 @@
 
 # Without `from __future__ import annotations`: Ray reads the builder's annotation as it stands.
 
-import logging
 import logging.config
 from pathlib import Path
 from typing import Any

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 from rain_decoding.config import PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.session import Session
+from rain_decoding.decoding.tool_calls import as_read
+from rain_decoding.prompting import Prompt
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
+from rain_decoding.server.reading import check_fits
 from rain_decoding.server.schemas import ChatBody, CompletionBody, RainOptions
 from rain_decoding.web.errors import ApiError
 
@@ -22,10 +26,23 @@ NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
 
 @dataclass(frozen=True)
 class AnswerRequest:
-    """One answer that an HTTP request asks for. `open` is called in the worker's thread."""
+    """One answer that is asked for. `open` is called in the worker's thread."""
 
     seed: int
     open: Callable[[], Session]
+
+
+@dataclass(frozen=True)
+class UnreadRequest:
+    """One answer that an HTTP request asks for, before its prompt is read, which may be done in any thread."""
+
+    seed: int
+    read: Callable[[], Prompt]
+    open: Callable[[Prompt], Session]
+
+    def with_prompt(self, prompt: Prompt) -> AnswerRequest:
+        """The same with what `read` gave."""
+        return AnswerRequest(self.seed, partial(self.open, prompt))
 
 
 @dataclass(frozen=True)
@@ -43,10 +60,11 @@ class RequestParser:
         plain = [self.model + PLAIN_SUFFIX] if "plain" in self.config.client_may else []
         return [self.model, *plain]
 
-    def parse(self, body: ChatBody | CompletionBody) -> list[AnswerRequest]:
+    def parse(self, body: ChatBody | CompletionBody) -> list[UnreadRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
         self._check_size(body)
-        way = self._way(body)
+        way = self.way(body)
+        self.decoders.config(way)  # raises for what is not allowed
         passed = self._passed(body)
         prompts = body.prompts
         count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
@@ -65,14 +83,12 @@ class RequestParser:
             "principle": body.rain.principle,
         }
 
-        def opening(prompt: object, seed: int) -> Callable[[], Session]:
-            return lambda: self._open(way, prompt, passed, {**request, "seed": seed})
+        def answers(prompt: Any) -> Iterator[UnreadRequest]:
+            read = cache(partial(self._read, way, prompt, passed))  # once for all answers
+            for seed in range(first, first + body.n):
+                yield UnreadRequest(seed, read, partial(self._open, way, passed, {**request, "seed": seed}))
 
-        return [
-            AnswerRequest(first + number, opening(prompt, first + number))
-            for prompt in prompts
-            for number in range(body.n)
-        ]
+        return [answer for prompt in prompts for answer in answers(prompt)]
 
     def _passed(self, body: ChatBody | CompletionBody) -> dict[str, Any] | None:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
@@ -90,14 +106,14 @@ class RequestParser:
             raise ApiError(400, message, param=body.whole)
         return body.passed
 
-    def _open(self, way: Way, prompt: Any, passed: dict[str, Any] | None, options: dict[str, Any]) -> Session:
-        decoder = self.decoders.get(way)
-        if passed is None:
-            session = decoder.open(prompt, **options)
-        else:
-            assert isinstance(decoder, RainDecoder), "the others do not support tools"
-            session = decoder.open_message(passed, **options)
-        length, most = session.usage.prompt_tokens, self.config.max_prompt_tokens
+    def _read(self, way: Way, prompt: Any, passed: dict[str, Any] | None) -> Prompt:
+        """The prompt as tokens, cheap checks first. Raises `ApiError` and `InputError`."""
+        backend = self.decoders.operator.backend
+        messages = prompt if passed is None else as_read(passed["messages"])
+        texts = [messages] if isinstance(messages, str) else [message["content"] for message in messages]
+        check_fits(texts, backend.codec, backend.context_length)
+        read = self.decoders.prompt(way, messages)
+        length, most = len(read.tokens), self.config.max_prompt_tokens
         if most is not None and length > most:
             raise ApiError(
                 400,
@@ -105,7 +121,16 @@ class RequestParser:
                 param="messages",
                 code="context_length_exceeded",
             )
-        return session
+        return read
+
+    def _open(
+        self, way: Way, passed: dict[str, Any] | None, options: dict[str, Any], prompt: Prompt
+    ) -> Session:
+        decoder = self.decoders.get(way)
+        if passed is None:
+            return decoder.open(prompt, **options)
+        assert isinstance(decoder, RainDecoder), "the others do not support tools"
+        return decoder.open_message(passed, prompt=prompt, **options)
 
     def _check_size(self, body: ChatBody | CompletionBody) -> None:
         if body.prompt_bytes > self.config.max_prompt_bytes:
@@ -116,7 +141,8 @@ class RequestParser:
                 code="prompt_too_large",
             )
 
-    def _way(self, body: ChatBody | CompletionBody) -> Way:
+    def way(self, body: ChatBody | CompletionBody) -> Way:
+        """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
         plain = body.model == self.model + PLAIN_SUFFIX
         if not plain and body.model != self.model:
             raise ApiError(
@@ -137,7 +163,8 @@ class RequestParser:
             plain,
             rain.preset,
             rain.threshold,
-            None if isinstance(body, ChatBody) else "text",
+            relaxed="relax" in self.config.client_may,
+            prompt_format=None if isinstance(body, ChatBody) else "text",
         )
 
     def _permit(self, permission: str, field: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Session, total
 from rain_decoding.decoding.tool_calls import ToolCallSession
+from rain_decoding.server.decoders import threshold_name
 from rain_decoding.types import Completion, FinishReason
 
 FINISH: Mapping[FinishReason, str] = {
@@ -20,6 +21,9 @@ FINISH: Mapping[FinishReason, str] = {
     "cancelled": "stop",
 }
 """From our reasons to OpenAI's; ours stands in `rain.finish_reason`."""
+
+UNJUDGED = "a text could not be judged"
+"""How the evaluator's warning begins, before the reason."""
 
 COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_tokens", "forward_passes")
 
@@ -38,12 +42,19 @@ def rain_object(
         "seconds": round(completion.usage.seconds, 4),
         "seed": completion.seed,
         "preset": preset if search else None,
+        "threshold": getattr(search.config, threshold_name(search.config)) if search else None,
         "criterion": search.criterion if search else None,
         "trace_id": trace_id,
     }
     attempts = len(session.attempts) if isinstance(session, ToolCallSession) else 0
-    further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": completion.warnings}
+    warnings = list(dict.fromkeys(map(_for_client, completion.warnings)))
+    further = {"attempts": attempts, "parts": dict(completion.parts), "warnings": warnings}
     return described | {name: value for name, value in further.items() if value}
+
+
+def _for_client(warning: str) -> str:
+    """A warning without what a model's server said, which may name addresses."""
+    return UNJUDGED if warning.startswith(UNJUDGED) else warning
 
 
 def together(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

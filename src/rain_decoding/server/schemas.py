@@ -1,18 +1,41 @@
-"""Bodies of requests. A field that cannot be honoured is an error that names it; unknown fields are errors, too."""
+"""Bodies of requests. A field that cannot be honoured is an error that names it; unknown fields are errors, too.
+
+A field that is null is one that is not there: clients send back what they were given, empty fields included. Lists are
+read up to their first fault, so that a large wrong body costs no more than a small one.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import takewhile
 from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from rain_decoding.web.numbers import Number, Whole
 
 LONGEST_PRINCIPLE = 1000
 """Characters."""
-
-Number = Annotated[float, Field(allow_inf_nan=False)]
+MOST_MESSAGES = 4096
+MOST_PARTS = 1024
+MOST_BIASES = 1024
+ROLES = ("system", "developer", "user", "assistant", "tool")
+SYSTEM_SEPARATOR = "\n\n"
+"""Between messages of the system that are read as one."""
 
 
 def _unicode(text: str) -> str:
@@ -42,35 +65,111 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 """Goes to another server as it is."""
 StopString = Annotated[Text, Field(min_length=1, max_length=1000)]
+Ignored = SkipJsonSchema[Any]
+"""Of a message that comes back, or of another kind of server; not read."""
+
+
+def _kind(value: Any) -> str | None:
+    """Which of the two forms a text or a list has. The names are no identifiers, so they are in no field's name."""
+    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else None
+
+
+TEXT, LIST = Tag("a text"), Tag("a list")
+
+
+def _either(words: str) -> Discriminator:
+    """Tells a text from a list, so that errors are about the form that was chosen."""
+    return Discriminator(_kind, custom_error_type="text_or_list", custom_error_message=f"must be {words}")
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        fields = cls.model_fields
+        known = {name: data[name] for name in fields if data.get(name) is not None}
+        unknown = next(
+            (name for name, value in data.items() if value is not None and name not in fields), None
+        )
+        return known if unknown is None else {**known, unknown: data[unknown]}  # one is enough to be told
+
 
 class TextPart(Body):
     type: Literal["text"]
     text: Text
+    cache_control: Ignored = None
+    annotations: Ignored = None
+
+
+class RefusalPart(Body):
+    type: Literal["refusal"]
+    refusal: Text
+
+    @property
+    def text(self) -> str:
+        return self.refusal
+
+
+def _part(*kinds: str) -> BeforeValidator:
+    """Refuses parts of other kinds by their names."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("type") not in kinds:
+            kind = value.get("type") if isinstance(value, dict) else value
+            raise PydanticCustomError(
+                "part",
+                "parts of the type {kind} are not supported; allowed: {kinds}",
+                {"kind": shorten(kind), "kinds": ", ".join(kinds)},
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
+TextParts = Annotated[list[Annotated[TextPart, _part("text")]], Field(fail_fast=True, max_length=MOST_PARTS)]
+AnswerPart = Annotated[TextPart | RefusalPart, Field(discriminator="type"), _part("text", "refusal")]
+AnswerParts = Annotated[list[AnswerPart], Field(fail_fast=True, max_length=MOST_PARTS)]
+TEXTS = _either("a text or a list of text parts")
+Content = Annotated[Annotated[Text, TEXT] | Annotated[TextParts, LIST], TEXTS]
+AnswerContent = Annotated[Annotated[Text, TEXT] | Annotated[AnswerParts, LIST], TEXTS]
 
 
 class CalledFunction(Body):
     name: Text
     arguments: Text
+    parsed_arguments: Ignored = None
 
 
 class ToolCall(Body):
     id: Text
     type: Literal["function"] = "function"
     function: CalledFunction
-    index: int | None = None
+    index: Whole | None = None
+    cache_control: Ignored = None
+    provider_specific_fields: Ignored = None
+
+    def as_sent(self) -> dict[str, Any]:
+        """The call in OpenAI's format."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "function": {"name": self.function.name, "arguments": self.function.arguments},
+        }
 
 
 class Turn(Body):
     """What the messages of all roles share. `developer` is read as `system`."""
 
     role: str
-    content: Text | list[TextPart] | None
+    content: Any
     name: str | None = None
+    id: Ignored = None
+    cache_control: Ignored = None
+    provider_specific_fields: Ignored = None
 
     @property
     def text(self) -> str:
@@ -85,20 +184,20 @@ class Turn(Body):
 
 class AskingMessage(Turn):
     role: Literal["system", "developer", "user"]
-    content: Text | list[TextPart]
+    content: Content
 
 
 class AssistantMessage(Turn):
     role: Literal["assistant"]
-    content: Text | list[TextPart] | None = None
+    content: AnswerContent | None = None
     refusal: Text | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=128)] | None = None
-    reasoning_content: str | None = None
-    """Of an answer of ours that comes back; not read."""
-    # What a client's copy of an answer may hold, empty.
-    annotations: SkipJsonSchema[Annotated[list[Any], Field(max_length=0)] | None] = None
-    audio: SkipJsonSchema[None] = None
-    function_call: SkipJsonSchema[None] = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=128)] | None = None
+    reasoning_content: Ignored = None
+    reasoning: Ignored = None
+    reasoning_details: Ignored = None
+    thinking_blocks: Ignored = None
+    annotations: Ignored = None
+    parsed: Ignored = None
 
     @model_validator(mode="after")
     def _says_something(self) -> AssistantMessage:
@@ -111,7 +210,7 @@ class AssistantMessage(Turn):
         return super().text or self.refusal or ""
 
     def as_message(self) -> dict[str, Any]:
-        calls = [call.model_dump(exclude={"index"}) for call in self.tool_calls or ()]
+        calls = [call.as_sent() for call in self.tool_calls or ()]
         return {**super().as_message(), **({"tool_calls": calls} if calls else {})}
 
 
@@ -119,14 +218,36 @@ class ToolMessage(Turn):
     """What a tool that was called came to."""
 
     role: Literal["tool"]
-    content: Text | list[TextPart]
+    content: Content
     tool_call_id: Text
 
     def as_message(self) -> dict[str, Any]:
         return {**super().as_message(), "tool_call_id": self.tool_call_id}
 
 
-ChatMessage = Annotated[AskingMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+def _message(value: Any) -> Any:
+    """Says what a message is where it is none."""
+    if not isinstance(value, dict) or value.get("role") not in ROLES:
+        found = f"the role {shorten(value.get('role'))}" if isinstance(value, dict) else shorten(value)
+        raise PydanticCustomError(
+            "message",
+            "must be an object whose role is one of {roles}, not {found}",
+            {"roles": ", ".join(ROLES), "found": found},
+        )
+    return value
+
+
+ChatMessage = Annotated[
+    AskingMessage | AssistantMessage | ToolMessage, Field(discriminator="role"), BeforeValidator(_message)
+]
+
+
+def joined(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with those of the system that stand first as one, and without empty ones of it."""
+    kept = [message for message in messages if message["role"] != "system" or message["content"].strip()]
+    leading = list(takewhile(lambda message: message["role"] == "system", kept))
+    text = SYSTEM_SEPARATOR.join(message["content"] for message in leading)
+    return [*([{"role": "system", "content": text}] if leading else []), *kept[len(leading) :]]
 
 
 class Passed(BaseModel):
@@ -178,8 +299,8 @@ class RainOptions(Body):
     preset: str | None = None
     threshold: Number | None = Field(default=None, ge=-1, le=1)
     max_seconds: Number | None = Field(default=None, gt=0)
-    max_search_tokens: int | None = Field(default=None, ge=1)
-    trace: bool = False
+    max_search_tokens: Whole | None = Field(default=None, ge=1)
+    trace: StrictBool = False
 
     @model_validator(mode="after")
     def _one_judge(self) -> RainOptions:
@@ -189,31 +310,44 @@ class RainOptions(Body):
 
 
 class StreamOptions(Body):
-    include_usage: bool = False
-    include_obfuscation: bool = False
+    include_usage: StrictBool = False
+    include_obfuscation: StrictBool = False
+
+
+StopList = Annotated[list[StopString], Field(fail_fast=True, max_length=16)]
+StopStrings = Annotated[
+    Annotated[StopString, TEXT] | Annotated[StopList, LIST], _either("a text or a list of at most 16 texts")
+]
+
+
+def _few(value: Any) -> Any:
+    """Refuses a large object before each of its entries is read."""
+    if isinstance(value, dict) and len(value) > MOST_BIASES:
+        raise PydanticCustomError("too_long", "too long", {"max_length": MOST_BIASES})
+    return value
 
 
 class GenerationBody(Body):
     """What both kinds of requests may hold."""
 
     honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "frequency_penalty": (0,),
-        "presence_penalty": (0,),
+        "frequency_penalty": (0, 0.0),
+        "presence_penalty": (0, 0.0),
         "store": (False,),
     }
     """Fields of OpenAI's API that are taken at these values only (and null), since they change nothing then."""
 
     model: str
-    n: int = Field(1, ge=1, le=128)
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=2**31)
+    n: Whole = Field(1, ge=1, le=128)
+    stop: StopStrings | None = None
+    max_tokens: Whole | None = Field(default=None, ge=1, le=2**31)
     temperature: Number | None = Field(default=None, ge=0, le=2)
     top_p: Number | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] | None = Field(
-        default=None, max_length=1024
-    )
-    stream: bool | None = None
+    seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
+    logit_bias: (
+        Annotated[dict[str, Annotated[Number, Field(ge=-100, le=100)]], BeforeValidator(_few)] | None
+    ) = Field(default=None, max_length=MOST_BIASES)
+    stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     rain: RainOptions = RainOptions()
     # Taken, and without effect on the answer.
@@ -232,7 +366,7 @@ class GenerationBody(Body):
     def _check(self) -> GenerationBody:
         for name, neutral in self.honoured_if.items():
             value = getattr(self, name, None)
-            if value is not None and value not in neutral:
+            if value is not None and not any(value == one and type(value) is type(one) for one in neutral):
                 raise ValueError(f"{name} = {shorten(value)} is not supported")
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed with stream = true")
@@ -269,12 +403,12 @@ class ChatBody(GenerationBody):
         "verbosity": (),
     }
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31)
-    tools: list[Tool] | None = Field(default=None, max_length=256)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1, le=2**31)
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=256)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     response_format: ResponseFormat | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: StrictBool | None = None
     logprobs: SkipJsonSchema[Any] = None
     top_logprobs: SkipJsonSchema[Any] = None
     functions: SkipJsonSchema[Any] = None
@@ -314,16 +448,21 @@ class ChatBody(GenerationBody):
         """What goes to that server."""
         fields = {"tools", "tool_choice", "response_format", "parallel_tool_calls"}
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True, by_alias=True)
-        return {"messages": [message.as_message() for message in self.messages], **given}
+        return {"messages": self.conversation, **given}
 
     @property
     def limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
     @property
+    def conversation(self) -> list[dict[str, Any]]:
+        """The messages in OpenAI's format, as they are read."""
+        return joined([message.as_message() for message in self.messages])
+
+    @property
     def prompts(self) -> list[Any]:
         """The one conversation."""
-        return [[message.as_message() for message in self.messages]]
+        return [self.conversation]
 
     @property
     def prompt_bytes(self) -> int:
@@ -340,6 +479,10 @@ def _by_tools(message: Turn) -> bool:
     )
 
 
+PromptList = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
+Prompts = Annotated[Annotated[Text, TEXT] | Annotated[PromptList, LIST], _either("a text or a list of texts")]
+
+
 class CompletionBody(GenerationBody):
     """`POST /v1/completions`."""
 
@@ -351,7 +494,7 @@ class CompletionBody(GenerationBody):
         "suffix": ("",),
     }
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1)]
+    prompt: Prompts
     best_of: SkipJsonSchema[Any] = None
     echo: SkipJsonSchema[Any] = None
     logprobs: SkipJsonSchema[Any] = None

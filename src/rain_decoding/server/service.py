@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
@@ -9,11 +10,15 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from rain_decoding.server.config import ServerConfig
+from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.metrics import Metrics
+from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.traces import TraceStore
 from rain_decoding.server.worker import Worker
+from rain_decoding.web.bodies import client_of
+from rain_decoding.web.errors import queue_timeout
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +31,23 @@ class Service:
     parser: RequestParser
     worker: Worker
     metrics: Metrics
+    reader: PromptReader
     traces: TraceStore = field(default_factory=TraceStore)
     created: int = field(default_factory=lambda: int(time.time()))
+
+    async def read(self, request: Request, body: ChatBody | CompletionBody) -> Exchange:
+        """Have a request's prompts read and its answers queued, if there is room for them. Raises `ApiError`."""
+        unread = self.parser.parse(body)
+        self.note_prompt(request, body)
+        self.worker.admit(len(unread))
+        client = client_of(request.scope)
+        limit = body.rain.max_seconds or self.config.max_seconds
+        try:
+            async with asyncio.timeout(limit):
+                answers = [one.with_prompt(await self.reader.read(client, one.read)) for one in unread]
+        except TimeoutError:
+            raise queue_timeout() from None
+        return Exchange(self.worker, answers, request.state.request_id, request.state.started)
 
     def note_prompt(self, request: Request, body: ChatBody | CompletionBody) -> None:
         """Put the prompt into the log, if the operator wants that."""

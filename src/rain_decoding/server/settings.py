@@ -6,12 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, StrictBool, field_validator
 
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.server.config import PERMISSIONS, ServerConfig, ServerLimits, read_api_keys
+from rain_decoding.web.guard import Hosts
+from rain_decoding.web.numbers import Whole
 
 
 class ServeSettings(ServerLimits):
@@ -33,25 +35,27 @@ class ServeSettings(ServerLimits):
     refusal: str | None = None
     embedding: str = "hashing"
     prompt_format: PromptFormat = Field(default="auto", validation_alias="format")
-    thinking: bool = False
+    thinking: StrictBool = False
     device: str | None = None
     dtype: str | None = None
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """0: a free one."""
+    allowed_hosts: tuple[str, ...] = Field(default=(), validation_alias="allowed_host")
+    """Names that clients may call the server by, beside the loopback's and the one it listens on."""
     api_key_file: Path | None = None
     """Keys, one a line."""
-    open_to_clients: bool = Field(default=False, validation_alias="open")
+    open_to_clients: StrictBool = Field(default=False, validation_alias="open")
     """Allow all of `client_may`."""
     cors_origins: tuple[str, ...] = Field(default=(), validation_alias="cors_origin")
-    otel: bool = False
+    otel: StrictBool = False
     """Send OpenTelemetry spans over OTLP."""
 
     @field_validator("max_seconds", mode="before")
     @classmethod
     def _no_limit(cls, value: Any) -> Any:
         """TOML and command lines have no None: 0 stands for it."""
-        return value or None
+        return None if value == 0 and not isinstance(value, bool) else value
 
     def with_changes(self, **changes: Any) -> ServeSettings:
         """The same with other values, by the fields' names. Raises `ConfigError`."""
@@ -65,6 +69,7 @@ class ServeSettings(ServerLimits):
                 "served_name": self.served_name or self.model,
                 "api_keys": () if self.api_key_file is None else read_api_keys(self.api_key_file),
                 "client_may": PERMISSIONS if self.open_to_clients else self.client_may,
+                "hosts": Hosts(self.host, self.allowed_hosts),
             }
         )
 
@@ -76,7 +81,7 @@ OPTIONS = tuple(str(field.validation_alias or name) for name, field in ServeSett
 def read_settings(file: Path) -> ServeSettings:
     """What a TOML file for `rain serve --config` says. Raises `ConfigError`, which names the file and the key."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"--config {file}: {error}", hint="use a TOML file with lines such as port = 9000"

@@ -12,7 +12,14 @@ from starlette.types import Scope
 from rain_decoding.errors import MissingDependencyError
 from rain_decoding.version import __version__
 
+METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+"""Those that a span is named by; a client must not make new names."""
+
+OTHER = "other"
+"""The route of what is none."""
+
 NAMES = {
+    "route": "http.route",
     "status": "http.response.status_code",
     "prompt_tokens": "gen_ai.usage.input_tokens",
     "completion_tokens": "gen_ai.usage.output_tokens",
@@ -35,10 +42,12 @@ class Tracing:
         from opentelemetry.propagate import extract
         from opentelemetry.trace import SpanKind, StatusCode
 
-        name = f"{scope['method']} {scope['path']}"
+        method = scope["method"] if scope["method"] in METHODS else "HTTP"
         context = extract(dict(Headers(scope=scope)))
-        with self._tracer.start_as_current_span(name, context, kind=SpanKind.SERVER) as span:
+        with self._tracer.start_as_current_span(method, context, kind=SpanKind.SERVER) as span:
             yield
+            if facts["route"] != OTHER:  # which is known behind routing only
+                span.update_name(f"{method} {facts['route']}")
             for fact, value in facts.items():
                 if isinstance(value, (str, int, float)):
                     span.set_attribute(NAMES.get(fact, f"rain.{fact.removeprefix('rain_')}"), value)

@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST = 256
 """Traces kept."""
 LARGEST = 64 * 2**20
 """Characters that all of them may hold together."""
+
+
+OF_THE_ANSWER = ("start", "end")
+"""Events that say nothing of the search but `withheld`."""
+
+
+def for_client(event: Mapping[str, Any], *, withheld: bool) -> dict[str, Any]:
+    """An event without what is the operator's: files, and what a model's server said when it failed.
+
+    Without `withheld` also without the texts that were not released: neither what was tried and left, nor what was
+    replaced.
+    """
+    shown = dict(event)
+    if "config" in shown:
+        shown["config"] = {**shown["config"], "calibration": ""}
+    if shown.get("problem"):
+        shown["problem"] = "not judged; the server's log may say why"
+    if withheld:
+        return shown
+    if event["event"] in OF_THE_ANSWER:
+        return {name: "" if name == "withheld" else value for name, value in shown.items()}
+    return {**_figures(shown), **{name: shown[name] for name in ("event", "to", "problem") if name in shown}}
+
+
+def _figures(value: Any) -> Any:
+    """What is left of a value without tokens, and with nothing in the place of texts."""
+    if isinstance(value, Mapping):
+        return {name: _figures(inner) for name, inner in value.items() if name != "tokens"}
+    if isinstance(value, (list, tuple)):
+        return [_figures(inner) for inner in value]
+    return "" if isinstance(value, str) else value
 
 
 class TraceStore:
@@ -21,7 +52,7 @@ class TraceStore:
         self._size = 0
 
     def put(self, trace_id: str, key: str, events: Iterable[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+        lines = "".join(json.dumps(event) + "\n" for event in events)
         self._kept[trace_id] = key, lines
         self._size += len(lines)
         while len(self._kept) > MOST or self._size > LARGEST:

@@ -15,7 +15,7 @@ from rain_decoding.decoding.session import Session
 from rain_decoding.errors import EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Completion
-from rain_decoding.web.errors import ApiError, late, translated, unavailable
+from rain_decoding.web.errors import ApiError, late, queue_full, queue_timeout, translated, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,14 @@ class PendingAnswer:
     session: Session | None = None
     cancelled: bool = False
     """Set by anyone; the worker lets go of the answer before its next step."""
+    failed: bool = False
+    """Its client was told that there will be no answer."""
     traced: int = 0
     """Trace events that were passed on."""
 
 
 class Observer:
-    """Is told what the worker does, in its thread. Does nothing by itself."""
+    """Is told what the worker does, in its thread, and of answers given up, in any. Does nothing by itself."""
 
     def released(self, tokens: int, text: str) -> None: ...
 
@@ -108,7 +110,8 @@ class Worker:
     # From any thread
 
     def start(self) -> None:
-        self._thread.start()
+        if self._thread.ident is None:
+            self._thread.start()
 
     @property
     def queued(self) -> int:
@@ -138,15 +141,19 @@ class Worker:
         with self._changed:
             return [*self._running, *self._waiting, *self._new]
 
-    def submit(self, answers: Sequence[PendingAnswer]) -> None:
-        """Queue answers, all or none. Raises `ApiError`: 429 where the queue is full, 503 where none are taken."""
+    def admit(self, count: int) -> None:
+        """Raise `ApiError` unless so many can be queued: 429 where the queue is full, 503 where none are taken."""
         if self.stuck:
             raise unavailable(self.trouble, "backend_stuck")
+        if not self.accepting:
+            raise unavailable("the server is shutting down", "shutting_down")
+        if self.queued + self.running + count > self.room:
+            raise queue_full()
+
+    def submit(self, answers: Sequence[PendingAnswer]) -> None:
+        """Queue answers, all or none. Raises as `admit`."""
         with self._changed:
-            if not self.accepting:
-                raise unavailable("the server is shutting down", "shutting_down")
-            if self.queued + self.running + len(answers) > self.room:
-                raise ApiError(429, "too many requests are waiting", code="queue_full", retry_after=1)
+            self.admit(len(answers))
             self._new.extend(answers)
             self._changed.notify()
         self._scheduler.wake()
@@ -164,6 +171,8 @@ class Worker:
         answers = [answer for answer in self.pending if not answer.cancelled]
         self.cancel(answers)
         for answer in answers:
+            answer.failed = True
+            self.observer.failed(error)
             answer.listen(Failed(error))
         return answers
 
@@ -244,9 +253,7 @@ class Worker:
             assert answer.session is not None
             if answer.session.interruption() is not None:
                 self._waiting.remove(answer)
-                self._tell_failure(
-                    answer, unavailable("the time limit was reached in the queue", "queue_timeout")
-                )
+                self._tell_failure(answer, queue_timeout())
 
     def _start_waiting(self) -> None:
         while self._waiting and self.running < self.max_concurrent:
@@ -297,6 +304,8 @@ class Worker:
             completion = answer.session.collect()
         except Exception as error:
             self._tell_failure(answer, error)
+            return
+        if answer.failed:
             return
         self._failing = False
         self.observer.ended(completion)

@@ -58,20 +58,34 @@ class ApiError(Exception):
     def headers(self) -> Mapping[str, str]:
         if self.status == 401:
             return {"www-authenticate": "Bearer"}
+        if self.status in (408, 413):
+            return {"connection": "close"}  # the rest of the body is not wanted
         return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
     def response(self) -> Response:
-        from fastapi import Response
+        return json_response(self.body, self.status, self.headers)
 
-        # ASCII, since a message may quote half a surrogate pair.
-        return Response(
-            json.dumps(self.body), self.status, headers=self.headers, media_type="application/json"
-        )
+
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response in ASCII: a text may hold half a surrogate pair, or what some take for the end of a line."""
+    from fastapi import Response
+
+    return Response(json.dumps(content), status, headers=headers, media_type="application/json")
 
 
 def unavailable(message: str, code: str) -> ApiError:
     """The request may succeed later."""
     return ApiError(503, message, code=code, retry_after=RETRY_SECONDS)
+
+
+def queue_full() -> ApiError:
+    """There is no room for the request now."""
+    return ApiError(429, "too many requests are waiting", code="queue_full", retry_after=RETRY_SECONDS)
+
+
+def queue_timeout() -> ApiError:
+    """A request's time was used up before its answer was begun."""
+    return unavailable("the time limit was reached in the queue", "queue_timeout")
 
 
 def late() -> ApiError:

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from rain_decoding.web.errors import ApiError
+from rain_decoding.web.keys import public
 
 SHARED = Path(__file__).with_name("shared")
 """Files that every page may use."""
@@ -37,11 +38,14 @@ def page_router(folder: Path, prefix: str) -> APIRouter:
     }
     headers = {**SECURITY, "content-security-policy": content_policy(page)}
 
+    @router.head("/")
     @router.get("/")
+    @public
     async def show() -> Response:
         return HTMLResponse(page, headers=headers)
 
     @router.get(f"{prefix}/{{name:path}}")
+    @public
     async def file(name: str) -> Response:
         if name not in files:
             raise ApiError(404, "this file does not exist", code="not_found")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
@@ -13,10 +13,14 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.rating.questions import SKIP
 from rain_decoding.evaluation.rating.store import RatingStore, checked_rater
 from rain_decoding.evaluation.rating.tasks import Task, for_rater
+from rain_decoding.web.bodies import BodyLimit, json_body
 from rain_decoding.web.errors import ApiError, translated
+from rain_decoding.web.guard import Guard, Hosts
 from rain_decoding.web.page import page_router
 
 PAGE = Path(__file__).with_name("page")
+BODY_BYTES, BODY_SECONDS = 64 * 1024, 30.0
+"""What a rating may hold, and how long it may take to arrive."""
 
 
 class RatingBody(BaseModel):
@@ -28,9 +32,14 @@ class RatingBody(BaseModel):
     value: str | None
 
 
-def create_app(tasks: Sequence[Task], store: RatingStore) -> FastAPI:
-    """The page at `/`, a rater's tasks with what the rater said of them, and a way to say something."""
+def create_app(tasks: Sequence[Task], store: RatingStore, hosts: Hosts | None = None) -> FastAPI:
+    """The page at `/`, a rater's tasks with what the rater said of them, and a way to say something.
+
+    `hosts` are the names that the server may be called by; None: any.
+    """
     app = FastAPI(openapi_url=None)
+    app.add_middleware(BodyLimit, most_bytes=BODY_BYTES, seconds=BODY_SECONDS)
+    app.add_middleware(Guard, hosts=hosts)
     known = {(task.id, question.name): question.values for task in tasks for question in task.questions}
     app.include_router(page_router(PAGE, "/page"))
 
@@ -41,7 +50,7 @@ def create_app(tasks: Sequence[Task], store: RatingStore) -> FastAPI:
 
     # Not a thread of its own: ratings are written one after the other.
     @app.post("/api/ratings", status_code=204)
-    async def rate(body: RatingBody) -> None:
+    async def rate(body: Annotated[RatingBody, json_body(RatingBody)]) -> None:
         values = known.get((body.task, body.question))
         if values is None:
             raise ApiError(404, "this task does not exist; reload the page", code="not_found")
