@@ -29,7 +29,7 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges"],
+    ["plugins", "ranges", "turns"],
     ["types", "errors", "version"],
     ["programs"],
 ]

@@ -62,7 +62,7 @@ class Stream(Iterator[Commit]):
                 self._finish()
                 raise StopIteration
             try:
-                self._scheduler.step()
+                self._scheduler.advance([self._task], events=True)
             except BaseException:
                 self.close()
                 raise
@@ -88,7 +88,8 @@ class Stream(Iterator[Commit]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self.completion is None:
+            self._scheduler.abandon(self.close)
 
 
 class Decoder:
