@@ -52,7 +52,7 @@ def build_prompt(
     backend: Backend,
     *,
     prompt_format: PromptFormat = "auto",
-    stop: Iterable[str] = (),
+    stop: str | Iterable[str] | None = (),
     next_turn_ends: bool = True,
     thinking: bool = False,
 ) -> Prompt:
@@ -62,7 +62,7 @@ def build_prompt(
     context.
     """
     if isinstance(prompt, Prompt):
-        return replace(prompt, markers=prompt.markers + _stop_strings(stop))
+        return replace(prompt, markers=prompt.markers + stop_strings(stop))
     codec = backend.codec
     messages = tuple(
         Message(message.role, without_control_tokens(message.content, codec.special_texts))
@@ -102,7 +102,7 @@ def build_prompt(
         messages,
         text,
         tokens,
-        turn_markers + _stop_strings(stop),
+        turn_markers + stop_strings(stop),
         strip=chosen != "text",
         thinking=thinking,
     )
@@ -164,11 +164,17 @@ def _unicode(text: str, name: str) -> str:
     return text
 
 
-def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(isinstance(text, str) and text for text in strings):
-        raise InputError(f"stop = {strings!r}", hint="use non-empty strings")
-    return strings
+def stop_strings(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    """What ends an answer, as callers name it: one string, several, or None. Empty strings end nothing.
+
+    Raises `InputError` for anything else.
+    """
+    strings = (stop,) if isinstance(stop, str) else () if stop is None else stop
+    if not isinstance(strings, Iterable) or not all(
+        isinstance(text, str) for text in (strings := tuple(strings))
+    ):
+        raise InputError(f"stop = {stop!r}", hint="use a string or a list of strings")
+    return tuple(dict.fromkeys(_unicode(text, "stop") for text in strings if text))
 
 
 def dialogue(messages: Sequence[Message], header: str) -> str:

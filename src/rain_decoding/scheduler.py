@@ -172,7 +172,8 @@ class Scheduler(Shared):
     def advance(self, own: Sequence[AnyTask], *, events: bool = False) -> None:
         """One step for a caller's own tasks, unless a step of another thread has ended one of them already.
 
-        With `events`, it is enough that such a step has brought one some. Ctrl-C meanwhile ends other threads' tasks with an error: what they waited for may be lost.
+        With `events`, it is enough that such a step has brought one some. Ctrl-C meanwhile ends other threads' tasks
+        with an error: what they waited for may be lost.
         """
         if any(task.done or (events and task.events) for task in own):
             return

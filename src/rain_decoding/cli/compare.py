@@ -56,7 +56,7 @@ def compare(
         device=device,
         dtype=dtype,
     )
-    request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
+    request = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     messages = o.messages(text, system)
     sampling = {"temperature": temperature, "top_p": top_p}
     plain = PlainDecoder(setup.backend, prompt_format=setup.decoder.prompt_format)

@@ -69,7 +69,7 @@ def generate(
         seed=seed,
         temperature=temperature,
         top_p=top_p,
-        stop=tuple(stop or ()),
+        stop=stop,
         max_seconds=max_seconds,
         max_search_tokens=max_search_tokens,
         trace=trace is not None,

@@ -21,7 +21,7 @@ from rain_decoding.custom_generate.reading import given_prompt, read_prompt, rea
 from rain_decoding.decoding.decoder import RainDecoder, Stream
 from rain_decoding.decoding.session import Options
 from rain_decoding.errors import InputError
-from rain_decoding.prompting import Prompt
+from rain_decoding.prompting import Prompt, stop_strings
 from rain_decoding.turns import TURN
 from rain_decoding.types import Completion, Tokens
 
@@ -49,7 +49,7 @@ def answer_call(
     tokenizer: Any,
     messages: Sequence[Any] | None,
     thinking: bool | None,
-    stop: Sequence[str],
+    stop: str | Sequence[str] | None,
     seed: int | None,
     streamer: Any,
 ) -> torch.Tensor | RainGenerateOutput:
@@ -66,7 +66,7 @@ def answer_call(
         with TURN:
             backend = backend_over(model, tokenizer, _ends(criteria))
         decoder = RainDecoder(backend, criterion, search)
-        prompts = _prompts(rows, messages, backend, tuple(stop), thinking)
+        prompts = _prompts(rows, messages, backend, stop_strings(stop), thinking)
         sessions = []
         for prompt, seed_of_row in zip(prompts, _seeds(rows, seed, generation.do_sample), strict=True):
             options = Options(

@@ -140,7 +140,7 @@ class ToolCallSession(RainSession):
         }
         optional = {
             "top_p": options.top_p,
-            "stop": list(options.stop),
+            "stop": list(options.stop or ()),
             "logit_bias": {str(token): value for token, value in options.bias},
         }
         return drawn | {name: value for name, value in optional.items() if value}

@@ -173,7 +173,7 @@ def _options(config: GenerateConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "top_p": config.top_p,
         "logit_bias": config.logit_bias or {},
-        "stop": tuple(config.stop_seqs or ()),
+        "stop": config.stop_seqs,
         "seed": secrets.randbelow(2**31) if config.seed is None else config.seed,
     }
 
