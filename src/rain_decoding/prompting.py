@@ -169,10 +169,12 @@ def stop_strings(stop: str | Iterable[str] | None) -> tuple[str, ...]:
 
     Raises `InputError` for anything else.
     """
-    strings = (stop,) if isinstance(stop, str) else () if stop is None else stop
-    if not isinstance(strings, Iterable) or not all(
-        isinstance(text, str) for text in (strings := tuple(strings))
-    ):
+    strings: list[Any] = [stop]
+    if stop is None or isinstance(stop, str):
+        strings = [stop or ""]
+    elif isinstance(stop, Iterable):
+        strings = list(stop)
+    if not all(isinstance(text, str) for text in strings):
         raise InputError(f"stop = {stop!r}", hint="use a string or a list of strings")
     return tuple(dict.fromkeys(_unicode(text, "stop") for text in strings if text))
 
