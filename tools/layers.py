@@ -29,7 +29,7 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges", "turns"],
+    ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
     ["types", "errors", "version"],
     ["programs"],
 ]

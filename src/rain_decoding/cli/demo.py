@@ -190,7 +190,10 @@ def export(
         if hf is not None:
             write_hf(hf)
     except OSError as error:
-        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+        written = error.filename or gguf or hf
+        raise InputError(
+            f"cannot write {written}: {error.strerror or error}", hint="make room, or choose another place"
+        ) from error
     for path in (gguf, hf):
         if path is not None:
             err.print(f"wrote {path}", markup=False)

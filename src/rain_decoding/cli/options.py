@@ -82,7 +82,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 def read_prompt(prompt: str) -> str:
     """The prompt, or standard input where it is `-`."""
     try:
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt
         text.encode()
     except UnicodeError as error:
         raise InputError(f"the prompt is no valid UTF-8: {error}") from error

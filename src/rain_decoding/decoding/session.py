@@ -168,6 +168,7 @@ class Session:
     def __post_init__(self) -> None:
         self.stream = TextStream(self.backend.codec, self.prompt)
         self.usage.prompt_tokens = len(self.prompt.tokens)
+        self.warnings.extend(self.prompt.warnings)
         self.task: Task[Commit, Completion] = Task(self.run(), self.owner, self.interruption)
         """This session for a scheduler to run."""
         self.complete = False
@@ -215,7 +216,7 @@ class Session:
         """Have the answer in `tokens`, prompt included, judged, and count it."""
         answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
         judgement = yield from judge.judge(answer, tokens)
-        self.warnings[:] = judge.warnings
+        self.warnings[:] = [*self.prompt.warnings, *judge.warnings]
         if not judgement.remembered:
             self.usage.self_evaluations += 1
             self.usage.unscored += judgement.score is None

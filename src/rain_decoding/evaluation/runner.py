@@ -19,6 +19,7 @@ from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import EvaluationPlan, Key
 from rain_decoding.evaluation.suites import Family, Item
+from rain_decoding.files import read_text
 from rain_decoding.measurement.records import LOCK, NEW, Record, RecordFile, lock_folder
 from rain_decoding.measurement.workers import run_jobs
 
@@ -191,7 +192,7 @@ def _labels(judges: tuple[Judge, ...], family: Family, item: Item, record: Recor
 def read_run(folder: Path) -> dict[str, Any]:
     """The `run.json` of a folder. Raises `InputError` where there is none."""
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        run = json.loads(read_text(folder / RUN))
         run["spec"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(

@@ -13,6 +13,7 @@ from string import Formatter
 from typing import Any, Literal, get_args
 
 from rain_decoding.errors import CriterionError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.plugins import Registry
 from rain_decoding.types import Message
 
@@ -179,14 +180,14 @@ def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
 def read_criterion(path: Path) -> Criterion:
     """Read and check one file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except UNREADABLE as error:
         raise CriterionError(
             f"{path} cannot be read: {error}", hint="use a readable UTF-8 TOML file"
         ) from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise CriterionError(f"{path} is not valid TOML: {error}") from error
     return _Reader(path, text).criterion(data)
 
@@ -390,8 +391,8 @@ class _Reader:
             return None
         path: Path = self.path.parent / judge["prefix_file"]
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path)
+        except UNREADABLE as error:
             raise self.fail(("judge", "prefix_file"), f"cannot be read: {error}") from error
 
     def _examples(self, tables: Any, statements: int) -> tuple[Example, ...]:

@@ -131,7 +131,7 @@ class SelfEvaluator:
     `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities,
     "debiased" that difference from the mean log-odds of the orders.
     Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored. `order_margin` >= 0 in
-    nats: see `SearchConfig.order_margin`.
+    nats: see `SearchConfig.order_margin`. What all judge prompts begin with is held for good if it is `pinned`.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class SelfEvaluator:
         votes: Votes = "hard",
         min_label_mass: float = 0.0,
         order_margin: float = BOTH_ORDERS,
+        pinned: bool = True,
     ):
         self.backend, self.criterion, self.name = backend, criterion, criterion.name
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
@@ -150,16 +151,16 @@ class SelfEvaluator:
         self.question_length = 0
         """Tokens behind the conversation in a judge prompt, where the question comes last."""
         if criterion.placement != "suffix":
-            self._measure_prompt()
+            self._measure_prompt(pinned)
 
-    def _measure_prompt(self) -> None:
-        """Pin what all judge prompts begin with, and count what comes behind the conversation."""
+    def _measure_prompt(self, pinned: bool) -> None:
+        """Pin what all judge prompts begin with, if that is wanted, and count what comes behind the conversation."""
         texts = (("a", "a"), ("a", "a ..."), ("Z", "Z"))
         one, longer, other = (self.renderer.encode(self.renderer.sample(*text)) for text in texts)
         # The last common token may merge with what follows in another answer.
         self.question_length = len(one) - common_prefix(one, longer) + 1
         shared = one[: common_prefix(one, other)]
-        if shared and len(shared) < self.backend.context_length:
+        if pinned and shared and len(shared) < self.backend.context_length:
             self.backend.pin(shared)
 
     def conversation(self, prompt: Prompt) -> ConversationJudge:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.endings import INCOMPLETE
+from rain_decoding.bounded import BoundedCache
+from rain_decoding.control_text import neutralised, without_control_tokens
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import (
     ASSISTANT_MARKER,
@@ -14,12 +15,12 @@ from rain_decoding.prompting import (
     Prompt,
     closed_thinking,
     dialogue,
-    neutralised,
-    without_control_tokens,
 )
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.types import Message, Tokens
 
+CLEANED_BYTES = 4 * 2**20
+"""Of the texts that a criterion's renderer remembers."""
 FULL_STOPS = ".。．｡।॥۔።။។"
 """Full stops of Unicode's scripts (`Sentence_Terminal`)."""
 
@@ -54,7 +55,9 @@ class Renderer:
         # In the place of a suffix, the turns are generation's own.
         own = (USER_MARKER, ASSISTANT_MARKER) if criterion.placement == "suffix" else ()
         self._markers = (*criterion.markers, *own)
-        self._clean = lru_cache(maxsize=256)(self._cleaned_text)  # earlier turns stand in every judge prompt
+        self._cleaned_before: BoundedCache[str, str] = BoundedCache(
+            CLEANED_BYTES, lambda text, cleaned: 2 * len(text) + 2 * len(cleaned)
+        )
         self.prefix = self._prefix()
 
     def conversation(self, prompt: Prompt, answer: str, *, dropped: int = 0) -> str:
@@ -157,8 +160,12 @@ class Renderer:
     def _cleaned(self, messages: Sequence[Message]) -> list[Message]:
         return [Message(message.role, self._clean(message.content)) for message in messages]
 
-    def _cleaned_text(self, text: str) -> str:
-        return neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
+    def _clean(self, text: str) -> str:
+        """The text as it may stand in a judge prompt; remembered, since earlier turns stand in every one."""
+        if (cleaned := self._cleaned_before.get(text)) is None:
+            cleaned = neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
+            self._cleaned_before.put(text, cleaned)
+        return cleaned
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from rain_decoding.errors import ConfigError
+from rain_decoding.files import UNREADABLE, read_text
 
 Permission = Literal["criterion", "principle", "preset", "threshold", "budget", "plain", "trace"]
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
@@ -92,8 +93,8 @@ class ServerConfig(ServerLimits):
 def read_api_keys(path: Path) -> tuple[str, ...]:
     """One key a line; empty lines and lines that begin with # do not count. Raises `ConfigError` for none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except UNREADABLE as error:
         raise ConfigError(
             f"the API keys cannot be read: {error}", hint="use a text file with one key per line"
         ) from error

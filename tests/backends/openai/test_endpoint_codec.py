@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rain_decoding.backends.openai.codec import CHAT, END, START, Conversation, EndpointCodec
 from rain_decoding.backends.openai.templates import Templates
-from rain_decoding.prompting import without_control_tokens
+from rain_decoding.control_text import without_control_tokens
 from rain_decoding.self_evaluation.evaluator import find_label_tokens
 from rain_decoding.types import Message
 
@@ -45,7 +45,7 @@ def test_labels_are_found() -> None:
 
 def test_two_pieces_with_one_hash_stay_apart() -> None:
     codec = EndpointCodec()
-    token = codec.intern("a")
+    token = int(codec.intern("a"))
     codec._ids.clear()
     codec._texts[token] = "b"  # as if b had come first, with the hash of a
     assert codec.intern("a") == token + 1 and codec.decode((token, token + 1)) == "ba"

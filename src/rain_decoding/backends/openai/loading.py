@@ -14,7 +14,7 @@ from rain_decoding.backends.base import Counters
 from rain_decoding.backends.openai.backend import EndpointBackend, Loop
 from rain_decoding.backends.openai.client import Client, Meter
 from rain_decoding.backends.openai.codec import Conversation, EndpointCodec
-from rain_decoding.backends.openai.endpoint import ENDS, Endpoint
+from rain_decoding.backends.openai.endpoint import ENDS, FAMILIES, Endpoint
 from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
@@ -132,7 +132,8 @@ def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCode
     return EndpointCodec(
         has_chat_template=has_template,
         render=Templates(rendered).render if renders else None,
-        special_texts=sorted(ENDS - {""}),
+        system_role=tokenizer.facts.system_role,
+        special_texts=sorted((ENDS | FAMILIES) - {""}),
     )
 
 

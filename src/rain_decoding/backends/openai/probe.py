@@ -175,6 +175,9 @@ class Probe:
                 thinking_switch=server == "sglang",
                 logprobs=self.facts.logprobs or (int(listed.get("top_logprobs", 0)) if any(tops) else 0),
             )
+            talk = [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]
+            taken = await self._complete("chat/completions", messages=talk)
+            self._note(system_role=taken is not None)
             return
 
     async def _foreign(self, rendered: str) -> bool:

@@ -11,12 +11,12 @@ import torch
 import transformers
 
 from rain_decoding.backends.base import Counters, Handle, Reply
-from rain_decoding.backends.transformers.codec import control_texts
+from rain_decoding.backends.transformers.codec import control_texts, rendered
 from rain_decoding.backends.transformers.loading import context_length, pretrained
 from rain_decoding.errors import BackendError, NumericalError
 from rain_decoding.programs import Request
 from rain_decoding.turns import Shared, in_turn
-from rain_decoding.types import Array, Tokens
+from rain_decoding.types import Array, Message, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,10 @@ class Classifier(Shared):
         """Tokens of a text, or of a text and an answer; with `special`, in the frame the model expects."""
         encoded = self.tokenizer(text, answer, add_special_tokens=special, verbose=False)
         return Classify(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """A conversation in the tokenizer's chat template. Raises `InputError` for what it refuses."""
+        return rendered(self.tokenizer, messages, answers=False)
 
     @in_turn
     def submit(self, request: Any, owner: int) -> Handle:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from rain_decoding.backends.chat_template import CONTROL, render_or_merge, thinking_tags
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -49,22 +50,14 @@ class HFCodec:
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to the assistant's answer.
 
-        Where the template refuses a system message, that text opens the first user message instead. Raises
+        Where the template has no place for a system message, that text opens the first user message instead. Raises
         `UnsupportedError` without a template and `InputError` for messages that the template refuses.
         """
         if not self.has_chat_template:
             raise UnsupportedError(
                 "the tokenizer has no chat template", hint="use the prompt format 'dialogue'"
             )
-        return render_or_merge(lambda accepted: self._render(accepted, thinking), messages)
-
-    def _render(self, messages: Sequence[Message], thinking: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
+        return rendered(self.tokenizer, messages, thinking=thinking)
 
 
 def _eos_of(tokenizer: Any) -> list[int]:
@@ -82,11 +75,31 @@ def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
 
 
 def control_texts(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that the tokenizer would read as control tokens."""
+    """Texts that the tokenizer would read as control tokens, and what its chat template writes around messages."""
     added = tokenizer.added_tokens_decoder.values()
     texts = {str(token) for token in added if token.special or CONTROL.fullmatch(str(token))}
     tags = thinking_tags(str(getattr(tokenizer, "chat_template", None) or ""))
-    return tuple(sorted({*texts, *tags, *tokenizer.all_special_tokens} - {""}))
+    marks = template_marks(partial(rendered, tokenizer)) if getattr(tokenizer, "chat_template", None) else ()
+    return tuple(sorted({*texts, *tags, *marks, *tokenizer.all_special_tokens} - {""}))
+
+
+def rendered(
+    tokenizer: Any, messages: Sequence[Message], *, thinking: bool = False, answers: bool = True
+) -> str:
+    """The messages as the tokenizer's chat template writes them; with `answers`, up to where the assistant's begins.
+
+    Raises `InputError` for what it refuses.
+    """
+
+    def written(accepted: Sequence[Message]) -> str:
+        return tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in accepted],
+            tokenize=False,
+            add_generation_prompt=answers,
+            enable_thinking=thinking,
+        )
+
+    return render_or_merge(written, messages)
 
 
 def _start_tokens(tokenizer: Any) -> Tokens:

@@ -122,9 +122,9 @@ def load(
 
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a folder or a repository. Raises as `load` does."""
-    offline = _offline(_local_folder(name))
+    folder = _local_folder(name)
     with _translated(name):
-        return transformers.AutoTokenizer.from_pretrained(name, **offline)
+        return transformers.AutoTokenizer.from_pretrained(str(folder or name), **_offline(folder))
 
 
 def pretrained(
@@ -143,11 +143,13 @@ def pretrained(
     """
     place = parse_device(device)
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    source |= _offline(_local_folder(name))
+    folder = _local_folder(name)
+    source |= _offline(folder)
+    found = str(folder or name)
     chosen = {"dtype": parse_dtype(dtype, place), **(options or {})}
     with _translated(name), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
-        model = kind.from_pretrained(name, **source, **chosen)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(found, **source)
+        model = kind.from_pretrained(found, **source, **chosen)
         if "device_map" not in chosen:
             model.to(place)
     return model, tokenizer

@@ -43,7 +43,7 @@ class RatingStore:
             "value": value,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._file.append(record)
+        self._file.append(record, durable=True)
         self._take(record)
 
     def _take(self, record: Record) -> None:
