@@ -30,6 +30,14 @@ CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
 
 
+def criteria_of(folder: Path, *, trusted: bool) -> list[Path]:
+    """The folder of criteria that a model's folder brings, or, if they are `trusted`, its files; empty for none."""
+    own = folder / CRITERIA_FOLDER
+    if not own.is_dir():
+        return []
+    return sorted(own.glob("*.toml")) if trusted else [own]
+
+
 class LocalBackend(Shared):
     """A backend over an `Engine` (see `backends.base`) that lives in this process."""
 

@@ -166,9 +166,7 @@ class ClassifierJudge(ConversationEvaluator):
         model = self.evaluator.model
         turns = len(self.prompt.turns)
         # A template takes whole exchanges; a text that is continued is no turn to leave out.
-        drops = {"answer": range(1), "pair": range(turns + 1), "chat": range(0, turns, 2)}[
-            self.evaluator.input
-        ]
+        drops = {"answer": range(1), "pair": range(turns), "chat": range(0, turns, 2)}[self.evaluator.input]
         for dropped in range(1) if self.prompt.format == "text" else drops:
             request = self._rendered(seen, dropped)
             if len(request.tokens) <= model.max_tokens:

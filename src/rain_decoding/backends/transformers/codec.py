@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
+from rain_decoding.backends.endings import INCOMPLETE
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -30,6 +32,7 @@ class HFCodec:
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self._start = _start_tokens(tokenizer)
         self._anchor = _anchor(tokenizer)
+        self._byte_of = _byte_tokens(tokenizer)
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`; with `start`, after what the tokenizer puts first. Nothing is put last."""
@@ -38,6 +41,19 @@ class HFCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens without control tokens, spaces as they are, the first one included."""
+        text = self._part(tokens)
+        if INCOMPLETE not in text or self._byte_of.keys().isdisjoint(tokens):
+            return text
+        # Of a run of bytes, the decoder gives up all characters for one byte that is none.
+        parts = groupby(tokens, key=self._byte_of.__contains__)
+        return "".join(
+            bytes(self._byte_of[token] for token in run).decode("utf-8", "replace")
+            if are_bytes
+            else self._part(list(run))
+            for are_bytes, run in parts
+        )
+
+    def _part(self, tokens: Sequence[int]) -> str:
         begins = self._start and tuple(tokens[: len(self._start)]) == self._start
         anchor = [] if begins else self._anchor
         return self._decode([*anchor, *tokens]).removeprefix(self._decode(anchor))
@@ -110,6 +126,13 @@ def _start_tokens(tokenizer: Any) -> Tokens:
         if whole[position : position + len(bare)] == bare:
             return tuple(whole[:position])
     return ()
+
+
+def _byte_tokens(tokenizer: Any) -> dict[int, int]:
+    """The byte that a token stands for, of tokenizers that fall back to bytes."""
+    vocabulary = tokenizer.get_vocab()
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    return {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
 
 
 def _anchor(tokenizer: Any) -> list[int]:
