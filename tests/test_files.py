@@ -43,7 +43,7 @@ def room_for(size: int) -> Iterator[None]:
 
 
 def test_a_line_that_does_not_fit_on_the_disk_leaves_no_trace(tmp_path: Path) -> None:
-    file = RecordFile(tmp_path / "records.jsonl", {"a"})
+    file = RecordFile(tmp_path / "records.jsonl", {"a": object})
     file.append({"a": 1})
     before = (tmp_path / "records.jsonl").read_bytes()
     with room_for(len(before) + 20), pytest.raises(OSError, match="large"):
@@ -88,7 +88,7 @@ def test_a_file_is_put_in_place_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_half_a_surrogate_pair_can_be_kept(tmp_path: Path) -> None:
-    file = RecordFile(tmp_path / "records.jsonl", {"a"})
+    file = RecordFile(tmp_path / "records.jsonl", {"a": object})
     file.append({"a": "\ud800 ü"})
     assert file.read() == [{"a": "\ud800 ü"}]
 
@@ -114,7 +114,7 @@ def test_byte_order_marks_are_skipped(tmp_path: Path) -> None:
     assert (load_criterion(criterion).prefix or "").startswith("Below")
     script = file("s.toml", '[[next]]\ntokens = {" Sure" = 1.0}\n')
     assert load_backend(f"scripted:{script}").codec
-    records = RecordFile(file("r.jsonl", '{"a": 1}\n'), {"a"})
+    records = RecordFile(file("r.jsonl", '{"a": 1}\n'), {"a": object})
     assert records.read() == [{"a": 1}]
 
 
@@ -128,6 +128,15 @@ def test_line_ends_of_transcripts_do_not_matter(tmp_path: Path, end: str) -> Non
         items = [item.prompt for item in load_suite("hh").load({"harmless": path})]
         found.append((items, [(a.messages, a.answer) for a in read_labelled(path)]))
     assert found[0] == found[1] and found[0][0] == ["How do I bake a nut roll?"]
+
+
+def test_records_of_other_types_are_named_by_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.jsonl"
+    good = {"rater": "ann", "task": "t", "question": "q", "value": None}
+    for wrong in ({"rater": 3}, {"task": None}, {"value": ["yes"]}, {"question": {}}):
+        path.write_bytes(json_line(good) + json_line(good | wrong))
+        with pytest.raises(InputError, match="line 2"):
+            RatingStore(tmp_path)
 
 
 DEEP = "[" * 100_000
@@ -151,7 +160,7 @@ def test_what_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
         with pytest.raises(RainError):
             read(toml)
     with pytest.raises(InputError, match="line 1"):
-        RecordFile(deep, {"a"}).read() if deep.write_text(DEEP + "\n") else None
+        RecordFile(deep, {"a": object}).read() if deep.write_text(DEEP + "\n") else None
     not_a_cache = tmp_path / "cache"
     not_a_cache.write_bytes(b"no database" * 100)
     with pytest.raises(InputError, match="cache of replies"):

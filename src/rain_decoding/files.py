@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+NEW = ".new"
+"""Suffix of a file that is being written."""
 UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error, RecursionError)
 """What reading a file may raise: it is not there, no UTF-8, damaged, or nested too deeply for its parser."""
 _APPENDING = threading.Lock()
@@ -72,7 +74,7 @@ def cut_to_whole_lines(file: Any) -> int:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Put a file in the place of what is there, at once: a crash leaves the old one or the new one."""
-    new = path.with_name(path.name + ".new")
+    new = path.with_suffix(NEW)
     try:
         with new.open("wb") as file:
             file.write(content)

@@ -16,7 +16,7 @@ from rain_decoding.files import read_text
 from rain_decoding.measurement.records import Record, RecordFile
 
 RECORDS, STATE, RELEASED = "attacks.jsonl", "state.json", "attacks.json"
-KEYS = {"goal", "controls", "method"}
+KEYS = {"goal": str, "controls": object, "method": str}
 """What every record has."""
 COLUMNS = ("goal", "controls", "target", "method", "seed", "budget", "model", "sha256")
 """What is released of a record."""

@@ -204,7 +204,7 @@ def _collect(plan: DemoPlan, path: Path | None, run: Run) -> list[dict[str, Any]
     from rain_decoding.benchmarks import demo_world
     from rain_decoding.measurement.records import RecordFile
 
-    file = RecordFile(path, {"decoder", "seed", "prompt", "run"})
+    file = RecordFile(path, {"decoder": str, "seed": int, "prompt": str, "run": dict})
     collected = list({_key(record): record for record in file.read()}.values())
     for record in collected:
         if record["run"] != run:

@@ -94,6 +94,18 @@ class RainAPI(ModelAPI):
     def close(self) -> None:
         self.worker.stop()
 
+    def collapse_system_messages(self) -> bool:
+        """One system message stands for several: templates take no more."""
+        return True
+
+    def collapse_user_messages(self) -> bool:
+        """Templates may want user and assistant in turn."""
+        return True
+
+    def collapse_assistant_messages(self) -> bool:
+        """Templates may want user and assistant in turn."""
+        return True
+
     def max_connections(self) -> int:
         return self.width
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ from rain_decoding.errors import InputError
 from rain_decoding.files import append_line, cut_to_whole_lines, json_line, write_whole
 
 Record = dict[str, Any]
-NEW = ".new"
-"""Suffix of a file that is being written."""
 LOCK = ".lock"
 """The file by which a process holds a run's folder; it stays there."""
 
@@ -36,9 +34,9 @@ def lock_folder(folder: Path) -> FileLock:
 
 
 class RecordFile:
-    """Records as JSON lines. `keys` is what every record has. Without a path nothing is kept."""
+    """Records as JSON lines. `keys` is what every record has, with its types. Without a path nothing is kept."""
 
-    def __init__(self, path: Path | None, keys: Set[str]):
+    def __init__(self, path: Path | None, keys: Mapping[str, Any]):
         self.path, self.keys = path, keys
 
     def read(self) -> list[Record]:
@@ -73,7 +71,9 @@ class RecordFile:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise self._no_record(number) from error
-        if not isinstance(record, dict) or not record.keys() >= self.keys:
+        if not isinstance(record, dict) or not all(
+            key in record and isinstance(record[key], kind) for key, kind in self.keys.items()
+        ):
             raise self._no_record(number)
         return record
 

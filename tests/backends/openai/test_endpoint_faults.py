@@ -383,6 +383,8 @@ def test_a_bad_reply_to_one_request_says_nothing_of_the_server(
 ) -> None:
     stub, backend = lock
     stub.always = fault
+    for replica in backend.endpoint.client.replicas:
+        replica.broken_until = 0.0
     _, reply = ask(backend, requests(backend)[0])
     assert isinstance(reply.error, BadReplyError)
     assert all(replica.broken_until == 0 for replica in backend.endpoint.client.replicas)
