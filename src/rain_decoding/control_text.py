@@ -70,7 +70,10 @@ def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
     forms = {folded(text.strip(), odd_spaces=True)[0] for text in texts}
     # A single character cannot be taken apart, nor what has a space behind each.
     longest_first = sorted((form for form in forms if re.search(r"\S\S", form)), key=len, reverse=True)
-    return re.compile("|".join([*map(_as_written, longest_first), ANY_CONTROL]), re.IGNORECASE)
+    first = "".join(map(re.escape, sorted({form[0] for form in longest_first} | {"<"})))
+    # Some models have thousands: they are looked for only where one may begin.
+    any_form = "|".join([*map(_as_written, longest_first), ANY_CONTROL])
+    return re.compile(f"(?=[{first}])(?:{any_form})", re.IGNORECASE)
 
 
 def _as_written(form: str) -> str:

@@ -41,6 +41,7 @@ def generate(
     max_search_tokens: o.MaxSearchTokens = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:
@@ -62,6 +63,7 @@ def generate(
         thinking=thinking,
         device=device,
         dtype=dtype,
+        trust_model_criteria=trust_model_criteria,
     )
     stream = setup.decoder.stream(
         o.messages(text, system),

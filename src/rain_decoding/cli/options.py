@@ -76,6 +76,10 @@ MaxSearchTokens = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
 Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
+TrustModelCriteria = Annotated[
+    bool,
+    typer.Option("--trust-model-criteria", help="Let criteria in the model's folder replace built-in ones."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
