@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 FILLERS = frozenset("\u115f\u1160\u2065\u2800\u3164\uffa0")
@@ -48,11 +49,10 @@ def without_control_tokens(text: str, special_texts: Iterable[str]) -> str:
     pattern = _any_of(tuple(special_texts))
     while True:
         compared, places = folded(text, odd_spaces=True)
-        cuts = sorted({places[_cut(match)] for match in pattern.finditer(compared)}, reverse=True)
-        for cut in cuts:
-            text = f"{text[:cut]} {text[cut:]}"
+        cuts = sorted({places[_cut(match)] for match in pattern.finditer(compared)})
         if not cuts:
             return text
+        text = " ".join(text[begin:end] for begin, end in pairwise([0, *cuts, len(text)]))
 
 
 def _cut(match: re.Match[str]) -> int:
@@ -67,19 +67,28 @@ def _cut(match: re.Match[str]) -> int:
 
 @lru_cache(maxsize=64)
 def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
-    forms = {folded(text.strip(), odd_spaces=True)[0] for text in texts}
+    """Finds any of the texts, with any white space between their words; if it begins with a letter, not in a word."""
+    forms = {" ".join(folded(text, odd_spaces=True)[0].lower().split()) for text in texts}
     # A single character cannot be taken apart, nor what has a space behind each.
-    longest_first = sorted((form for form in forms if re.search(r"\S\S", form)), key=len, reverse=True)
-    first = "".join(map(re.escape, sorted({form[0] for form in longest_first} | {"<"})))
-    # Some models have thousands: they are looked for only where one may begin.
-    any_form = "|".join([*map(_as_written, longest_first), ANY_CONTROL])
-    return re.compile(f"(?=[{first}])(?:{any_form})", re.IGNORECASE)
+    marks = {form for form in forms if re.search(r"\S\S", form)}
+    worded = {form for form in marks if form[0].isalnum()}
+    kinds = [_tree(marks - worded), rf"(?<![^\W_])(?:{_tree(worded)})" if worded else ""]
+    return re.compile("|".join([*filter(None, kinds), ANY_CONTROL]), re.IGNORECASE)
 
 
-def _as_written(form: str) -> str:
-    """Finds a text with any white space between its words; where it begins with a letter, not inside a word."""
-    inside = r"(?<![^\W_])" if form[0].isalnum() else ""
-    return inside + r"\s+".join(map(re.escape, form.split()))
+def _tree(forms: Iterable[str]) -> str:
+    """A pattern for the longest of these forms that stands somewhere. Some models have thousands: what they begin
+    with alike is looked at once."""
+    after: dict[str, set[str]] = {}
+    for form in forms:
+        after.setdefault(form[:1], set()).add(form[1:])
+    ends = after.pop("", None) is not None
+    branches = [
+        (r"\s+" if first == " " else re.escape(first)) + _tree(rest) for first, rest in sorted(after.items())
+    ]
+    if not branches:
+        return ""
+    return f"(?:{'|'.join(branches)})" + "?" * ends
 
 
 def broken_everywhere(value: Any, special_texts: Sequence[str], kept: Sequence[str] = ()) -> Any:
