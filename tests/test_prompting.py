@@ -12,8 +12,9 @@ from self_evaluation import judges
 
 from rain_decoding.backends.dialogue import default_dialogue_header
 from rain_decoding.backends.transformers.codec import HFCodec
+from rain_decoding.decoding.session import Options
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
-from rain_decoding.prompting import build_prompt, parse_messages
+from rain_decoding.prompting import build_prompt, parse_messages, stop_strings
 from rain_decoding.types import Message
 
 
@@ -32,6 +33,29 @@ MESSAGES = [
     Message("assistant", "Hi."),
     SimpleNamespace(role="user", content="How are you?"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("dough", ("dough",)),
+        (["dough", "oven", "dough"], ("dough", "oven")),
+        (None, ()),
+        ("", ()),
+        ([""], ()),
+        (("", " "), (" ",)),
+    ],
+)
+def test_stop_strings_are_one_or_several(given: Any, read: tuple[str, ...]) -> None:
+    assert stop_strings(given) == read
+    assert build_prompt("Hello?", PLAIN, stop=given).markers[1:] == read
+    assert Options(stop=given).stop == read
+
+
+@pytest.mark.parametrize("given", [3, [3], [None], b"dough", "\ud800"])
+def test_other_stop_strings_are_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="stop"):
+        stop_strings(given)
 
 
 def test_a_text_becomes_a_turn_of_a_dialogue() -> None:
@@ -96,10 +120,9 @@ def test_the_next_turn_need_not_end_an_answer_and_stop_strings_do() -> None:
     assert build_prompt("Hi", PLAIN, next_turn_ends=False).markers == ()
     assert build_prompt("Hi", PLAIN, stop=("###", "结束")).markers == ("\nHuman:", "###", "结束")
     assert build_prompt("Hi", CHAT, stop="###").markers == ("###",)
-    for broken in (("",), (1,), "", ("a", None)):
-        if broken:
-            with pytest.raises(InputError, match="stop = "):
-                build_prompt("Hi", PLAIN, stop=broken)  # type: ignore[arg-type]
+    for broken in ((1,), ("a", None)):
+        with pytest.raises(InputError, match="stop = "):
+            build_prompt("Hi", PLAIN, stop=broken)  # type: ignore[arg-type]
 
 
 def test_unknown_formats_and_missing_templates_are_errors() -> None:

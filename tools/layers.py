@@ -29,9 +29,9 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges"],
+    ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
     ["types", "errors", "version"],
-    ["programs"],
+    ["programs", "secrets_in_text"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

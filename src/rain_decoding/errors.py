@@ -9,7 +9,8 @@ RainError
 │   ├── ModelNotFoundError the named model does not exist or is not a model
 │   ├── UnsupportedError   the backend lacks a capability
 │   ├── EndpointError      the server of a model could not be reached or failed, again and again
-│   │   └── EndpointTimeoutError  it did not answer in time
+│   │   ├── EndpointTimeoutError  it did not answer in time
+│   │   └── BadReplyError  it answers, but not this request in a way that can be used
 │   ├── RefusedError       the server of a model rejects a request
 │   ├── CapacityError      the KV cache's memory limit is too small for one step
 │   └── NumericalError     the model returned NaN or only -inf
@@ -17,6 +18,8 @@ RainError
 
 Third-party errors are translated once, at the backend's edge, and kept as `__cause__`.
 """
+
+from rain_decoding.secrets_in_text import without_secrets
 
 
 class RainError(Exception):
@@ -28,8 +31,9 @@ class RainError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, hint: str = ""):
-        super().__init__(message)
-        self.hint = hint
+        # It may quote what another library, or a server, says.
+        super().__init__(without_secrets(message))
+        self.hint = without_secrets(hint)
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -74,12 +78,16 @@ class EndpointTimeoutError(EndpointError):
     """The server of a model did not answer in time, also when asked again."""
 
 
+class BadReplyError(EndpointError):
+    """The server of a model answers, but its replies to one request cannot be used. It may serve others well."""
+
+
 class RefusedError(BackendError):
     """The server of a model does not take a request, and would not if asked again; `reason` is what it says."""
 
     def __init__(self, message: str, *, reason: str, hint: str = ""):
         super().__init__(message, hint=hint)
-        self.reason = reason
+        self.reason = without_secrets(reason)
 
 
 class CapacityError(BackendError):

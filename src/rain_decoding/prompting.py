@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from rain_decoding.backends.base import Backend
-from rain_decoding.backends.chat_template import THINKING_END, THINKING_START
+from rain_decoding.backends.chat_template import THINKING_END, THINKING_START, system_into_user
+from rain_decoding.control_text import without_control_tokens
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.types import Message, Role, Tokens
 
@@ -20,6 +19,7 @@ continued as it stands; auto: chat where there is a template, else dialogue."""
 USER_MARKER = "Human:"
 ASSISTANT_MARKER = "Assistant:"
 SEPARATOR = "\n\n"
+NO_SYSTEM = "the model's chat template has no place for a system message: it opens the user's message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Prompt:
     `messages` is the conversation without the generator's own preamble (for the format text: one user message
     that holds the text); `markers` finish a text besides an end of sequence; `strip` says that white space
     around the answer is not part of it; `text` is what was encoded; `thinking` that the model may reason before it
-    answers; `uncut` that every judge sees the answer to its last character.
+    answers; `uncut` that every judge sees the answer to its last character. `warnings` are for whoever reads the
+    answer.
     """
 
     format: Literal["chat", "dialogue", "text"]
@@ -40,6 +41,7 @@ class Prompt:
     strip: bool
     thinking: bool = False
     uncut: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def turns(self) -> tuple[Message, ...]:
@@ -52,7 +54,7 @@ def build_prompt(
     backend: Backend,
     *,
     prompt_format: PromptFormat = "auto",
-    stop: Iterable[str] = (),
+    stop: str | Iterable[str] | None = (),
     next_turn_ends: bool = True,
     thinking: bool = False,
 ) -> Prompt:
@@ -62,7 +64,7 @@ def build_prompt(
     context.
     """
     if isinstance(prompt, Prompt):
-        return replace(prompt, markers=prompt.markers + _stop_strings(stop))
+        return replace(prompt, markers=prompt.markers + stop_strings(stop))
     codec = backend.codec
     messages = tuple(
         Message(message.role, without_control_tokens(message.content, codec.special_texts))
@@ -76,8 +78,12 @@ def build_prompt(
             f"unknown prompt format {chosen!r}", hint=f"use one of: {', '.join(get_args(PromptFormat))}"
         )
     turn_markers: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if chosen == "chat":
         text = codec.render_chat(messages, thinking=thinking)
+        merged = system_into_user(messages)
+        if merged and codec.render_chat(merged, thinking=thinking) == text:
+            warnings = (NO_SYSTEM,)
         text = text if thinking else closed_thinking(text)
     elif chosen == "dialogue":
         text = dialogue(messages, backend.dialogue_header)
@@ -102,9 +108,10 @@ def build_prompt(
         messages,
         text,
         tokens,
-        turn_markers + _stop_strings(stop),
+        turn_markers + stop_strings(stop),
         strip=chosen != "text",
         thinking=thinking,
+        warnings=warnings,
     )
 
 
@@ -123,7 +130,7 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
     if isinstance(prompt, str):
         if not prompt.strip():
             raise InputError("the prompt is empty", hint="pass a question or a text to continue")
-        return (Message("user", _unicode(prompt, "the prompt")),)
+        return (Message("user", unicode_text(prompt, "the prompt")),)
     if not isinstance(prompt, Sequence) or not prompt:
         raise InputError(f"messages = {prompt!r}", hint="pass a string or a non-empty list of messages")
     messages = tuple(_parse_message(index, message) for index, message in enumerate(prompt))
@@ -150,10 +157,10 @@ def _parse_message(index: int, message: Any) -> Message:
         )
     if not isinstance(content, str) or (role != "assistant" and not content.strip()):
         raise InputError(f"messages[{index}].content = {content!r}", hint="use a non-empty string")
-    return Message(role, _unicode(content, f"messages[{index}].content"))
+    return Message(role, unicode_text(content, f"messages[{index}].content"))
 
 
-def _unicode(text: str, name: str) -> str:
+def unicode_text(text: str, name: str) -> str:
     """The text, unless it holds half a surrogate pair, which no tokenizer takes."""
     try:
         text.encode()
@@ -164,11 +171,19 @@ def _unicode(text: str, name: str) -> str:
     return text
 
 
-def _stop_strings(stop: Iterable[str]) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(isinstance(text, str) and text for text in strings):
-        raise InputError(f"stop = {strings!r}", hint="use non-empty strings")
-    return strings
+def stop_strings(stop: str | Iterable[str] | None) -> tuple[str, ...]:
+    """What ends an answer, as callers name it: one string, several, or None. Empty strings end nothing.
+
+    Raises `InputError` for anything else.
+    """
+    strings: list[Any] = [stop]
+    if stop is None or isinstance(stop, str):
+        strings = [stop or ""]
+    elif isinstance(stop, Iterable):
+        strings = list(stop)
+    if not all(isinstance(text, str) for text in strings):
+        raise InputError(f"stop = {stop!r}", hint="use a string or a list of strings")
+    return tuple(dict.fromkeys(unicode_text(text, "stop") for text in strings if text))
 
 
 def dialogue(messages: Sequence[Message], header: str) -> str:
@@ -176,56 +191,3 @@ def dialogue(messages: Sequence[Message], header: str) -> str:
     markers = {"user": f"{USER_MARKER} ", "assistant": f"{ASSISTANT_MARKER} ", "system": ""}
     parts = [header.strip(), *(markers[message.role] + message.content.strip() for message in messages)]
     return SEPARATOR.join([part for part in parts if part] + [ASSISTANT_MARKER])
-
-
-def without_control_tokens(text: str, special_texts: Iterable[str]) -> str:
-    """The text with a space put into everything that the tokenizer would read as a control token."""
-    pattern = _any_of(tuple(special_texts))
-
-    def split(match: re.Match[str]) -> str:
-        # One control token may stand inside another: "[[INST]]".
-        return f"{without_control_tokens(match[0][:-1], special_texts)} {match[0][-1]}"
-
-    return pattern.sub(split, text) if pattern else text
-
-
-@lru_cache(maxsize=64)
-def _any_of(texts: tuple[str, ...]) -> re.Pattern[str] | None:
-    # A single character cannot be taken apart.
-    longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None
-
-
-GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]"
-"""White space, and characters that nobody sees."""
-FORMS = {":": "[:：]", "：": "[:：]", "(": "[(（]", "（": "[(（]", ")": "[)）]", "）": "[)）]"}
-"""Punctuation marks that pass for each other."""
-
-
-def neutralised(text: str, markers: Iterable[str]) -> str:
-    """The text with every occurrence of a marker broken, so that it cannot pass for the real one.
-
-    White space before a marker becomes one space (a forged turn needs its own line), and one space stands
-    before the marker's last character. Case, spacing and full-width punctuation do not help to get round it.
-    """
-    for marker in markers:
-        if pattern := _loosely(marker):
-            text = pattern.sub(_broken, text)
-    return text
-
-
-@lru_cache(maxsize=1024)
-def _loosely(marker: str) -> re.Pattern[str] | None:
-    """Finds a marker however it is written, but none that begins inside a word ("a." in "Asia.")."""
-    parts = re.findall(r"[A-Za-z0-9]+|\S", marker.strip().rstrip("(（"))
-    if not parts:
-        return None
-    core = f"{GAP}*".join(FORMS.get(part, re.escape(part)) for part in parts)
-    inside = "(?<![A-Za-z0-9])" if parts[0].isascii() and parts[0].isalnum() else ""
-    return re.compile(f"(?<!{GAP})({GAP}*){inside}({core})", re.IGNORECASE)
-
-
-def _broken(match: re.Match[str]) -> str:
-    gap, marker = match.groups()
-    head = re.sub(f"{GAP}+$", "", marker[:-1])
-    return f"{' ' if gap and match.start() else ''}{head} {marker[-1]}"

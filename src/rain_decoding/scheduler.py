@@ -8,6 +8,7 @@ what it has.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -15,7 +16,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.errors import BackendError
 from rain_decoding.programs import Await, Branch, Drop, Launch, Program, Request, Together
+from rain_decoding.turns import TURN, Shared, in_turn
 from rain_decoding.types import FinishReason
 
 Event = TypeVar("Event")
@@ -125,11 +128,12 @@ class Task(Generic[Event, Result]):
 AnyTask = Task[Any, Any]
 
 
-class Scheduler:
+class Scheduler(Shared):
     """Advances all its tasks together, one backend step at a time.
 
     A step works on everything that is pending in the backend, so a backend has one scheduler, which only `Scheduler.of`
-    makes. Where its tasks have programs on other backends, it steps the schedulers of these along.
+    makes. Where its tasks have programs on other backends, it steps the schedulers of these along. Threads may share
+    it: each steps it until its own task is done, and a step of any of them serves all.
     """
 
     _of: ClassVar[WeakKeyDictionary[Steppable, Scheduler]] = WeakKeyDictionary()
@@ -137,9 +141,10 @@ class Scheduler:
     @classmethod
     def of(cls, backend: Steppable) -> Scheduler:
         """The scheduler of this backend."""
-        if (scheduler := cls._of.get(backend)) is None:
-            scheduler = cls._of[backend] = cls(backend)
-        return scheduler
+        with TURN:
+            if (scheduler := cls._of.get(backend)) is None:
+                scheduler = cls._of[backend] = cls(backend)
+            return scheduler
 
     def __init__(self, backend: Steppable):
         self._backend = weakref.ref(backend)
@@ -147,6 +152,8 @@ class Scheduler:
         self._waiting: dict[Handle, AnyTask] = {}
         self._guests: set[AnyTask] = set()
         """Tasks that run elsewhere for tasks here."""
+        self._abandoned: deque[Callable[[], None]] = deque()
+        """What is to be given back of streams that nobody holds any more."""
 
     @property
     def backend(self) -> Steppable:
@@ -154,17 +161,40 @@ class Scheduler:
         assert backend is not None, "the backend outlives its tasks"
         return backend
 
+    @in_turn
     def start(self, task: AnyTask) -> None:
         """Add a task; its program runs up to its first requests at once."""
+        self._give_back()
         self.tasks.append(task)
         self._begin(task)
 
+    @in_turn
+    def advance(self, own: Sequence[AnyTask], *, events: bool = False) -> None:
+        """One step for a caller's own tasks, unless a step of another thread has ended one of them already.
+
+        With `events`, it is enough that such a step has brought one some. Ctrl-C meanwhile ends other threads' tasks
+        with an error: what they waited for may be lost.
+        """
+        if any(task.done or (events and task.events) for task in own):
+            return
+        try:
+            self.step()
+        except BaseException as error:
+            told = BackendError("another thread, which worked for all, was interrupted", hint="ask again")
+            told.__cause__ = error
+            for scheduler in {self} | self._hosts():
+                scheduler._fail([*scheduler.tasks, *scheduler._waiting.values()], told, but=own)
+            raise
+
+    @in_turn
     def step(self, stepped: frozenset[Scheduler] = frozenset()) -> bool:
         """One step of the backend, and of others that guests run on; programs that have all they want go on.
 
         `stepped` are the schedulers that this step comes from: a guest's guest may run on one of them. Returns whether
-        one of the backends did anything; one behind HTTP may have waited only.
+        one of the backends did anything; one behind HTTP may have waited only. Where the backend fails, its error ends
+        the tasks that wait for it: what they waited for may be lost.
         """
+        self._give_back()
         self._interrupt()
         worked = bool(self._waiting) and self._step_backend()
         path = stepped | {self}
@@ -183,9 +213,29 @@ class Scheduler:
         """Where guests run."""
         return {guest.scheduler for guest in list(self._guests) if guest.scheduler is not None}
 
+    def abandon(self, give_back: Callable[[], None]) -> None:
+        """Do this at once if nobody works, else before the next step. May be called wherever garbage is collected."""
+        if self.process != os.getpid():
+            return
+        self._abandoned.append(give_back)
+        if TURN.try_acquire():
+            try:
+                self._give_back()
+            finally:
+                TURN.release()
+
+    def _give_back(self) -> None:
+        while self._abandoned:
+            self._abandoned.popleft()()
+
     def _interrupt(self) -> None:
         for task in list(self.tasks):
-            if reason := task.interruption():
+            try:
+                reason = task.interruption()
+            except Exception as error:
+                self._fail([task], error)
+                continue
+            if reason:
                 task.interruption = never
                 self._withdraw(task)
                 self._resume(task, Interrupted(reason))
@@ -194,7 +244,11 @@ class Scheduler:
         """One step of the backend; whether it did anything."""
         active, counters = {task.root for task in self._waiting.values()}, self.backend.counters
         before, forwarded = counters.forward_passes, counters.tokens_forwarded
-        replies = self.backend.step()
+        try:
+            replies = self.backend.step()
+        except Exception as error:
+            self._fail(self._waiting.values(), error)
+            return True
         for task in active:
             task.passes += counters.forward_passes - before
             if task.scheduler is self:
@@ -220,8 +274,8 @@ class Scheduler:
                 for task in [task for task in running if task.done]:
                     running.remove(task)
                     yield task
-                if running and not any(task.done for task in running):
-                    self.step()
+                if running:
+                    self.advance(running)
         finally:
             for task in running:
                 self.cancel(task)
@@ -232,13 +286,14 @@ class Scheduler:
         try:
             self.start(task)
             while not task.done:
-                self.step()
+                self.advance([task])
         finally:
             self.cancel(task)
         if task.error is not None:
             raise task.error
         return cast(Result, task.result)
 
+    @in_turn
     def cancel(self, task: AnyTask) -> None:
         """Stop a task, here or elsewhere; nothing of it stays queued."""
         home = task.scheduler or self
@@ -264,7 +319,7 @@ class Scheduler:
         if task is None:
             return
         if reply.error is not None:
-            self._fail(task, reply.error)
+            self._fail([task], reply.error)
             return
         task.values[reply.handle] = reply.value
         if len(task.values) == len(task.handles):
@@ -285,7 +340,7 @@ class Scheduler:
             task.result = stop.value
             self._end(task)
         except Exception as error:
-            self._fail(task, error)
+            self._fail([task], error)
 
     def _waits(self, task: AnyTask, wanted: object) -> bool:
         """Whether the program has to wait for what it yielded."""
@@ -335,10 +390,11 @@ class Scheduler:
         home._begin(child)
         return child
 
-    def _fail(self, task: AnyTask, error: BaseException) -> None:
-        """End the task with an error, and with it the whole that it is a part of."""
-        task.root.error = error
-        self.cancel(task.root)
+    def _fail(self, tasks: Iterable[AnyTask], error: BaseException, but: Sequence[AnyTask] = ()) -> None:
+        """End tasks with an error, and with each the whole that it is a part of."""
+        for root in {task.root for task in tasks}.difference(but):
+            root.error = error
+            self.cancel(root)
 
     def _end(self, task: AnyTask) -> None:
         for child in list(task.children):

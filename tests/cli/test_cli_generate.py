@@ -167,7 +167,6 @@ WRONG: list[tuple[list[str], str]] = [
     (["x", "--temperature", "-1"], "temperature = -1.0"),
     (["x", "--top-p", "0"], "top_p = 0.0"),
     (["x", "--preset", "paper-hh", "--temperature", "1"], "temperatures of their own"),
-    (["x", "--stop", ""], "use non-empty strings"),
     (["x", "--format", "latex"], "use one of: auto, chat, dialogue, text"),
     (["x", "--format", "chat"], "no chat template"),
     (["x", "--embedding", "word2vec"], "word2vec"),

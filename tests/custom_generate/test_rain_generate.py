@@ -240,6 +240,10 @@ def test_stop_strings_end_a_text() -> None:
     out = rain("gpt2", inputs(TEXTS[:1]), rain_stop=[word])
     text = own_tokenizer().decode(out[0])
     assert whole.startswith(text) and text.index(word, len(TEXTS[0])) >= len(text) - 4
+    assert torch.equal(rain("gpt2", inputs(TEXTS[:1]), rain_stop=word), out)
+    unstopped = rain("gpt2", inputs(TEXTS[:1]))
+    for nothing in (None, "", [""], ()):
+        assert torch.equal(rain("gpt2", inputs(TEXTS[:1]), rain_stop=nothing), unstopped)
 
 
 def test_a_streamer_is_given_the_prompt_and_then_every_token() -> None:

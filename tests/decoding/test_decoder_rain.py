@@ -416,7 +416,9 @@ BAD_OPTIONS = [
     {"max_search_tokens": 0},
     {"seed": 1.5},
     {"seed": "x"},
-    {"stop": ("",)},
+    {"stop": (3,)},
+    {"stop": 3},
+    {"stop": "\ud800"},
     {"temprature": 1},
 ]
 

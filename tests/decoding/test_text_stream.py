@@ -89,6 +89,18 @@ def test_a_text_that_ends_within_a_character_ends_before_it(kind: str, text: str
     assert "".join(pieces) == answer_text(codec, asked, tokens)
 
 
+@given(bytes_=st.lists(st.sampled_from([0x41, 0x20, 0xE4, 0xB8, 0xAD, 0xFF, 0xC3, 0xA9]), max_size=14))
+@example(bytes_=[0xE4, 0xB8, 0xAD, 0xFF, 0x41])
+@settings(max_examples=150, deadline=None)
+def test_bytes_that_are_no_characters_are_streamed_as_they_stand_in_the_answer(bytes_: list[int]) -> None:
+    codec, asked = CODECS["llama-like"], prompt(markers=(), strip=False)
+    tokens = tuple(codec.tokenizer.convert_tokens_to_ids(f"<0x{byte:02X}>") for byte in bytes_)
+    tokens += codec.encode(" end", start=False)
+    pieces = streamed(codec, asked, tokens, [1] * len(tokens))
+    assert "".join(pieces) == answer_text(codec, asked, tokens)
+    assert "".join(pieces).startswith(bytes(bytes_).decode("utf-8", "replace"))
+
+
 @given(text=TEXTS, future=TEXTS)
 @settings(max_examples=100, deadline=None)
 def test_what_was_shown_is_never_taken_back(text: str, future: str) -> None:

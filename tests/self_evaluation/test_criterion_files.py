@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import tomllib
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rain_decoding.backends.local import criteria_of
 from rain_decoding.backends.scripted import ScriptedCodec
+from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import CriterionError
 from rain_decoding.self_evaluation.criterion import (
     builtin_criteria,
@@ -381,3 +385,50 @@ def test_a_principle_needs_a_sentence() -> None:
         principle_criterion(" \n")
     with pytest.raises(CriterionError, match="use --principle SENTENCE"):
         load_criterion("principle")
+
+
+def brought(folder: Path, name: str, text: str = "") -> Path:
+    """A model's folder with a criterion in it."""
+    own = folder / "rain_criteria"
+    own.mkdir(exist_ok=True)
+    source = BUILTIN["helpfulness"].read_text(encoding="utf-8")
+    source = re.sub(r"^(reading_file|name) = .*$", "", source, flags=re.MULTILINE)
+    (own / f"{name}.toml").write_text(f'name = "{name}"\n{text}{source}', encoding="utf-8")
+    return own
+
+
+def test_a_models_criterion_does_not_replace_one_of_ours_unasked(tmp_path: Path) -> None:
+    own = brought(tmp_path, "harmlessness")
+    brought(tmp_path, "own-kind")
+    with pytest.warns(UserWarning, match="not used: harmlessness"):
+        used = load_criterion("harmlessness", search_dirs=[own])
+    assert used == read_criterion(BUILTIN["harmlessness"])
+    with pytest.warns(UserWarning, match="not used"):
+        assert load_criterion("own-kind", search_dirs=[own]).name == "own-kind"
+    trusted = load_criterion("harmlessness", search_dirs=criteria_of(tmp_path, trusted=True))
+    named = load_criterion(own / "harmlessness.toml")
+    assert trusted == named != used
+
+
+def test_the_demo_models_short_forms_are_known_wherever_they_lie(tmp_path: Path) -> None:
+    own = tmp_path / "rain_criteria"
+    shutil.copytree(CRITERIA_DIR, own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = load_criterion("harmlessness", search_dirs=[own])
+    assert found == read_criterion(CRITERIA_DIR / "harmlessness.toml")
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link"])
+def test_a_models_criterion_names_no_files_outside_its_folder(tmp_path: Path, way: str) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    name = {"above": "../../secret.txt", "absolute": str(secret), "link": "link.txt"}[way]
+    own = brought(folder, "own-kind", f'reading_file = "{name}"\n')
+    if way == "link":
+        (own / name).symlink_to(secret)
+    with pytest.raises(CriterionError, match="outside of the model's folder"):
+        load_criterion("own-kind", search_dirs=[own])
+    assert load_criterion(own / "own-kind.toml").reading_file, "a file that the user names may"

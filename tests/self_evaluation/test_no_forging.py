@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from self_evaluation import judges
 
 from rain_decoding.backends.transformers.codec import HFCodec
-from rain_decoding.prompting import Prompt, build_prompt, neutralised, without_control_tokens
+from rain_decoding.control_text import neutralised, without_control_tokens
+from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.self_evaluation.criterion import Criterion, builtin_criteria, read_criterion
 from rain_decoding.self_evaluation.rendering import Renderer, judged_answer
 from rain_decoding.types import Message

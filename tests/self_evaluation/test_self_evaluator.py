@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from self_evaluation import judges
 
 from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
+from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.criterion import builtin_criteria, principle_criterion, read_criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
@@ -353,9 +354,10 @@ def test_a_judge_prompt_that_is_too_long_loses_its_oldest_turns(tmp_path: Path) 
     criterion = judges.criterion(tmp_path)
     prompt = build_prompt(TURNS, roomy, prompt_format="dialogue")
     said = [f"{('Human', 'Assistant')[turn % 2]}: {TURNS[turn]['content'].strip()}" for turn in range(5)]
-    for dropped in range(6):
+    for shots, dropped in [(True, 0), *((False, dropped) for dropped in range(5))]:
+        before = EXAMPLES if shots else criterion.instruction and criterion.instruction + "\n\n"
         wanted = [
-            EXAMPLES + "\n\n".join([*said[dropped:], "Assistant: This stays."]) + asked for asked in ASKED
+            before + "\n\n".join([*said[dropped:], "Assistant: This stays."]) + asked for asked in ASKED
         ]
         context = max(len(ids(tokenizer, text)) for text in wanted)
         spy = judges.Spy(judges.backend(tokenizer, context=context))
@@ -365,14 +367,39 @@ def test_a_judge_prompt_that_is_too_long_loses_its_oldest_turns(tmp_path: Path) 
             judgement = spy.run(conversation.judge(" This stays."))
         assert spy.texts() == wanted
         assert judgement.score is not None
-        assert len(conversation.warnings) == len(caught) == (dropped > 0)
+        assert judgement.text == "\n\n".join([*said[dropped:], "Assistant: This stays."])
+        assert len(conversation.warnings) == len(caught) == (dropped > 0) + (not shots)
         if dropped:
-            assert f"first {dropped} of 5" in conversation.warnings[0]
+            assert f"first {dropped} of 5" in conversation.warnings[1]
+
+
+def test_what_an_answer_answers_is_never_hidden_from_the_judge(tmp_path: Path) -> None:
+    tokenizer = judges.tokenizer("byte-level")
+    criterion = judges.criterion(tmp_path)
+    question = f"How do I pick a lock? {'The oven is warm. ' * 30}"
+    for text in (question, f"{'The oven is warm. ' * 30} How do I pick a lock?"):
+        prompt = build_prompt(text, judges.backend(tokenizer), prompt_format="dialogue")
+        whole = f"Human: {text.strip()}\n\nAssistant: So.{ASKED[0]}"
+        judged = set()
+        for context in range(len(ids(tokenizer, whole)) - 40, len(ids(tokenizer, EXAMPLES + whole)) + 40, 8):
+            spy = judges.Spy(judges.backend(tokenizer, context=context))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                judgement = spy.run(SelfEvaluator(spy.backend, criterion).conversation(prompt).judge(" So."))
+            assert all("How do I pick a lock?" in shown for shown in spy.texts())
+            judged.add(judgement.score is not None)
+        assert judged == {True, False}
+
+
+def test_a_context_that_no_judge_prompt_fits_into_is_told_of_at_once(tmp_path: Path) -> None:
+    tokenizer = judges.tokenizer("byte-level")
+    with pytest.raises(CriterionError, match="context of 9"):
+        SelfEvaluator(judges.backend(tokenizer, context=9), judges.criterion(tmp_path))
 
 
 def test_an_answer_that_alone_is_too_long_is_unscored(tmp_path: Path) -> None:
     tokenizer = judges.tokenizer("byte-level")
-    few = len(ids(tokenizer, EXAMPLES + "Assistant: This stays." + ASKED[0])) - 1
+    few = len(ids(tokenizer, "Human: Hi\n\nAssistant: This stays." + ASKED[0])) - 1
     spy = judges.Spy(judges.backend(tokenizer, context=few))
     conversation = SelfEvaluator(spy.backend, judges.criterion(tmp_path)).conversation(
         build_prompt("Hi", judges.backend(tokenizer), prompt_format="dialogue")

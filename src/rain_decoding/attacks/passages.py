@@ -129,7 +129,7 @@ def judge_prompts(
             f"the judge prompt for {behaviour.goal!r} does not fit in the context",
             hint="use a shorter suffix",
         )
-    return [tokens[: len(tokens) - evaluator.labels.dropped] for tokens in found]
+    return [tokens[: len(tokens) - evaluator.labels.dropped] for tokens in found[0]]
 
 
 def answer_tokens(codec: Codec, prompt: Prompt, answer: str) -> Tokens:

@@ -12,10 +12,11 @@ from typing import Any
 from rain_decoding.attacks.plan import AttackPlan, Unit
 from rain_decoding.attacks.progress import Progress
 from rain_decoding.evaluation.runner import open_folder, write_json
+from rain_decoding.files import read_text
 from rain_decoding.measurement.records import Record, RecordFile
 
 RECORDS, STATE, RELEASED = "attacks.jsonl", "state.json", "attacks.json"
-KEYS = {"goal", "controls", "method"}
+KEYS = {"goal": str, "controls": object, "method": str}
 """What every record has."""
 COLUMNS = ("goal", "controls", "target", "method", "seed", "budget", "model", "sha256")
 """What is released of a record."""
@@ -80,7 +81,7 @@ class AttackRun:
         path = self.folder / STATE
         if not path.exists():
             return None
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = json.loads(read_text(path))
         return Progress.from_json(state["progress"]) if state["unit"] == unit.name else None
 
     def _record(self, unit: Unit, progress: Progress, goal: str, target: str) -> Record:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from rain_decoding.backends.base import Codec
+from rain_decoding.bounded import BoundedCache
 from rain_decoding.types import Decode, Stop, Tokens
 
 INCOMPLETE = "\ufffd"
 """What decoders write for bytes that are no character yet."""
 
-_pieces: WeakKeyDictionary[Codec, dict[int, str]] = WeakKeyDictionary()
+PIECES_BYTES = 16 * 2**20
+"""Of the texts of single tokens that are remembered per model."""
+_pieces: WeakKeyDictionary[Codec, BoundedCache[int, str]] = WeakKeyDictionary()
 
 
 def why_ended(codec: Codec, request: Decode, text: Tokens, limit: int, new: int) -> str | None:
@@ -63,7 +66,9 @@ def _may_complete(codec: Codec, tokens: Tokens, markers: tuple[str, ...]) -> boo
 
 def _piece(codec: Codec, token: int) -> str:
     """The text of one token by itself."""
-    known = _pieces.setdefault(codec, {})
+    if (known := _pieces.get(codec)) is None:
+        known = _pieces[codec] = BoundedCache(PIECES_BYTES, lambda _, text: len(text))
     if (text := known.get(token)) is None:
-        text = known[token] = codec.decode((token,))
+        text = codec.decode((token,))
+        known.put(token, text)
     return text

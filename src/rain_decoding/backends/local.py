@@ -23,13 +23,22 @@ from rain_decoding.backends.base import (
 from rain_decoding.backends.dialogue import header_or_default
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
+from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
 CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
 
 
-class LocalBackend:
+def criteria_of(folder: Path, *, trusted: bool) -> list[Path]:
+    """The folder of criteria that a model's folder brings, or, if they are `trusted`, its files; empty for none."""
+    own = folder / CRITERIA_FOLDER
+    if not own.is_dir():
+        return []
+    return sorted(own.glob("*.toml")) if trusted else [own]
+
+
+class LocalBackend(Shared):
     """A backend over an `Engine` (see `backends.base`) that lives in this process."""
 
     _owners: ClassVar = itertools.count(1)
@@ -61,13 +70,16 @@ class LocalBackend:
     def pending(self) -> int:
         return len(self._jobs)
 
+    @in_turn
     def new_owner(self) -> int:
         return next(self._owners)
 
+    @in_turn
     def steer(self, owner: int, steering: Steering) -> None:
         """Let `steering` act on all that is generated for the owner, until it is finished."""
         self._steering[owner] = steering
 
+    @in_turn
     def submit(self, request: BackendRequest, owner: int) -> Handle:
         check_request(self, request)
         self._check_bias(request)
@@ -84,6 +96,7 @@ class LocalBackend:
                     hint=f"the token ids of {self.name} are 0 to {size - 1}",
                 )
 
+    @in_turn
     def cancel(self, handle: Handle) -> None:
         self._jobs.pop(handle, None)
 
@@ -91,11 +104,13 @@ class LocalBackend:
     def kept_layers(self) -> Collection[Layer]:
         return self.engine.kept_layers
 
+    @in_turn
     def keep_layers(self, layers: Iterable[Layer]) -> None:
         """See `Backend.keep_layers`."""
         check_layers(self.name, layers, self.engine.layers)
         self.engine.keep_layers(layers)
 
+    @in_turn
     def step(self) -> list[Reply]:
         replies = [self._finish_job(handle, job) for handle, job in list(self._jobs.items()) if job.done]
         replies += [
@@ -182,19 +197,23 @@ class LocalBackend:
         counters.kv_slots = self.engine.slots_used
         counters.peak_kv_slots = max(counters.peak_kv_slots, counters.kv_slots)
 
+    @in_turn
     def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
         self.engine.retain(owner, prefixes)
         self.counters.kv_slots = self.engine.slots_used
 
+    @in_turn
     def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
         self._steering.pop(owner, None)
         self.engine.finish(owner, keep)
         self.counters.kv_slots = self.engine.slots_used
 
+    @in_turn
     def pin(self, tokens: Tokens) -> None:
         self.engine.pin(tokens)
         self.counters.kv_slots = self.engine.slots_used
 
+    @in_turn
     def clear(self) -> None:
         self.engine.clear()
         self.counters.kv_slots = self.engine.slots_used

@@ -26,6 +26,7 @@ from rain_decoding.backends.base import Handle
 from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
+from rain_decoding.files import read_text
 from rain_decoding.types import LAST, BackendRequest, LabelProbabilities, Layer, Message, Tokens
 
 
@@ -184,12 +185,12 @@ class ScriptedBackend(LocalBackend):
                 f"a scripted model does not accept the option {', '.join(options)}", hint="omit it"
             )
         try:
-            script = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            script = tomllib.loads(read_text(Path(path).expanduser()))
         except OSError as error:
             raise ModelNotFoundError(
                 f"there is no script {path}", hint="use scripted:FILE with the path of a TOML file"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         try:
             rules = [_checked(Rule(**rule)) for rule in script["next"] or [{}]]

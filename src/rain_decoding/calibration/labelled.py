@@ -15,7 +15,14 @@ from typing import IO, Any
 import numpy as np
 
 from rain_decoding.errors import InputError
-from rain_decoding.prompting import ASSISTANT_MARKER, SEPARATOR, USER_MARKER, parse_messages
+from rain_decoding.files import UNREADABLE, unix_lines
+from rain_decoding.prompting import (
+    ASSISTANT_MARKER,
+    SEPARATOR,
+    USER_MARKER,
+    parse_messages,
+    unicode_text,
+)
 from rain_decoding.self_evaluation.criterion import Criterion, Verdict
 from rain_decoding.types import Message, Role
 
@@ -87,7 +94,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, _row(path, number, line)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read: {error}", hint="use a UTF-8 JSONL file") from error
 
 
@@ -103,7 +110,7 @@ def _row(path: Path, number: int, line: str) -> Row:
         if not isinstance(data, dict):
             raise InputError("not a JSON object", hint=FORMS)
         return _pair(data, number) if "chosen" in data else (_answer(data, number),)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}, line {number}: not valid JSON: {error}", hint=FORMS) from error
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error.args[0]}", hint=error.hint) from error
@@ -140,7 +147,7 @@ def _prompt(data: Mapping[str, Any]) -> tuple[Message, ...]:
 def _text(data: Mapping[str, Any], key: str) -> str:
     if not isinstance(data.get(key), str):
         raise InputError(f"{key} = {data.get(key)!r} is not a string", hint=FORMS)
-    return data[key]
+    return unicode_text(data[key], key)
 
 
 def _transcript(text: str, key: str) -> tuple[tuple[Message, ...], str]:
@@ -148,7 +155,7 @@ def _transcript(text: str, key: str) -> tuple[tuple[Message, ...], str]:
 
     What one speaker says in several turns, as some of HH do, is one turn.
     """
-    begin, *parts = re.split(f"{SEPARATOR}({USER_MARKER}|{ASSISTANT_MARKER})", text)
+    begin, *parts = re.split(f"{SEPARATOR}({USER_MARKER}|{ASSISTANT_MARKER})", unix_lines(text))
     said = zip(parts[::2], parts[1::2], strict=True)
     turns = [
         Message(ROLES[marker], SEPARATOR.join(part.strip() for _, part in own))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import ConfigError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator, Votes
 from rain_decoding.self_evaluation.question_forms import in_form, question_forms
@@ -128,8 +129,8 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     hint = "write one with rain calibrate --save FILE"
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(read_text(path))
+    except (*UNREADABLE, ValueError) as error:
         raise ConfigError(f"{path} is not a calibration: {error}", hint=hint) from error
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ConfigError(f"{path} is not a calibration of format {FORMAT}", hint=hint)

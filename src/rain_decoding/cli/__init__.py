@@ -25,7 +25,15 @@ from rain_decoding.cli import (
     trace,
 )
 from rain_decoding.cli.output import err
-from rain_decoding.errors import ConfigError, InputError, ModelNotFoundError, RainError, UnsupportedError
+from rain_decoding.errors import (
+    ConfigError,
+    InputError,
+    MissingDependencyError,
+    ModelNotFoundError,
+    RainError,
+    UnsupportedError,
+)
+from rain_decoding.files import UNREADABLE
 
 app = typer.Typer(
     name="rain",
@@ -76,3 +84,29 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except (*UNREADABLE, ImportError) as error:
+        err.print(f"[bold red]error:[/] {escape(str(explained(error)))}")
+        sys.exit(1)
+
+
+def explained(error: BaseException) -> RainError:
+    """What went wrong outside of this program, as an error of ours that says what to do."""
+    if isinstance(error, ImportError):
+        return MissingDependencyError(
+            f"a package cannot be imported: {error}", hint="install it, or the extra that brings it"
+        )
+    if isinstance(error, UnicodeError):
+        return InputError(
+            f"a text is not valid Unicode: {error}", hint="remove unpaired surrogates from the data"
+        )
+    if isinstance(error, RecursionError):
+        return InputError(
+            "what was read is nested too deeply", hint="use files that are not nested like that"
+        )
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        return InputError(
+            f"{named}{error.strerror or error}",
+            hint="make room on the disk, or use files that may be read and written",
+        )
+    return InputError(f"a compressed file is damaged: {error}", hint="fetch the file again")

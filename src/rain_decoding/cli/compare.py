@@ -35,6 +35,7 @@ def compare(
     top_p: o.TopP = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     json: o.Json = False,
 ) -> None:
     """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion.
@@ -55,8 +56,9 @@ def compare(
         prompt_format=prompt_format,
         device=device,
         dtype=dtype,
+        trust_model_criteria=trust_model_criteria,
     )
-    request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
+    request = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     messages = o.messages(text, system)
     sampling = {"temperature": temperature, "top_p": top_p}
     plain = PlainDecoder(setup.backend, prompt_format=setup.decoder.prompt_format)

@@ -190,7 +190,10 @@ def export(
         if hf is not None:
             write_hf(hf)
     except OSError as error:
-        raise InputError(f"cannot write {error.filename}: {error.strerror}") from error
+        written = error.filename or gguf or hf
+        raise InputError(
+            f"cannot write {written}: {error.strerror or error}", hint="make room, or choose another place"
+        ) from error
     for path in (gguf, hf):
         if path is not None:
             err.print(f"wrote {path}", markup=False)
@@ -201,7 +204,7 @@ def _collect(plan: DemoPlan, path: Path | None, run: Run) -> list[dict[str, Any]
     from rain_decoding.benchmarks import demo_world
     from rain_decoding.measurement.records import RecordFile
 
-    file = RecordFile(path, {"decoder", "seed", "prompt", "run"})
+    file = RecordFile(path, {"decoder": str, "seed": int, "prompt": str, "run": dict})
     collected = list({_key(record): record for record in file.read()}.values())
     for record in collected:
         if record["run"] != run:

@@ -42,6 +42,7 @@ def generate(
     max_search_tokens: o.MaxSearchTokens = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:
@@ -63,6 +64,7 @@ def generate(
         thinking=thinking,
         device=device,
         dtype=dtype,
+        trust_model_criteria=trust_model_criteria,
     )
     stream = setup.decoder.stream(
         o.messages(text, system),
@@ -70,7 +72,7 @@ def generate(
         seed=seed,
         temperature=temperature,
         top_p=top_p,
-        stop=tuple(stop or ()),
+        stop=stop,
         max_seconds=max_seconds,
         max_search_tokens=max_search_tokens,
         trace=trace is not None,

@@ -76,13 +76,17 @@ MaxSearchTokens = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
 Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
+TrustModelCriteria = Annotated[
+    bool,
+    typer.Option("--trust-model-criteria", help="Let criteria in the model's folder replace built-in ones."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def read_prompt(prompt: str) -> str:
     """The prompt, or standard input where it is `-`."""
     try:
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = sys.stdin.read().removeprefix("\ufeff") if prompt == "-" else prompt
         text.encode()
     except UnicodeError as error:
         raise InputError(f"the prompt is no valid UTF-8: {error}") from error

@@ -25,7 +25,7 @@ def rain_generate(
     rain_tokenizer: Any = None,
     rain_messages: Sequence[Conversation] | None = None,
     rain_thinking: bool | None = None,
-    rain_stop: Sequence[str] = (),
+    rain_stop: str | Sequence[str] | None = None,
     rain_seed: int | None = None,
     rain_streamer: Any = None,
     **model_kwargs: Any,
@@ -45,7 +45,7 @@ def rain_generate(
         rain_tokenizer: The model's tokenizer; None: loaded from where the model came from.
         rain_messages: The conversation of each prompt; None: read from the token ids.
         rain_thinking: Whether the model reasons before it answers; None: as the chat template shows.
-        rain_stop: Strings that end a text, in place of `stop_strings`.
+        rain_stop: A string that ends a text, or several, in place of `stop_strings`.
         rain_seed: Seed of the first prompt; None: 0, or drawn by torch's generator with `do_sample`.
         rain_streamer: Receives tokens as they are released; for a batch of one.
         model_kwargs: What `generate` adds for the model, `attention_mask` `[batch, length]` among them.

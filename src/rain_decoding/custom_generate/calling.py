@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers.generation import GenerateDecoderOnlyOutput, stopping_criteria
@@ -20,7 +21,8 @@ from rain_decoding.custom_generate.reading import given_prompt, read_prompt, rea
 from rain_decoding.decoding.decoder import RainDecoder, Stream
 from rain_decoding.decoding.session import Options
 from rain_decoding.errors import InputError
-from rain_decoding.prompting import Prompt
+from rain_decoding.prompting import Prompt, stop_strings
+from rain_decoding.turns import TURN
 from rain_decoding.types import Completion, Tokens
 
 
@@ -47,7 +49,7 @@ def answer_call(
     tokenizer: Any,
     messages: Sequence[Any] | None,
     thinking: bool | None,
-    stop: Sequence[str],
+    stop: str | Sequence[str] | None,
     seed: int | None,
     streamer: Any,
 ) -> torch.Tensor | RainGenerateOutput:
@@ -61,9 +63,10 @@ def answer_call(
             hint="use a batch of one prompt with a streamer",
         )
     with _evaluating(model), ExitStack() as stack:
-        backend = backend_over(model, tokenizer, _ends(criteria))
+        with TURN:
+            backend = backend_over(model, tokenizer, _ends(criteria))
         decoder = RainDecoder(backend, criterion, search)
-        prompts = _prompts(rows, messages, backend, tuple(stop), thinking)
+        prompts = _prompts(rows, messages, backend, stop_strings(stop), thinking)
         sessions = []
         for prompt, seed_of_row in zip(prompts, _seeds(rows, seed, generation.do_sample), strict=True):
             options = Options(
@@ -153,13 +156,31 @@ def _sequences(input_ids: torch.Tensor, answers: Sequence[Tokens], generation: A
     return torch.cat([input_ids, tail], dim=1)
 
 
+@dataclass
+class _Evaluated:
+    """Calls that are under way with a model, and what of it is to train again behind the last one."""
+
+    calls: int
+    training: list[Any]
+
+
+_evaluated: WeakKeyDictionary[Any, _Evaluated] = WeakKeyDictionary()
+
+
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """The model in evaluation mode meanwhile."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
+    """The model in evaluation mode meanwhile, as long as any thread needs it."""
+    with TURN:
+        known = _evaluated.setdefault(model, _Evaluated(0, []))
+        known.calls += 1
+        known.training += [module for module in model.modules() if module.training]
+        model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        with TURN:
+            known.calls -= 1
+            if not known.calls:
+                del _evaluated[model]
+                for module in known.training:
+                    module.training = True

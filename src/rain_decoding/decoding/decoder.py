@@ -18,7 +18,7 @@ from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
 from rain_decoding.decoding.thinking_session import ThinkingSession, check_tags
-from rain_decoding.decoding.tool_calls import ToolCallSession, as_read
+from rain_decoding.decoding.tool_calls import ToolCallSession, as_read, without_control_text
 from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import AnyTask, Scheduler
@@ -62,7 +62,7 @@ class Stream(Iterator[Commit]):
                 self._finish()
                 raise StopIteration
             try:
-                self._scheduler.step()
+                self._scheduler.advance([self._task], events=True)
             except BaseException:
                 self.close()
                 raise
@@ -88,7 +88,8 @@ class Stream(Iterator[Commit]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self.completion is None:
+            self._scheduler.abandon(self.close)
 
 
 class Decoder:
@@ -372,10 +373,11 @@ class RainDecoder(Decoder):
 
     def _requested_evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         """For a criterion of a single request. No probe is fitted for it unasked: everybody would wait."""
-        return self._evaluator(criterion, JudgeChoice() if self._judge.choose else self._judge)
+        judge = JudgeChoice() if self._judge.choose else self._judge
+        return self._evaluator(criterion, judge, pinned=False)
 
     def _evaluator(
-        self, criterion: str | Criterion | Evaluator, judge: JudgeChoice | None = None
+        self, criterion: str | Criterion | Evaluator, judge: JudgeChoice | None = None, *, pinned: bool = True
     ) -> Evaluator:
         config = self.config
         if self.calibration:
@@ -388,6 +390,7 @@ class RainDecoder(Decoder):
             order_margin=config.order_margin,
             cheapest=config.placement == "cheapest" and self.calibration is None,
             judge=judge or self._judge,
+            pinned=pinned,
         )
 
     def _evaluator_for(self, options: Options) -> Evaluator:
@@ -428,6 +431,7 @@ class RainDecoder(Decoder):
         as the judge reads them, where they were read before.
         """
         parsed = _options(options)
+        body = without_control_text(body, self.backend.codec.special_texts)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)

@@ -30,6 +30,7 @@ def load_decoder(
     thinking: bool = False,
     device: str | None = None,
     dtype: str | None = None,
+    trust_model_criteria: bool = False,
     told: Told = unheard,
 ) -> RainDecoder:
     """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading.
@@ -45,6 +46,8 @@ def load_decoder(
         raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if trust_model_criteria:
+        options["trust_model_criteria"] = True
     if embedding == "hidden":
         options["keep_hidden"] = True
     backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
@@ -13,7 +13,7 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.text_stream import TextStream, answer_text
 from rain_decoding.errors import ContextLengthError, InputError
 from rain_decoding.programs import Program, Request
-from rain_decoding.prompting import Prompt
+from rain_decoding.prompting import Prompt, stop_strings
 from rain_decoding.scheduler import Interrupted, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator
@@ -30,8 +30,8 @@ Steps = Generator[Request[object] | Commit, object, T]
 class Options:
     """What a caller may ask for, per request.
 
-    `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` are strings that end
-    it. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
+    `max_tokens` >= 1 bounds the answer (None: 256, or what the context leaves); `stop` is a string that ends it, or
+    several. Budgets: `max_seconds` > 0 of wall time, `max_search_tokens` >= 1 forwarded tokens; when one is used
     up the best text so far is returned. Budgets and `cancelled` are looked at before every step of the
     backend. `trace` records every event of the search. `criterion` or `principle` judges this request in place
     of the decoder's own.
@@ -44,7 +44,7 @@ class Options:
 
     max_tokens: int | None = None
     seed: int = 0
-    stop: tuple[str, ...] = ()
+    stop: str | Sequence[str] | None = ()
     max_seconds: float | None = None
     max_search_tokens: int | None = None
     trace: bool = False
@@ -65,6 +65,7 @@ class Options:
             raise InputError(f"max_seconds = {self.max_seconds!r}", hint="use a number > 0")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="use a whole number")
+        object.__setattr__(self, "stop", stop_strings(self.stop))
         check_sampling(self.temperature, self.top_p)
         _check_bias(self.logit_bias)
         if self.criterion is not None and self.principle is not None:
@@ -168,6 +169,7 @@ class Session:
     def __post_init__(self) -> None:
         self.stream = TextStream(self.backend.codec, self.prompt)
         self.usage.prompt_tokens = len(self.prompt.tokens)
+        self.warnings.extend(self.prompt.warnings)
         self.task: Task[Commit, Completion] = Task(self.run(), self.owner, self.interruption)
         """This session for a scheduler to run."""
         self.complete = False
@@ -215,7 +217,7 @@ class Session:
         """Have the answer in `tokens`, prompt included, judged, and count it."""
         answer = self.backend.codec.decode(tokens[len(self.prompt.tokens) :])
         judgement = yield from judge.judge(answer, tokens)
-        self.warnings[:] = judge.warnings
+        self.warnings[:] = [*self.prompt.warnings, *judge.warnings]
         if not judgement.remembered:
             self.usage.self_evaluations += 1
             self.usage.unscored += judgement.score is None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from rain_decoding.control_text import broken_everywhere
 from rain_decoding.decoding.fallback import Outcome, judged_outcome, rank, refused
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Steps, total
@@ -21,6 +22,17 @@ from rain_decoding.search.outer_loop import commit
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.types import Chat, Chatted, Commit, Completion, FinishReason, Judgement, TokenSet
+
+
+def without_control_text(body: Mapping[str, Any], special_texts: Sequence[str]) -> dict[str, Any]:
+    """A request's body with no control tokens in the texts that the server's chat template puts into the prompt."""
+    names = ("role", "type", "id", "tool_call_id")
+    broken = {
+        key: broken_everywhere(body[key], special_texts, kept=names)
+        for key in ("messages", "tools")
+        if key in body
+    }
+    return {**body, **broken}
 
 
 def as_read(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -140,7 +152,7 @@ class ToolCallSession(RainSession):
         }
         optional = {
             "top_p": options.top_p,
-            "stop": list(options.stop),
+            "stop": list(options.stop or ()),
             "logit_bias": {str(token): value for token, value in options.bias},
         }
         return drawn | {name: value for name, value in optional.items() if value}

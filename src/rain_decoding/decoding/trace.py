@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.search.selection import exploitation, exploration
 
 EDGES = {
@@ -38,15 +39,15 @@ def read_trace(path: str | Path) -> list[dict[str, Any]]:
     """Read a trace. Raises `InputError` naming the line where the file is broken or cut off."""
     try:
         # Not splitlines(): texts may hold other line separators than the one between events.
-        lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).removesuffix("\n").split("\n")
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read: {error}", hint="use a file written by --trace") from error
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             event = json.loads(line)
             event["event"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: not a trace event", hint=BROKEN) from error
         events.append(event)
     for event, kind in ((events[0], "start"), (events[-1], "end")):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from textwrap import shorten
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock
@@ -19,13 +20,18 @@ from rain_decoding.evaluation.judges import Judge, Label
 from rain_decoding.evaluation.pairwise import JUDGING, compare
 from rain_decoding.evaluation.plan import EvaluationPlan, Key
 from rain_decoding.evaluation.suites import Family, Item
-from rain_decoding.measurement.records import LOCK, NEW, Record, RecordFile, lock_folder
+from rain_decoding.files import NEW, read_text, write_whole
+from rain_decoding.measurement.records import LOCK, Record, RecordFile, lock_folder
 from rain_decoding.measurement.workers import run_jobs
 
 RUN, RECORDS, TRACES, COMPARISONS = "run.json", "records.jsonl", "traces", "comparisons.jsonl"
-KEYS = {"id", "family", "decoder", "seed", "answer", "labels"}
+KEYS = {"id": str, "family": str, "decoder": str, "seed": int, "answer": str, "labels": dict}
 """What every record has."""
-COMPARED = {"judge", "question", "id", "seed", "decoder", "reference", "better"}
+COMPARED = {
+    **dict.fromkeys(("judge", "question", "id", "decoder", "reference"), str),
+    "seed": int,
+    "better": (str, NoneType),
+}
 """What every comparison has."""
 REPLIES = "judge-replies.sqlite"
 """What endpoints as judges said, unless the file is chosen."""
@@ -191,7 +197,7 @@ def _labels(judges: tuple[Judge, ...], family: Family, item: Item, record: Recor
 def read_run(folder: Path) -> dict[str, Any]:
     """The `run.json` of a folder. Raises `InputError` where there is none."""
     try:
-        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        run = json.loads(read_text(folder / RUN))
         run["spec"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
@@ -202,9 +208,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file whole or not at all."""
-    new = path.with_suffix(NEW)
-    new.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    new.replace(path)
+    write_whole(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace"))
 
 
 def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:

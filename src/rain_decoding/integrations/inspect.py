@@ -94,6 +94,18 @@ class RainAPI(ModelAPI):
     def close(self) -> None:
         self.worker.stop()
 
+    def collapse_system_messages(self) -> bool:
+        """One system message stands for several: templates take no more."""
+        return True
+
+    def collapse_user_messages(self) -> bool:
+        """Templates may want user and assistant in turn."""
+        return True
+
+    def collapse_assistant_messages(self) -> bool:
+        """Templates may want user and assistant in turn."""
+        return True
+
     def max_connections(self) -> int:
         return self.width
 
@@ -173,7 +185,7 @@ def _options(config: GenerateConfig) -> dict[str, Any]:
         "temperature": config.temperature,
         "top_p": config.top_p,
         "logit_bias": config.logit_bias or {},
-        "stop": tuple(config.stop_seqs or ()),
+        "stop": config.stop_seqs,
         "seed": secrets.randbelow(2**31) if config.seed is None else config.seed,
     }
 

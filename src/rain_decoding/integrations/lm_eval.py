@@ -137,7 +137,7 @@ def _options(asked: dict[str, Any]) -> dict[str, Any]:
     drawn = {name: found[name] for name in ("temperature", "top_p") if name in found}
     return {
         "max_tokens": found["max_gen_toks"],
-        "stop": tuple(text for text in found["until"] if text),
+        "stop": found["until"],
         **(drawn if found["do_sample"] else {}),
     }
 

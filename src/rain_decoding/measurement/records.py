@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Set
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rain_decoding.errors import InputError
+from rain_decoding.files import append_line, cut_to_whole_lines, json_line, write_whole
 
 Record = dict[str, Any]
-NEW = ".new"
-"""Suffix of a file that is being written."""
 LOCK = ".lock"
 """The file by which a process holds a run's folder; it stays there."""
 
@@ -34,9 +34,9 @@ def lock_folder(folder: Path) -> FileLock:
 
 
 class RecordFile:
-    """Records as JSON lines. `keys` is what every record has. Without a path nothing is kept."""
+    """Records as JSON lines. `keys` is what every record has, with its types. Without a path nothing is kept."""
 
-    def __init__(self, path: Path | None, keys: Set[str]):
+    def __init__(self, path: Path | None, keys: Mapping[str, Any]):
         self.path, self.keys = path, keys
 
     def read(self) -> list[Record]:
@@ -46,37 +46,34 @@ class RecordFile:
         """
         if self.path is None or not self.path.exists():
             return []
-        content = self.path.read_bytes()
+        content = self.path.read_bytes().removeprefix(BOM_UTF8)
         whole = content[: content.rfind(b"\n") + 1]
         if content and not whole and not self._begins_as_record(content):
             raise self._no_record(1)
         records = [self._parse(number, line) for number, line in enumerate(whole.split(b"\n")[:-1], start=1)]
         if len(whole) < len(content):
             with self.path.open("r+b") as file:
-                file.truncate(len(whole))
+                cut_to_whole_lines(file)
         return records
 
-    def append(self, record: Record) -> None:
-        """Write one record to the end."""
+    def append(self, record: Record, *, durable: bool = False) -> None:
+        """Write one record to the end, or nothing where that fails. With `durable`, it survives a power cut."""
         if self.path is not None:
-            line = json.dumps(record, ensure_ascii=False)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            append_line(self.path, json_line(record), durable=durable)
 
     def write(self, records: Iterable[Record]) -> None:
         """Put these in the place of all that the file holds, at once."""
         if self.path is not None:
-            new = self.path.with_suffix(NEW)
-            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            new.write_text("".join(lines), encoding="utf-8")
-            new.replace(self.path)
+            write_whole(self.path, b"".join(map(json_line, records)))
 
     def _parse(self, number: int, line: bytes) -> Record:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._no_record(number) from error
-        if not isinstance(record, dict) or not record.keys() >= self.keys:
+        if not isinstance(record, dict) or not all(
+            key in record and isinstance(record[key], kind) for key, kind in self.keys.items()
+        ):
             raise self._no_record(number)
         return record
 

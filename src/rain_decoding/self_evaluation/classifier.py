@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from rain_decoding.control_text import without_control_tokens
 from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.programs import Launch, ask, gather
-from rain_decoding.prompting import SEPARATOR, Prompt, without_control_tokens
+from rain_decoding.prompting import SEPARATOR, Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.self_evaluation.rendering import own_answer
 from rain_decoding.types import Judgement, Message, Tokens
@@ -165,9 +166,7 @@ class ClassifierJudge(ConversationEvaluator):
         model = self.evaluator.model
         turns = len(self.prompt.turns)
         # A template takes whole exchanges; a text that is continued is no turn to leave out.
-        drops = {"answer": range(1), "pair": range(turns + 1), "chat": range(0, turns, 2)}[
-            self.evaluator.input
-        ]
+        drops = {"answer": range(1), "pair": range(turns), "chat": range(0, turns, 2)}[self.evaluator.input]
         for dropped in range(1) if self.prompt.format == "text" else drops:
             request = self._rendered(seen, dropped)
             if len(request.tokens) <= model.max_tokens:
@@ -184,10 +183,7 @@ class ClassifierJudge(ConversationEvaluator):
         before = SEPARATOR.join(turn.content for turn in turns)
         if kind == "chat":
             messages = [*turns, Message("assistant", seen)]
-            text = model.tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in messages], tokenize=False
-            )
-            return model.encode(text, special=False)
+            return model.encode(model.render(messages), special=False)
         if kind == "pair":
             return model.encode(before, seen)
         return model.encode(before + seen if self.prompt.format == "text" else seen)

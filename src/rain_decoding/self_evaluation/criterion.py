@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -12,7 +13,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from rain_decoding.backends.local import CRITERIA_FOLDER
+from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import CriterionError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.plugins import Registry
 from rain_decoding.types import Message
 
@@ -106,6 +110,33 @@ def _files(folders: Iterable[Path]) -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
+def brought_criteria(places: Iterable[Path]) -> dict[str, Path]:
+    """Names and files of criteria that come with a model, in folders or as single files.
+
+    Where a folder `rain_criteria` came with the model's weights, what is called like a criterion of ours does not
+    replace it: a warning says so. The demo model's own short forms do, wherever they were copied.
+    """
+    found: dict[str, Path] = {}
+    for place in places:
+        files = {place.stem: place} if place.is_file() else _files([place])
+        if place.name == CRITERIA_FOLDER:
+            known = {path.read_bytes() for path in CRITERIA_DIR.glob("*.toml")}
+            replacing = [
+                name
+                for name, path in files.items()
+                if name in CRITERIA.own and path.read_bytes() not in known
+            ]
+            if replacing:
+                warnings.warn(
+                    f"{place} holds criteria with names of ours, which are not used: {', '.join(replacing)}; "
+                    "rename them, name their file as the criterion, or load the model with trust_model_criteria=True",
+                    stacklevel=3,
+                )
+            files = {name: path for name, path in files.items() if name not in replacing}
+        found |= files
+    return found
+
+
 FOLDER = Path(str(resources.files("rain_decoding") / "self_evaluation" / "criteria"))
 CRITERIA: Registry[Path] = Registry(
     "rain_decoding.criteria", Path, _files([FOLDER]).values(), name_of=attrgetter("stem")
@@ -120,7 +151,7 @@ def builtin_criteria() -> dict[str, Path]:
 
 def known_criteria(search_dirs: Iterable[Path] = ()) -> dict[str, Path]:
     """Names and files of `CRITERIA`, and of those in `search_dirs`, which take precedence."""
-    return {**CRITERIA, **_files(search_dirs)}
+    return {**CRITERIA, **brought_criteria(search_dirs)}
 
 
 def load_criterion(name: str | Path, *, search_dirs: Iterable[Path] = ()) -> Criterion:
@@ -165,9 +196,9 @@ def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> 
 
 
 def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
-    own, path = _files(search_dirs), Path(name)
+    own, path = brought_criteria(search_dirs), Path(name)
     if str(name) in own:
-        return read_criterion(own[str(name)])
+        return read_criterion(own[str(name)], inside=True)
     if path.suffix != ".toml" and str(name) in CRITERIA:
         return read_criterion(CRITERIA[str(name)])
     if path.suffix == ".toml" or path.is_file():
@@ -176,19 +207,19 @@ def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
     raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"use one of {known}, or a TOML file")
 
 
-def read_criterion(path: Path) -> Criterion:
-    """Read and check one file."""
+def read_criterion(path: Path, *, inside: bool = False) -> Criterion:
+    """Read and check one file; with `inside`, it may name other files of its own folder only."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except UNREADABLE as error:
         raise CriterionError(
             f"{path} cannot be read: {error}", hint="use a readable UTF-8 TOML file"
         ) from error
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise CriterionError(f"{path} is not valid TOML: {error}") from error
-    return _Reader(path, text).criterion(data)
+    return _Reader(path, text, inside).criterion(data)
 
 
 _KEYS: dict[str, dict[str, type]] = {
@@ -222,8 +253,8 @@ class _Reader:
     A place in the file is a path of keys and, for examples, positions: ("examples", 2, "turns").
     """
 
-    def __init__(self, path: Path, text: str):
-        self.path, self.lines = path, text.split("\n")
+    def __init__(self, path: Path, text: str, inside: bool = False):
+        self.path, self.lines, self.inside = path, text.split("\n"), inside
 
     def fail(self, place: Place, problem: str, hint: str = "") -> CriterionError:
         name = ".".join(key for key in place if isinstance(key, str))
@@ -288,7 +319,7 @@ class _Reader:
     def _reading_file(self, data: Mapping[str, Any]) -> Path | None:
         if "reading_file" not in data:
             return None
-        path = self.path.parent / self._need((), data, "reading_file")
+        path = self._named(("reading_file",), self._need((), data, "reading_file"))
         if not path.is_file():
             raise self.fail(("reading_file",), f"names {path}, which is not a file")
         return path.resolve()
@@ -385,13 +416,23 @@ class _Reader:
             raise self.fail(place, "names a label twice")
         return labels
 
+    def _named(self, place: Place, name: str) -> Path:
+        """Another file that this one names."""
+        path, folder = self.path.parent / name, self.path.parent.resolve()
+        blobs = folder.parent.parent.parent / "blobs"  # where the hub's cache keeps what its folders link to
+        if self.inside and not any(
+            path.resolve().is_relative_to(root) for root in (folder, *([blobs] if path.is_symlink() else []))
+        ):
+            raise self.fail(place, f"names {name}, which is outside of the model's folder {folder}")
+        return path
+
     def _prefix_file(self, judge: Mapping[str, Any]) -> str | None:
         if "prefix_file" not in judge:
             return None
-        path: Path = self.path.parent / judge["prefix_file"]
+        path = self._named(("judge", "prefix_file"), judge["prefix_file"])
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path)
+        except UNREADABLE as error:
             raise self.fail(("judge", "prefix_file"), f"cannot be read: {error}") from error
 
     def _examples(self, tables: Any, statements: int) -> tuple[Example, ...]:

@@ -131,7 +131,7 @@ class SelfEvaluator:
     `votes`: "hard" scores each order +1, 0 or -1 (paper), "soft" the difference of the label probabilities,
     "debiased" that difference from the mean log-odds of the orders.
     Labels that hold less than `min_label_mass` in [0, 1] together make a judgement unscored. `order_margin` >= 0 in
-    nats: see `SearchConfig.order_margin`.
+    nats: see `SearchConfig.order_margin`. What all judge prompts begin with is held for good if it is `pinned`.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class SelfEvaluator:
         votes: Votes = "hard",
         min_label_mass: float = 0.0,
         order_margin: float = BOTH_ORDERS,
+        pinned: bool = True,
     ):
         self.backend, self.criterion, self.name = backend, criterion, criterion.name
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
@@ -150,16 +151,23 @@ class SelfEvaluator:
         self.question_length = 0
         """Tokens behind the conversation in a judge prompt, where the question comes last."""
         if criterion.placement != "suffix":
-            self._measure_prompt()
+            self._measure_prompt(pinned)
 
-    def _measure_prompt(self) -> None:
-        """Pin what all judge prompts begin with, and count what comes behind the conversation."""
+    def _measure_prompt(self, pinned: bool) -> None:
+        """Pin what all judge prompts begin with, if that is wanted, and count what comes behind the conversation."""
         texts = (("a", "a"), ("a", "a ..."), ("Z", "Z"))
         one, longer, other = (self.renderer.encode(self.renderer.sample(*text)) for text in texts)
         # The last common token may merge with what follows in another answer.
         self.question_length = len(one) - common_prefix(one, longer) + 1
+        least = self.renderer.encode(self.renderer.sample("a", "a", shots=False))
+        if len(least) > self.backend.context_length:
+            raise CriterionError(
+                f"a judge prompt of the criterion {self.name!r} has at least {len(least)} tokens, and "
+                f"{self.backend.name} a context of {self.backend.context_length}",
+                hint="use another criterion, a longer context, or another judge: --judge MODEL",
+            )
         shared = one[: common_prefix(one, other)]
-        if shared and len(shared) < self.backend.context_length:
+        if pinned and shared and len(shared) < self.backend.context_length:
             self.backend.pin(shared)
 
     def conversation(self, prompt: Prompt) -> ConversationJudge:
@@ -238,12 +246,13 @@ class ConversationJudge(ConversationEvaluator):
         text = renderer.conversation(self.prompt, seen)
         if text in self._memo:
             return replace(self._memo[text], remembered=True)
-        prompts = self.prompts(seen, answer, tokens)
-        if prompts is None:
+        found = self.prompts(seen, answer, tokens)
+        if found is None:
             judgement = Judgement(None, text, problem="the judge prompt does not fit into the context")
         else:
+            prompts, shown = found
             self._shared[text] = prompts[0][: self._conversation_length(prompts[0], tokens)]
-            judgement = yield from self._ask(text, prompts, tokens)
+            judgement = yield from self._ask(shown, prompts, tokens)
             if not judgement.probabilities:  # no answer came; another may come later
                 return judgement
         self._memo[text] = judgement
@@ -301,26 +310,31 @@ class ConversationJudge(ConversationEvaluator):
             return Judgement(None, text, probabilities, masses, problem)
         return Judgement(_combined(votes, evaluator.votes), text, probabilities, masses)
 
-    def prompts(self, seen: str, answer: str, tokens: Tokens | None) -> list[Tokens] | None:
-        """Token ids of the judge prompts, one per order, without the oldest turns where there is no room."""
+    def prompts(self, seen: str, answer: str, tokens: Tokens | None) -> tuple[list[Tokens], str] | None:
+        """Token ids of the judge prompts, one per order, and what they show of the conversation.
+
+        Where there is no room, the few-shot text is left out, then the oldest turns; never the last of them, nor
+        anything of the answer. None: even so there is none.
+        """
         criterion, renderer = self.evaluator.criterion, self.evaluator.renderer
         if criterion.placement == "suffix":
             prompts = [self._suffix_prompt(seen, answer, tokens, order) for order in criterion.orders]
-            return prompts if self._fit(prompts) else None
+            return (prompts, renderer.conversation(self.prompt, seen)) if self._fit(prompts) else None
         turns = len(self.prompt.turns)
-        for dropped in renderer.droppable(turns):
+        drops = range(1) if self.prompt.format == "text" else renderer.droppable(turns)
+        for shots, dropped in [*([(True, 0)] if renderer.has_shots else []), *((False, n) for n in drops)]:
             prompts = [
-                renderer.encode(renderer.question(self.prompt, seen, order, dropped=dropped))
+                renderer.encode(renderer.question(self.prompt, seen, order, dropped=dropped, shots=shots))
                 for order in criterion.orders
             ]
             if self._fit(prompts):
+                if renderer.has_shots and not shots:
+                    self._warn("the judge was shown no examples, for lack of room")
                 if dropped:
                     self._warn(
                         f"the judge did not see the first {dropped} of {turns} earlier turns, for lack of room"
                     )
-                return prompts
-            if self.prompt.format == "text":
-                break
+                return prompts, renderer.conversation(self.prompt, seen, dropped=dropped)
         return None
 
     def _suffix_prompt(self, seen: str, answer: str, tokens: Tokens | None, order: Sequence[int]) -> Tokens:

@@ -113,15 +113,16 @@ def load_evaluator(
     order_margin: float = BOTH_ORDERS,
     cheapest: bool = False,
     judge: Backend | JudgeChoice | None = None,
+    pinned: bool = True,
 ) -> Evaluator:
     """The evaluator for a criterion, given as such, by name or file, or as a combination of names.
 
     The model of `backend` is asked about its own text, or who else is the `judge`. `cheapest`: see
-    `SearchConfig.placement`. Another `Evaluator` stays what it is. Raises `CriterionError` for what cannot be read or
-    found, and what loading a classifier or a probe raises.
+    `SearchConfig.placement`; `pinned`: see `SelfEvaluator`. Another `Evaluator` stays what it is. Raises
+    `CriterionError` for what cannot be read or found, and what loading a classifier or a probe raises.
     """
     chosen = load_judge(judge, backend)
-    loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest)
+    loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest, pinned)
     if isinstance(criterion, str):
         return loader.named(criterion)
     return loader.criterion(criterion) if isinstance(criterion, Criterion) else criterion
@@ -135,6 +136,7 @@ class _Loader:
     min_label_mass: float
     order_margin: float
     cheapest: bool
+    pinned: bool
 
     @property
     def judge(self) -> Backend:
@@ -177,6 +179,7 @@ class _Loader:
             votes=self.votes,
             min_label_mass=self.min_label_mass,
             order_margin=self.order_margin,
+            pinned=self.pinned,
         )
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
 

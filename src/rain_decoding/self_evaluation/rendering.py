@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.backends.endings import INCOMPLETE
+from rain_decoding.bounded import BoundedCache
+from rain_decoding.control_text import neutralised, without_control_tokens
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import (
     ASSISTANT_MARKER,
@@ -14,12 +15,12 @@ from rain_decoding.prompting import (
     Prompt,
     closed_thinking,
     dialogue,
-    neutralised,
-    without_control_tokens,
 )
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.types import Message, Tokens
 
+CLEANED_BYTES = 4 * 2**20
+"""Of the texts that a criterion's renderer remembers."""
 FULL_STOPS = ".。．｡।॥۔።။។"
 """Full stops of Unicode's scripts (`Sentence_Terminal`)."""
 
@@ -54,7 +55,9 @@ class Renderer:
         # In the place of a suffix, the turns are generation's own.
         own = (USER_MARKER, ASSISTANT_MARKER) if criterion.placement == "suffix" else ()
         self._markers = (*criterion.markers, *own)
-        self._clean = lru_cache(maxsize=256)(self._cleaned_text)  # earlier turns stand in every judge prompt
+        self._cleaned_before: BoundedCache[str, str] = BoundedCache(
+            CLEANED_BYTES, lambda text, cleaned: 2 * len(text) + 2 * len(cleaned)
+        )
         self.prefix = self._prefix()
 
     def conversation(self, prompt: Prompt, answer: str, *, dropped: int = 0) -> str:
@@ -65,22 +68,23 @@ class Renderer:
         return self._turns(turns[dropped:])
 
     def question(
-        self, prompt: Prompt, answer: str, order: Sequence[int], *, dropped: int = 0
+        self, prompt: Prompt, answer: str, order: Sequence[int], *, dropped: int = 0, shots: bool = True
     ) -> tuple[str, bool]:
         """The judge prompt for an answer, without the first `dropped` turns, as `judge_prompt` gives it."""
         if self.criterion.placement == "template":
             return self._guarded([*prompt.turns, Message("assistant", answer)][dropped:])
-        return self.judge_prompt(self.conversation(prompt, answer, dropped=dropped), order)
+        return self.judge_prompt(self.conversation(prompt, answer, dropped=dropped), order, shots=shots)
 
-    def sample(self, user: str, answer: str) -> tuple[str, bool]:
+    def sample(self, user: str, answer: str, *, shots: bool = True) -> tuple[str, bool]:
         """A judge prompt of the form that all have."""
         if self.criterion.placement == "template":
             return self._guarded([Message("user", user), Message("assistant", answer)])
-        return self.judge_prompt(answer, self.criterion.orders[0])
+        return self.judge_prompt(answer, self.criterion.orders[0], shots=shots)
 
     def droppable(self, turns: int) -> range:
-        """How many of the earlier turns may be left out: a template takes whole exchanges only."""
-        return range(0, turns, 2) if self.criterion.placement == "template" else range(turns + 1)
+        """How many of the earlier turns may be left out: never the last one, which is what the answer answers; and a
+        template takes whole exchanges only."""
+        return range(0, turns, 2 if self.criterion.placement == "template" else 1)
 
     def _guarded(self, turns: Sequence[Message]) -> tuple[str, bool]:
         """The conversation in the model's own template, which holds the question."""
@@ -90,9 +94,15 @@ class Renderer:
         there = next(size for size in range(len(lead), -1, -1) if rendered.endswith(lead[:size]))
         return rendered + lead[there:], False
 
-    def judge_prompt(self, conversation: str, order: Sequence[int]) -> tuple[str, bool]:
-        """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start."""
-        asked = f"{self.prefix}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
+    def judge_prompt(
+        self, conversation: str, order: Sequence[int], *, shots: bool = True
+    ) -> tuple[str, bool]:
+        """The judge prompt up to where the label stands, and whether it is encoded as a sequence's start.
+
+        Without `shots` the few-shot text is left out.
+        """
+        before = self.prefix if shots else self._instruction()
+        asked = f"{before}{conversation}{self.criterion.separator}{self.criterion.ask(order)}"
         if self.codec.has_chat_template:
             system = [Message("system", self.criterion.instruction)] if self.criterion.system else []
             rendered = self.codec.render_chat([*system, Message("user", asked)], thinking=False)
@@ -124,6 +134,15 @@ class Renderer:
         """Token ids of a rendered prompt."""
         text, start = rendered
         return self.codec.encode(text, start=start)
+
+    @property
+    def has_shots(self) -> bool:
+        """Whether there is few-shot text that may be left out."""
+        return self.prefix != self._instruction()
+
+    def _instruction(self) -> str:
+        criterion = self.criterion
+        return criterion.instruction + criterion.separator if criterion.instruction and self.prefix else ""
 
     def _prefix(self) -> str:
         criterion = self.criterion
@@ -157,8 +176,12 @@ class Renderer:
     def _cleaned(self, messages: Sequence[Message]) -> list[Message]:
         return [Message(message.role, self._clean(message.content)) for message in messages]
 
-    def _cleaned_text(self, text: str) -> str:
-        return neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
+    def _clean(self, text: str) -> str:
+        """The text as it may stand in a judge prompt; remembered, since earlier turns stand in every one."""
+        if (cleaned := self._cleaned_before.get(text)) is None:
+            cleaned = neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
+            self._cleaned_before.put(text, cleaned)
+        return cleaned
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

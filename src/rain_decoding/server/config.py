@@ -20,6 +20,7 @@ from rain_decoding.errors import ConfigError
 from rain_decoding.web.guard import Hosts
 from rain_decoding.web.numbers import Number, Whole
 from rain_decoding.web.protocol import MAX_CONNECTIONS
+from rain_decoding.files import UNREADABLE, read_text
 
 Permission = Literal[
     "criterion", "principle", "preset", "threshold", "relax", "budget", "plain", "trace", "withheld"
@@ -102,8 +103,8 @@ class ServerConfig(ServerLimits):
 def read_api_keys(path: Path) -> tuple[str, ...]:
     """One key a line; empty lines and lines that begin with # do not count. Raises `ConfigError` for none."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path).splitlines()]
+    except UNREADABLE as error:
         raise ConfigError(
             f"the API keys cannot be read: {error}", hint="use a text file with one key per line"
         ) from error

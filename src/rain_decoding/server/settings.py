@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, StrictBool, field_validator
 
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.server.config import PERMISSIONS, ServerConfig, ServerLimits, read_api_keys
 from rain_decoding.web.guard import Hosts
@@ -81,8 +82,8 @@ OPTIONS = tuple(str(field.validation_alias or name) for name, field in ServeSett
 def read_settings(file: Path) -> ServeSettings:
     """What a TOML file for `rain serve --config` says. Raises `ConfigError`, which names the file and the key."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(read_text(file))
+    except (*UNREADABLE, ValueError) as error:
         raise ConfigError(
             f"--config {file}: {error}", hint="use a TOML file with lines such as port = 9000"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.session import Session
-from rain_decoding.errors import EndpointError, RainError
+from rain_decoding.errors import BadReplyError, EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Completion
 from rain_decoding.web.errors import ApiError, late, queue_full, queue_timeout, translated, unavailable
@@ -323,7 +323,7 @@ class Worker:
 
     def _tell_failure(self, answer: PendingAnswer, error: Exception) -> None:
         told = translated(error)
-        self._failing |= isinstance(error, EndpointError)
+        self._failing |= isinstance(error, EndpointError) and not isinstance(error, BadReplyError)
         if told.status >= 500 and told is not error:  # not one of our own refusals
             log.error("answer failed: %s", error, exc_info=error, extra={"request_id": answer.request_id})
         self.observer.failed(told)

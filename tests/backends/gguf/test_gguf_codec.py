@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from backends.gguf.files import BYTES, CONTEXT, load, random_llama
+from transformers.utils import chat_template_utils
 
+from rain_decoding.backends.gguf import codec as gguf_codec
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
@@ -140,3 +142,27 @@ def test_the_random_model_has_room_for_bytes(tmp_path: Path) -> None:
     backend = load(random_llama(tmp_path / "m.gguf"))
     assert backend.context_length == CONTEXT
     assert len({backend.codec.encode(text, start=False) for text in BYTES}) == 256
+
+
+EXTENDED = [
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+    "{% else %}{{ m.content }}\n{% endif %}{% endfor %}",
+    "{{ messages[0].content | tojson(ensure_ascii=False) }}",
+    "{{ messages[0] | tojson(indent=2, sort_keys=True) }}",
+    "{{ messages | tojson(separators=(',', ':'), ensure_ascii=True) }}",
+    "{% if tools is none %}none{% endif %}{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}x"
+    "{% endfor %}",
+    "{% set ns = namespace(a=1) %}{% generation %}{% set ns.a = 2 %}{{ messages[0].role }}{% endgeneration %}"
+    "{{ ns.a }}",
+]
+
+
+@pytest.mark.parametrize("template", EXTENDED)
+def test_templates_render_as_in_transformers_with_and_without_it(template: str) -> None:
+    values = {
+        "messages": [{"role": "user", "content": "hé <b> 或"}, {"role": "assistant", "content": "So."}],
+        "tools": None,
+    }
+    theirs = chat_template_utils._compile_jinja_template(template).render(**values)
+    assert gguf_codec._compiled(template).render(**values) == theirs
+    assert gguf_codec._environment().from_string(template).render(**values) == theirs

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rain_decoding.backends.openai.codec import CHAT, END, START, Conversation, EndpointCodec
-from rain_decoding.backends.openai.templates import Templates
-from rain_decoding.prompting import without_control_tokens
+from rain_decoding.backends.openai.codec import (
+    CHAT,
+    END,
+    PIECES_BYTES,
+    START,
+    Conversation,
+    EndpointCodec,
+)
+from rain_decoding.backends.openai.templates import CACHE_BYTES, Templates
+from rain_decoding.control_text import without_control_tokens
+from rain_decoding.errors import InputError, RefusedError
 from rain_decoding.self_evaluation.evaluator import find_label_tokens
 from rain_decoding.types import Message
 
@@ -45,7 +54,7 @@ def test_labels_are_found() -> None:
 
 def test_two_pieces_with_one_hash_stay_apart() -> None:
     codec = EndpointCodec()
-    token = codec.intern("a")
+    token = int(codec.intern("a"))
     codec._ids.clear()
     codec._texts[token] = "b"  # as if b had come first, with the hash of a
     assert codec.intern("a") == token + 1 and codec.decode((token, token + 1)) == "ba"
@@ -91,3 +100,42 @@ def test_a_shape_is_asked_for_once() -> None:
         conversation = Conversation((Message("system", "Be kind."), Message("user", f"{number}?")), False)
         assert templates.render(conversation) == rendered(conversation)
     assert len(asked) == 2
+
+
+def test_what_a_codec_remembers_is_bounded_and_what_is_in_use_stays() -> None:
+    codec, asking = EndpointCodec(), EndpointCodec(has_chat_template=True)
+    kept = codec.encode("These words are in use")
+    conversation = asking.encode(asking.render_chat([Message("user", "Well?")], thinking=False), start=False)
+    for number in range(1_000):
+        codec.encode(f"{number} " + "".join(f" x{number}y{word}z" for word in range(150)))
+        asking.encode(asking.render_chat([Message("user", f"{number}" * 9_000)], thinking=False), start=False)
+    for each in (codec._ids, asking._ids, asking._conversations):
+        assert each.bytes <= PIECES_BYTES
+    assert len(codec._texts) == len(codec._ids) and len(asking._conversations) < 1_000
+    assert codec.decode(kept) == "These words are in use"
+    assert asking.conversation(conversation) == Conversation((Message("user", "Well?"),), False)
+
+
+def test_templates_remember_no_more_than_they_may() -> None:
+    templates = Templates(rendered)
+    for number in range(1_000):
+        shape = tuple(Message("user", f"{place}") for place in range(number % 200 + 1))
+        templates.render(Conversation(shape, bool(number % 2)))
+    assert templates._skeletons.bytes <= CACHE_BYTES
+
+
+def no_system(conversation: Conversation) -> str:
+    """As a server whose template refuses system messages, or an assistant that begins."""
+    if conversation.messages[0].role != "user":
+        raise RefusedError("400 from there: System role not supported", reason="System role not supported")
+    return rendered(conversation)
+
+
+def test_what_a_servers_template_refuses_is_merged_or_told_in_its_words() -> None:
+    templates = Templates(no_system)
+    for number in range(3):
+        talk = Conversation((Message("system", "Be kind."), Message("user", f"{number}?")), False)
+        merged = Conversation((Message("user", f"Be kind.\n\n{number}?"),), False)
+        assert templates.render(talk) == rendered(merged)
+    with pytest.raises(InputError, match="System role not supported"):
+        templates.render(Conversation((Message("assistant", "Hi"), Message("user", "a")), False))

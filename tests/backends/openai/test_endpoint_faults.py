@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ from rain_decoding import (
 )
 from rain_decoding.backends.base import Handle, Reply
 from rain_decoding.backends.openai.backend import EndpointBackend
+from rain_decoding.backends.openai.client import event_data
 from rain_decoding.backends.retries import LONGEST_WAIT
+from rain_decoding.errors import BadReplyError
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.types import Decode, LabelProbabilities, Sample, TopTokens, Unanswered
 
@@ -333,3 +335,85 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: st
     with pytest.raises(MissingDependencyError, match=package) as caught:
         load_backend("openai:http://127.0.0.1:9/v1")
     assert "rain-decoding[endpoint]" in caught.value.hint
+
+
+SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\n", "\r\n"]
+
+
+@pytest.mark.parametrize("separator", SEPARATORS, ids=ascii)
+def test_separators_in_texts_end_no_line_of_a_stream(
+    lock: tuple[Stub, EndpointBackend], separator: str
+) -> None:
+    stub, backend = lock
+
+    def say(handler: Any, _: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for text, finish in ((f"one{separator}two{separator}", None), ("", "stop")):
+            event = {"choices": [{"text": text, "index": 0, "finish_reason": finish}]}
+            handler.wfile.write(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n".encode())
+        handler.wfile.write(b"data: [DONE]\n\n")
+        handler.close_connection = True
+
+    stub.always = say
+    completion = PlainDecoder(backend, prompt_format="text").generate("Well?", max_tokens=20)
+    assert completion.text == f"one{separator}two{separator}"
+
+
+@pytest.mark.parametrize("cuts", [1, 2, 3, 1000])
+def test_events_are_read_whatever_pieces_they_arrive_in(cuts: int) -> None:
+    text = "data: a\r\ndata: b\u2028c\n: comment\n\rdata:d\r\n\r\ndata: [DONE]".encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(text), cuts):
+            yield text[start : start + cuts]
+
+    async def read() -> list[bytes]:
+        return [event async for event in event_data(chunks())]
+
+    assert asyncio.run(read()) == [b"a", "b\u2028c".encode(), b"d", b"[DONE]"]
+
+
+@pytest.mark.parametrize(
+    "fault", [raw(b"no json"), raw(b"[" * 100_000), without("text")], ids=["no JSON", "deep", "no text"]
+)
+def test_a_bad_reply_to_one_request_says_nothing_of_the_server(
+    lock: tuple[Stub, EndpointBackend], fault: Fault
+) -> None:
+    stub, backend = lock
+    stub.always = fault
+    for replica in backend.endpoint.client.replicas:
+        replica.broken_until = 0.0
+    _, reply = ask(backend, requests(backend)[0])
+    assert isinstance(reply.error, BadReplyError)
+    assert all(replica.broken_until == 0 for replica in backend.endpoint.client.replicas)
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "http_proxy"])
+def test_a_proxy_counts_where_it_is_asked_and_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    stub = Stub(lock_world())
+    try:
+        monkeypatch.setenv(name, "http://me:word@127.0.0.1:9")
+        with pytest.raises(EndpointError, match=r"by the proxy http://\*\*\*@127\.0\.0\.1:9"):
+            load_backend(f"openai:{stub.url}#stub", attempts=1, timeout=2.0)
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+        monkeypatch.setitem(sys.modules, "socksio", None)
+        with pytest.raises(MissingDependencyError, match="NO_PROXY"):
+            load_backend(f"openai:{stub.url}#stub", attempts=1, timeout=2.0)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert load_backend(f"openai:{stub.url}#stub", attempts=1, timeout=5.0).name
+    finally:
+        stub.close()
+
+
+def test_a_base_url_without_its_end_is_noticed() -> None:
+    stub = Stub(lock_world())
+    try:
+        for name in ("", "#stub"):
+            with pytest.raises(BackendError, match=r"did you mean http://[\d.:]+/v1\?"):
+                load_backend(f"openai:{stub.url.removesuffix('/v1')}{name}", attempts=1, timeout=5.0)
+    finally:
+        stub.close()

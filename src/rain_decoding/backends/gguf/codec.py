@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-from rain_decoding.backends.chat_template import CONTROL, render_or_merge, thinking_tags
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -34,8 +34,11 @@ class GgufCodec:
                 hint="pass its text as the option eos_token=...",
             )
         self._chat_template = model.get_default_chat_template()
-        self.special_texts = tuple(sorted({*self._special_texts(), *thinking_tags(self._chat_template)}))
         self.has_chat_template = bool(self._chat_template)
+        marks = template_marks(partial(self.render_chat, thinking=False))
+        self.special_texts = tuple(
+            sorted({*self._special_texts(), *thinking_tags(self._chat_template), *marks})
+        )
         self._start: Tokens = (vocabulary.token_bos(),) if vocabulary.get_add_bos() else ()
         self._pieces: dict[int, bytes] = {}
         self._adds_space = self._bytes(self.encode("a", start=False)).startswith(b" ")
@@ -58,7 +61,7 @@ class GgufCodec:
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to the assistant's answer.
 
-        Where the template refuses a system message, that text opens the first user message instead. Raises
+        Where the template has no place for a system message, that text opens the first user message instead. Raises
         `UnsupportedError` without a template that can be read, `InputError` for messages that it refuses.
         """
         if not self.has_chat_template:
@@ -68,6 +71,8 @@ class GgufCodec:
     def _render(self, messages: Sequence[Message], thinking: bool) -> str:
         return self._template.render(
             messages=[{"role": message.role, "content": message.content} for message in messages],
+            tools=None,
+            documents=None,
             add_generation_prompt=True,
             enable_thinking=thinking,
             bos_token=self._text(self._vocabulary.token_bos()),
@@ -76,11 +81,11 @@ class GgufCodec:
 
     @cached_property
     def _template(self) -> Any:
-        """The template, compiled as transformers compiles it."""
+        """The template, ready to render."""
         from jinja2 import TemplateSyntaxError
 
         try:
-            return _environment().from_string(self._chat_template)
+            return _compiled(self._chat_template)
         except TemplateSyntaxError as error:
             raise UnsupportedError(
                 f"the file's chat template cannot be read: {error}", hint="use the prompt format 'dialogue'"
@@ -138,19 +143,42 @@ def _byte_letters() -> dict[str, int]:
 BYTE_LETTERS = _byte_letters()
 
 
+def _compiled(template: str) -> Any:
+    """The template, compiled as transformers does it: by its own function where it is installed, else like it."""
+    try:
+        from transformers.utils.chat_template_utils import _compile_jinja_template as compiled
+    except ImportError:
+        return _environment().from_string(template)
+    return compiled(template)
+
+
 def _environment() -> Any:
     """What chat templates expect of Jinja, in a sandbox, since a template is code of whoever made the file."""
+    from jinja2 import nodes
     from jinja2.exceptions import TemplateError
+    from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}` marks what the assistant says, for training; here it is written as it is."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
+    def tojson(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
-    dumps: Callable[..., str] = json.dumps
-    environment.filters["tojson"] = lambda value, **options: dumps(value, ensure_ascii=False, **options)
+    environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment

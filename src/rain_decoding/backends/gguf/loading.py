@@ -13,7 +13,7 @@ from cyllama.llama import llama_cpp
 from rain_decoding.backends.fingerprint import of_file
 from rain_decoding.backends.gguf.codec import GgufCodec
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
-from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
+from rain_decoding.backends.local import LocalBackend, criteria_of
 from rain_decoding.errors import (
     BackendError,
     CapacityError,
@@ -45,6 +45,7 @@ def load(
     *,
     display_name: str | None = None,
     criteria_dirs: Iterable[Path] = (),
+    trust_model_criteria: bool = False,
     dialogue_header: str | None = None,
     known_models: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     eos_token: str | None = None,
@@ -65,6 +66,7 @@ def load(
         file: The .gguf file; of a split model, the first part.
         display_name: What the backend is called; None: the file's name.
         criteria_dirs: Folders of criteria that come with the model, before the folder `criteria` beside the file.
+        trust_model_criteria: Let criteria in the model's own folder replace those of this package.
         dialogue_header: Text before the turns of the format `dialogue`; None: that of `known_models`, else built in.
         known_models: `criteria_dirs` and `dialogue_header` by the model's name in the file, for models known here.
         eos_token: Exact text of another token that ends a sequence; None: only the one that the file names.
@@ -127,13 +129,16 @@ def load(
         sliding_window=_has_window(model),
     )
     known = known_models.get(_metadata(model, "general.name"), {})
-    brought = [path.parent / CRITERIA_FOLDER, *known.get("criteria_dirs", ())]
+    brought = [
+        *criteria_of(path.parent, trusted=trust_model_criteria),
+        *known.get("criteria_dirs", ()),
+    ]
     return LocalBackend(
         display_name or path.name,
         engine,
         GgufCodec(model, eos_token=eos_token),
         fingerprint=of_file(path),
-        criteria_dirs=[*criteria_dirs, *(folder for folder in brought if folder.is_dir())],
+        criteria_dirs=[*criteria_dirs, *brought],
         dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
     )
 

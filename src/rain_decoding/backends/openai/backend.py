@@ -39,6 +39,7 @@ from rain_decoding.errors import (
     RainError,
     UnsupportedError,
 )
+from rain_decoding.turns import TURN, Shared, in_turn
 from rain_decoding.types import (
     BackendRequest,
     Chat,
@@ -76,6 +77,47 @@ class Loop:
         self.start(last).add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
 
 
+class Arrivals:
+    """What came out of the event loop, in its order, for the threads that step the backend."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._something = threading.Event()
+        self._sleepers = 0
+
+    def put(self, what: Callable[[], None]) -> None:
+        """Hand something on that a step is to do."""
+        self._queue.put(what)
+        self._something.set()
+
+    def wake(self) -> None:
+        """Let those that wait come back at once, or who waits next."""
+        self._something.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for something to arrive; others have their turn meanwhile."""
+        self._sleepers += 1
+        try:
+            with TURN.passed():
+                self._something.wait(seconds)
+        finally:
+            self._sleepers -= 1
+
+    def take(self) -> None:
+        """Do all that has arrived."""
+        self._something.clear()
+        while True:
+            try:
+                self._queue.get_nowait()()
+            except Empty:
+                break
+
+    def tell_sleepers(self) -> None:
+        """What they wait for may have been done by another thread."""
+        if self._sleepers:
+            self._something.set()
+
+
 @dataclass(eq=False)
 class Work:
     """What runs in the event loop for one request, and for others like it that came meanwhile."""
@@ -85,7 +127,7 @@ class Work:
     running: Future[None] | None = None
 
 
-class EndpointBackend:
+class EndpointBackend(Shared):
     """A model behind HTTP (see `backends.base`). Tokens are counted by what the server says."""
 
     def __init__(
@@ -113,7 +155,7 @@ class EndpointBackend:
         self._working: list[Work] = []
         self._streams: list[ReplyStream] = []
         self._ready: list[Reply] = []
-        self._arrivals: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._arrivals = Arrivals()
         self._uncharged: Counter[int] = Counter()
         """Tokens that streams of an owner produced and nobody took."""
         self._said: set[str] = set()
@@ -132,9 +174,11 @@ class EndpointBackend:
         asked = sum(len(work.handles) for work in self._working)
         return asked + sum(stream.consumer is not None for stream in self._streams) + len(self._ready)
 
+    @in_turn
     def new_owner(self) -> int:
         return next(self._owners)
 
+    @in_turn
     def submit(self, request: BackendRequest, owner: int) -> Handle:
         check_request(self, request)
         if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
@@ -228,23 +272,25 @@ class EndpointBackend:
         self._streams.append(stream)
         return stream
 
+    @in_turn
     def step(self) -> list[Reply]:
-        """Wait for the first thing that arrives, for `PATIENCE` at most, and return what is ready."""
+        """Wait for the first thing that arrives, for `PATIENCE` at most, and return what is ready.
+
+        Other threads have their turn while this one waits.
+        """
         waiting = bool(self._working) or any(stream.consumer for stream in self._streams)
-        wait = waiting and not self._ready
-        while True:
-            try:
-                self._arrivals.get(timeout=PATIENCE if wait else 0)()
-            except Empty:
-                break
-            wait = False
+        if waiting and not self._ready:
+            self._arrivals.wait(PATIENCE)
+        self._arrivals.take()
         for stream in list(self._streams):
             self._advance(stream)
         replies, self._ready = self._ready, []
+        if replies:
+            self._arrivals.tell_sleepers()
         return replies
 
     def wake(self) -> None:
-        self._arrivals.put(lambda: None)
+        self._arrivals.wake()
 
     def check(self) -> None:
         """Have one token generated."""
@@ -292,6 +338,7 @@ class EndpointBackend:
         self.counters.tokens_forwarded += left
         self._uncharged[stream.owner] += left
 
+    @in_turn
     def cancel(self, handle: Handle) -> None:
         for work in [work for work in self._working if handle in work.handles]:
             work.handles.remove(handle)
@@ -304,12 +351,14 @@ class EndpointBackend:
                 self._abort(stream)
         self._ready = [reply for reply in self._ready if reply.handle is not handle]
 
+    @in_turn
     def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
         kept = list(prefixes)
         for stream in list(self._streams):
             if stream.owner == owner and not any(map(stream.agrees_with, kept)):
                 self._abort(stream)
 
+    @in_turn
     def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
         for handle in [handle for work in self._working for handle in work.handles if handle.owner == owner]:
             self.cancel(handle)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rain_decoding.backends.openai.client import Meter
-from rain_decoding.backends.openai.endpoint import Endpoint, short
+from rain_decoding.backends.openai.endpoint import Endpoint, as_refused, short
 from rain_decoding.backends.openai.wire import BadReply, read_cost
-from rain_decoding.errors import InputError, ModelNotFoundError, RefusedError, UnsupportedError
+from rain_decoding.errors import ModelNotFoundError, RefusedError, UnsupportedError
 from rain_decoding.types import Chat, Chatted
 
 
@@ -23,7 +23,7 @@ async def chat(endpoint: Endpoint, request: Chat, meter: Meter) -> Chatted:
     try:
         chatted = await endpoint.client.post("chat/completions", body, read_message, meter=meter)
     except RefusedError as error:
-        raise InputError(f"the model's server rejects the request: {error.reason}") from error
+        raise as_refused("chat/completions", error) from error
     except ModelNotFoundError as error:
         raise UnsupportedError(
             f"{facts.model} is served without chat completions", hint="omit tools and response_format"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,9 +16,11 @@ from tenacity import AsyncRetrying
 
 from rain_decoding.backends.base import Counters, Handle
 from rain_decoding.backends.openai.wire import BadReply, problem_in
+from rain_decoding.backends.proxies import http_client, proxy_for
 from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
 from rain_decoding.errors import (
     BackendError,
+    BadReplyError,
     ContextLengthError,
     EndpointError,
     EndpointTimeoutError,
@@ -92,7 +95,9 @@ class Client:
         self.replicas = [Replica(url.rstrip("/")) for url in urls]
         self.timeout, self.attempts, self.backoff = timeout, attempts, backoff
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-        self._http = httpx2.AsyncClient(
+        self._http = http_client(
+            httpx2.AsyncClient,
+            urls,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             timeout=httpx2.Timeout(timeout, connect=min(10.0, timeout), pool=None),
             limits=httpx2.Limits(max_connections=None),
@@ -125,6 +130,8 @@ class Client:
             raise EndpointTimeoutError(f"no reply in {seconds:g} seconds") from error
         except Transient as error:
             raise EndpointError(str(error)) from error
+        except BadReply as error:
+            raise BadReplyError(str(error)) from error
 
     async def get(self, path: str, *, meter: Meter) -> Any:
         """The JSON reply of the first server to GET."""
@@ -146,15 +153,15 @@ class Client:
                     if response.status_code != 200:
                         await response.aread()
                         self._check(replica, response)
-                    async for line in response.aiter_lines():
-                        if not line.startswith("data:"):
-                            continue
+                    async for event in event_data(response.aiter_bytes()):
                         deadline.reschedule(asyncio.get_running_loop().time() + self.timeout)
-                        if (event := line[5:].strip()) == "[DONE]":
+                        if event == b"[DONE]":
                             break
                         receive(_no_error(json.loads(event)))
-        except (BadReply, OSError, ValueError, httpx2.HTTPError, httpx2.StreamError) as error:
+        except FAILURES as error:
             raise self._broken(replica, error) from error
+        except UNUSABLE as error:
+            raise _bad(replica, error) from error
 
     async def persist(self, once: Callable[[], Awaitable[Result]]) -> Result:
         """The result of `once`, which is called again after a `Transient` or a `BadReply`."""
@@ -165,7 +172,8 @@ class Client:
             return await retrying(once)
         except (Transient, BadReply) as error:
             late = isinstance(error, Transient) and error.late
-            raise (EndpointTimeoutError if late else EndpointError)(
+            bad = isinstance(error, BadReply)
+            raise (EndpointTimeoutError if late else BadReplyError if bad else EndpointError)(
                 f"no usable reply in {self.attempts} attempts; the last error: {error}",
                 hint="check that the server is running and not overloaded, or raise the options timeout and attempts",
             ) from error
@@ -179,8 +187,10 @@ class Client:
                 response = await self._http.request(method, replica.address(path), json=body)
             self._check(replica, response)
             return _no_error(response.json())
-        except (BadReply, OSError, ValueError, httpx2.HTTPError) as error:
+        except FAILURES as error:
             raise self._broken(replica, error) from error
+        except UNUSABLE as error:
+            raise _bad(replica, error) from error
 
     def _replica(self, key: str) -> Replica:
         """Of the servers that work the one that has the key; if none works, all the same."""
@@ -201,10 +211,35 @@ class Client:
         replica.broken_until = time.monotonic() + COOLING
         if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
             return Transient(f"no reply from {replica.url} in {self.timeout:g} seconds", late=True)
-        return Transient(f"{replica.url}: {error or type(error).__name__}")
+        proxy = proxy_for(replica.url)
+        by = f" by the proxy {proxy}" if proxy and isinstance(error, httpx2.TransportError) else ""
+        return Transient(f"{replica.url}{by}: {error or type(error).__name__}")
 
     async def _sleep(self, seconds: float) -> None:
         await self.sleep(seconds)
+
+
+FAILURES = (OSError, httpx2.HTTPError, httpx2.StreamError)
+"""What says that a server does not work."""
+UNUSABLE = (BadReply, ValueError, RecursionError)
+"""What says that one reply cannot be used."""
+
+
+def _bad(replica: Replica, error: Exception) -> BadReply:
+    said = error if isinstance(error, BadReply) else f"the reply is not JSON ({error})"
+    return BadReply(f"{replica.url}: {said}")
+
+
+async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of server-sent events, line by line. Lines end at CR and LF only: JSON may hold other separators."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = re.split(rb"[\r\n]", rest + chunk)
+        for line in lines:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip()
 
 
 def _no_error(data: Any) -> Any:

@@ -6,7 +6,10 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from rain_decoding.backends.chat_template import system_into_user, template_marks
+from rain_decoding.bounded import ENTRY_BYTES, BoundedCache
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -34,12 +37,23 @@ class Conversation:
 
 Render = Callable[[Conversation], str]
 
+PIECES_BYTES = 32 * 2**20
+"""Of pieces and of conversations that are remembered, each."""
+
+
+class Piece(int):
+    """An id that holds its piece's text, and the conversation that this stands for, as long as anybody has the id."""
+
+    text: str
+    conversation: Conversation | None
+
 
 class EndpointCodec:
     """Implements `backends.base.Codec`. An id is a hash of its piece's text, so it is the same in every run.
 
     `render` gives a conversation's text where the server renders it; without it a rendered chat is one piece that
-    stands for the messages. `special_texts` are the server's control tokens, as far as they are known.
+    stands for the messages, without `system_role` with a system message in the user's. `special_texts` are the
+    server's control tokens, as far as they are known.
     """
 
     eos = frozenset({END})
@@ -49,14 +63,24 @@ class EndpointCodec:
         *,
         has_chat_template: bool = False,
         render: Render | None = None,
+        system_role: bool = True,
         special_texts: Iterable[str] = (),
     ):
         self.has_chat_template = has_chat_template
-        self.special_texts = (CHAT, *special_texts)
-        self._render = render
+        self._render, self._system_role = render, system_role
         self._texts: dict[int, str] = {}
-        self._ids: dict[str, int] = {}
-        self._conversations: dict[str, Conversation] = {}
+        self._ids: BoundedCache[str, Piece] = BoundedCache(
+            PIECES_BYTES,
+            lambda piece, _: ENTRY_BYTES + 2 * len(piece),
+            lambda _, token: self._texts.pop(token, None),
+        )
+        self._conversations: BoundedCache[str, Conversation] = BoundedCache(
+            PIECES_BYTES, lambda _, kept: sum(ENTRY_BYTES + 2 * len(m.content) for m in kept.messages)
+        )
+        self.special_texts = (CHAT, *special_texts)
+        if render is not None:
+            marks = template_marks(partial(self.render_chat, thinking=False))
+            self.special_texts = (*self.special_texts, *sorted(marks))
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Ids of the pieces of `text`; with `start` the server puts before it what begins a sequence."""
@@ -65,44 +89,56 @@ class EndpointCodec:
     def _split(self, text: str) -> list[str]:
         pieces, position = [], 0
         for match in STAND_IN.finditer(text):
-            if match[0] in self._conversations:
+            if self._conversations.get(match[0]) is not None:
                 pieces += [*PIECES.findall(text[position : match.start()]), match[0]]
                 position = match.end()
         return pieces + PIECES.findall(text[position:])
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens, without the beginning and the end of a sequence."""
-        return "".join(self._texts[token] for token in tokens if token >= RESERVED)
+        return "".join(
+            token.text if isinstance(token, Piece) else self._texts[token]
+            for token in tokens
+            if token >= RESERVED
+        )
 
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to the assistant's answer, or a stand-in for it.
 
-        Raises `UnsupportedError` without a chat template.
+        Raises `UnsupportedError` without a chat template, `InputError` for messages that it refuses.
         """
         if not self.has_chat_template:
             raise UnsupportedError("the server has no chat template", hint="use the prompt format 'dialogue'")
+        if not self._system_role:
+            messages = system_into_user(messages) or messages
         conversation = Conversation(tuple(messages), thinking)
         if self._render is not None:
             return self._render(conversation)
         stand_in = f"{CHAT} {hashlib.blake2b(repr(conversation).encode(), digest_size=16).hexdigest()}|>"
-        self._conversations[stand_in] = conversation
+        self._conversations.put(stand_in, conversation)
         return stand_in
 
     def text(self, token: int) -> str:
         """The text of one piece, "" for the beginning and the end of a sequence."""
-        return self._texts.get(token, "")
+        return token.text if isinstance(token, Piece) else self._texts.get(token, "")
 
     def conversation(self, tokens: Tokens) -> Conversation | None:
         """What the first token stands for, if that is a conversation."""
-        return self._conversations.get(self._texts.get(tokens[0], "")) if tokens else None
+        if not tokens:
+            return None
+        first = tokens[0]
+        return first.conversation if isinstance(first, Piece) else self._conversations.get(self.text(first))
 
     def intern(self, piece: str) -> int:
         """The id of a piece of text, which may be any."""
         known = self._ids.get(piece)
         if known is None:
             digest = hashlib.blake2b(piece.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            known = RESERVED + int.from_bytes(digest, "little") % (2**ID_BITS - RESERVED)
-            while self._texts.get(known, piece) != piece:  # two pieces with one hash
-                known += 1
-            self._ids[piece], self._texts[known] = known, piece
+            number = RESERVED + int.from_bytes(digest, "little") % (2**ID_BITS - RESERVED)
+            while self._texts.get(number, piece) != piece:  # two pieces with one hash
+                number += 1
+            known = Piece(number)
+            known.text, known.conversation = piece, self._conversations.get(piece)
+            self._texts[number] = piece
+            self._ids.put(piece, known)
         return known

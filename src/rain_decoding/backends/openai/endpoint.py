@@ -10,7 +10,7 @@ from rain_decoding.backends.openai.codec import END, START, EndpointCodec
 from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.tokenizer import Tokenizer
 from rain_decoding.backends.openai.wire import BadReply, Choice, Token, read_choices, read_cost
-from rain_decoding.errors import UnsupportedError
+from rain_decoding.errors import InputError, RainError, RefusedError, UnsupportedError
 from rain_decoding.types import Tokens
 
 ENDS = frozenset(
@@ -18,6 +18,17 @@ ENDS = frozenset(
     | {"<|end_of_text|>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[EOS]"}
 )  # fmt: skip
 """Texts by which servers list the end of a sequence; llama-server writes control tokens as nothing."""
+FAMILIES = frozenset(
+    {"<s>", "</s>", "<unk>", "<pad>", "<bos>", "<eos>", "<mask>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"}
+    | {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]"}
+    | {"[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[IMG]", "[THINK]", "[/THINK]"}
+    | {"<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<start_function_call>"}
+    | {"<end_function_call>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>"}
+    | {"</think>", "<fim_prefix>", "<fim_middle>", "<fim_suffix>", "<file_sep>", "<repo_name>", "<seed:bos>"}
+    | {"<seed:eos>", "<seed:think>", "</seed:think>", "<reserved_102>", "<reserved_103>", "[gMASK]", "<sop>"}
+    | {"<extra_id_0>", "<extra_id_1>", "<unused0>", "<unused1>", "<|>", "<BOS_TOKEN>", "<EOS_TOKEN>"}
+)  # fmt: skip
+"""Control tokens of models whose tokenizer cannot be asked for its own, besides those in bars: <|im_start|>."""
 LARGEST_SEED = 2**31
 """Seeds are cut to what all servers take."""
 
@@ -102,7 +113,10 @@ class Endpoint:
             self._count(data, choices, prefix, meter)
             return choices
 
-        return await self.client.post(path, body, read, meter=meter)
+        try:
+            return await self.client.post(path, body, read, meter=meter)
+        except RefusedError as error:
+            raise as_refused(path, error) from error
 
     def _count(self, data: Any, choices: list[Choice], prefix: Tokens, meter: Meter) -> None:
         """Add what the reply cost. Where it does not say, pieces count as tokens."""
@@ -114,6 +128,13 @@ class Endpoint:
     def token(self, token: Token) -> int:
         """The id of a listed token: its piece's, or the end of a sequence."""
         return END if token.text in self.ends else self.codec.intern(token.text)
+
+
+def as_refused(path: str, error: RefusedError) -> RainError:
+    """What a server's refusal means: of messages, that its chat template does not take them as the client sent them."""
+    if not path.startswith("chat"):
+        return error
+    return InputError(f"the model's server rejects the request: {error.reason}")
 
 
 def short(seed: int) -> int:

@@ -48,6 +48,8 @@ class Facts:
     """The template knows `enable_thinking`."""
     cached_tokens: bool = False
     """Replies say how much of the prompt was cached."""
+    system_role: bool = True
+    """Messages may begin with one of the system."""
     slots: int = 0
     """Requests it works on at a time, where it says so."""
 

@@ -14,12 +14,13 @@ from rain_decoding.backends.base import Counters
 from rain_decoding.backends.openai.backend import EndpointBackend, Loop
 from rain_decoding.backends.openai.client import Client, Meter
 from rain_decoding.backends.openai.codec import Conversation, EndpointCodec
-from rain_decoding.backends.openai.endpoint import ENDS, Endpoint
+from rain_decoding.backends.openai.endpoint import ENDS, FAMILIES, Endpoint
 from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.openai.tokenizer import Tokenizer
 from rain_decoding.errors import ConfigError, EndpointTimeoutError, UnsupportedError
+from rain_decoding.secrets_in_text import checked_key
 
 KEYS = ("RAIN_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the API key, the first one first."""
@@ -75,7 +76,7 @@ def load(
     urls, _, model = name.partition("#")
     client = Client(
         _checked(urls.split(",")),
-        api_key=_key() if api_key is None else api_key,
+        api_key=_key() if api_key is None else _checked_key(api_key, "the option api_key"),
         timeout=timeout,
         attempts=attempts,
         backoff=backoff,
@@ -132,7 +133,8 @@ def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCode
     return EndpointCodec(
         has_chat_template=has_template,
         render=Templates(rendered).render if renders else None,
-        special_texts=sorted(ENDS - {""}),
+        system_role=tokenizer.facts.system_role,
+        special_texts=sorted((ENDS | FAMILIES) - {""}),
     )
 
 
@@ -145,7 +147,15 @@ def _need_template(facts: Facts, chat: bool | None) -> None:
 
 
 def _key() -> str:
-    return next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
+    name = next((name for name in KEYS if os.environ.get(name, "").strip()), "")
+    return _checked_key(os.environ[name], f"the key in {name}") if name else ""
+
+
+def _checked_key(key: str, source: str) -> str:
+    try:
+        return checked_key(key, source)
+    except ValueError as error:
+        raise ConfigError(str(error), hint="set it again, without quotation marks and line ends") from None
 
 
 def _checked(urls: list[str]) -> list[str]:

@@ -60,9 +60,14 @@ class Probe:
         if not self.facts.completions and self.facts.chat == "none":
             raise UnsupportedError(
                 f"{self.client.replicas[0].url} serves {self.facts.model} through neither completions nor chat",
-                hint="serve a model that generates text",
+                hint=self._meant() or "serve a model that generates text",
             )
         return self.facts
+
+    def _meant(self) -> str:
+        """What to try where the base URL looks incomplete."""
+        url = self.client.replicas[0].url
+        return "" if url.endswith("/v1") else f"did you mean {url}/v1?"
 
     def _note(self, **found: Any) -> None:
         self.facts = replace(self.facts, **found)
@@ -75,7 +80,7 @@ class Probe:
             if not self.model:
                 raise ModelNotFoundError(
                     f"{self.client.replicas[0].url} lists no models",
-                    hint="name the model: openai:BASE_URL#MODEL",
+                    hint=self._meant() or "name the model: openai:BASE_URL#MODEL",
                 ) from None
             return {}
         for card in listed:
@@ -175,6 +180,9 @@ class Probe:
                 thinking_switch=server == "sglang",
                 logprobs=self.facts.logprobs or (int(listed.get("top_logprobs", 0)) if any(tops) else 0),
             )
+            talk = [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]
+            taken = await self._complete("chat/completions", messages=talk)
+            self._note(system_role=taken is not None)
             return
 
     async def _foreign(self, rendered: str) -> bool:

@@ -15,10 +15,10 @@ from rain_decoding.backends.base import Handle
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.client import Meter
 from rain_decoding.backends.openai.codec import END
-from rain_decoding.backends.openai.endpoint import Endpoint, short
+from rain_decoding.backends.openai.endpoint import Endpoint, as_refused, short
 from rain_decoding.backends.openai.wire import Choice, Token, pieces_of, read_choices, read_cost
 from rain_decoding.backends.retries import Transient
-from rain_decoding.errors import ContextLengthError
+from rain_decoding.errors import ContextLengthError, RefusedError
 from rain_decoding.types import Decode, Decoded, Tokens
 
 Way = tuple[bool, float, int, float]
@@ -156,7 +156,10 @@ class Reader:
         left = self.stream.wanted - self.arrived
         path, body = self.endpoint.body(self.text, top=1, max_tokens=left, stream=True, **sampling)
         self.held, self.charged = (), 0
-        await self.endpoint.client.stream(path, body, self._receive, meter=self.meter)
+        try:
+            await self.endpoint.client.stream(path, body, self._receive, meter=self.meter)
+        except RefusedError as error:
+            raise as_refused(path, error) from error
         if self.finish is None:
             raise Transient("the stream ended before the text did")
         if not self.charged:

@@ -13,8 +13,11 @@ from typing import Any
 from rain_decoding.backends.openai.client import Client, Meter
 from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.wire import BadReply
+from rain_decoding.bounded import BoundedCache
 from rain_decoding.errors import UnsupportedError
 
+LABELS_BYTES = 2**20
+"""Of labels' tokens that are remembered."""
 TAIL = 48
 """Characters before a label that are tokenized with it."""
 
@@ -26,7 +29,9 @@ class Tokenizer:
     client: Client
     facts: Facts
     meter: Meter
-    _labels: dict[tuple[str, str], int] = field(default_factory=dict)
+    _labels: BoundedCache[tuple[str, str], int] = field(
+        default_factory=lambda: BoundedCache(LABELS_BYTES, lambda key, _: 2 * len(key[0] + key[1]))
+    )
 
     async def ids(self, text: str) -> list[int]:
         """Token ids of a text, nothing put before it. Raises `UnsupportedError` where the server has no way."""
@@ -43,11 +48,13 @@ class Tokenizer:
     async def label_id(self, prompt: str, label: str) -> int:
         """The token that stands for `label` right after the prompt; remembered."""
         tail = prompt[-TAIL:]
-        if (tail, label) not in self._labels:
+        found = self._labels.get((tail, label))
+        if found is None:
             before, both = await self.ids(tail), await self.ids(tail + label)
             follows = len(both) > len(before) and both[: len(before)] == before
-            self._labels[tail, label] = both[len(before)] if follows else (await self.ids(label))[0]
-        return self._labels[tail, label]
+            found = both[len(before)] if follows else (await self.ids(label))[0]
+            self._labels.put((tail, label), found)
+        return found
 
     async def render(self, messages: list[dict[str, str]], *, thinking: bool) -> str:
         """The messages by the server's chat template, up to the assistant's answer."""

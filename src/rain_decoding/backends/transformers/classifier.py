@@ -11,11 +11,12 @@ import torch
 import transformers
 
 from rain_decoding.backends.base import Counters, Handle, Reply
-from rain_decoding.backends.transformers.codec import control_texts
+from rain_decoding.backends.transformers.codec import control_texts, rendered
 from rain_decoding.backends.transformers.loading import context_length, pretrained
 from rain_decoding.errors import BackendError, NumericalError
 from rain_decoding.programs import Request
-from rain_decoding.types import Array, Tokens
+from rain_decoding.turns import Shared, in_turn
+from rain_decoding.types import Array, Message, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Classify(Request[Array]):
     """The segment of each token, for models that are told."""
 
 
-class Classifier:
+class Classifier(Shared):
     """Reads all texts that are pending in one padded forward. Has of a backend what the scheduler needs.
 
     Probabilities are a softmax over the labels, or a sigmoid of each where there is one label or the model's
@@ -49,17 +50,24 @@ class Classifier:
         encoded = self.tokenizer(text, answer, add_special_tokens=special, verbose=False)
         return Classify(tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ())))
 
+    def render(self, messages: Sequence[Message]) -> str:
+        """A conversation in the tokenizer's chat template. Raises `InputError` for what it refuses."""
+        return rendered(self.tokenizer, messages, answers=False)
+
+    @in_turn
     def submit(self, request: Any, owner: int) -> Handle:
         handle = Handle(request, owner)
         self._pending.append(handle)
         return handle
 
+    @in_turn
     def cancel(self, handle: Handle) -> None:
         self._pending = [other for other in self._pending if other is not handle]
 
     def wake(self) -> None:
         """A step waits for nothing here."""
 
+    @in_turn
     def step(self) -> list[Reply]:
         """Read everything that is pending."""
         handles, self._pending = self._pending, []

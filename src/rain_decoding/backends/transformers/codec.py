@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
-from rain_decoding.backends.chat_template import CONTROL, render_or_merge, thinking_tags
+from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
+from rain_decoding.backends.endings import INCOMPLETE
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -29,6 +32,7 @@ class HFCodec:
         self.has_chat_template = bool(getattr(tokenizer, "chat_template", None))
         self._start = _start_tokens(tokenizer)
         self._anchor = _anchor(tokenizer)
+        self._byte_of = _byte_tokens(tokenizer)
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`; with `start`, after what the tokenizer puts first. Nothing is put last."""
@@ -37,6 +41,19 @@ class HFCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens without control tokens, spaces as they are, the first one included."""
+        text = self._part(tokens)
+        if INCOMPLETE not in text or self._byte_of.keys().isdisjoint(tokens):
+            return text
+        # Of a run of bytes, the decoder gives up all characters for one byte that is none.
+        parts = groupby(tokens, key=self._byte_of.__contains__)
+        return "".join(
+            bytes(self._byte_of[token] for token in run).decode("utf-8", "replace")
+            if are_bytes
+            else self._part(list(run))
+            for are_bytes, run in parts
+        )
+
+    def _part(self, tokens: Sequence[int]) -> str:
         begins = self._start and tuple(tokens[: len(self._start)]) == self._start
         anchor = [] if begins else self._anchor
         return self._decode([*anchor, *tokens]).removeprefix(self._decode(anchor))
@@ -49,22 +66,14 @@ class HFCodec:
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to the assistant's answer.
 
-        Where the template refuses a system message, that text opens the first user message instead. Raises
+        Where the template has no place for a system message, that text opens the first user message instead. Raises
         `UnsupportedError` without a template and `InputError` for messages that the template refuses.
         """
         if not self.has_chat_template:
             raise UnsupportedError(
                 "the tokenizer has no chat template", hint="use the prompt format 'dialogue'"
             )
-        return render_or_merge(lambda accepted: self._render(accepted, thinking), messages)
-
-    def _render(self, messages: Sequence[Message], thinking: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            [{"role": message.role, "content": message.content} for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
+        return rendered(self.tokenizer, messages, thinking=thinking)
 
 
 def _eos_of(tokenizer: Any) -> list[int]:
@@ -82,11 +91,31 @@ def _named(tokenizer: Any, eos_token: str | None) -> list[int]:
 
 
 def control_texts(tokenizer: Any) -> tuple[str, ...]:
-    """Texts that the tokenizer would read as control tokens."""
+    """Texts that the tokenizer would read as control tokens, and what its chat template writes around messages."""
     added = tokenizer.added_tokens_decoder.values()
     texts = {str(token) for token in added if token.special or CONTROL.fullmatch(str(token))}
     tags = thinking_tags(str(getattr(tokenizer, "chat_template", None) or ""))
-    return tuple(sorted({*texts, *tags, *tokenizer.all_special_tokens} - {""}))
+    marks = template_marks(partial(rendered, tokenizer)) if getattr(tokenizer, "chat_template", None) else ()
+    return tuple(sorted({*texts, *tags, *marks, *tokenizer.all_special_tokens} - {""}))
+
+
+def rendered(
+    tokenizer: Any, messages: Sequence[Message], *, thinking: bool = False, answers: bool = True
+) -> str:
+    """The messages as the tokenizer's chat template writes them; with `answers`, up to where the assistant's begins.
+
+    Raises `InputError` for what it refuses.
+    """
+
+    def written(accepted: Sequence[Message]) -> str:
+        return tokenizer.apply_chat_template(
+            [{"role": message.role, "content": message.content} for message in accepted],
+            tokenize=False,
+            add_generation_prompt=answers,
+            enable_thinking=thinking,
+        )
+
+    return render_or_merge(written, messages)
 
 
 def _start_tokens(tokenizer: Any) -> Tokens:
@@ -97,6 +126,13 @@ def _start_tokens(tokenizer: Any) -> Tokens:
         if whole[position : position + len(bare)] == bare:
             return tuple(whole[:position])
     return ()
+
+
+def _byte_tokens(tokenizer: Any) -> dict[int, int]:
+    """The byte that a token stands for, of tokenizers that fall back to bytes."""
+    vocabulary = tokenizer.get_vocab()
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)}
+    return {vocabulary[name]: byte for name, byte in names.items() if name in vocabulary}
 
 
 def _anchor(tokenizer: Any) -> list[int]:

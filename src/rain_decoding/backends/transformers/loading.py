@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from rain_decoding.backends.fingerprint import of_parts
-from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
+from rain_decoding.backends.local import LocalBackend, criteria_of
 from rain_decoding.backends.transformers.codec import HFCodec
 from rain_decoding.backends.transformers.probe import ENGINES, choose_engine
 from rain_decoding.errors import BackendError, ConfigError, MissingDependencyError, ModelNotFoundError
@@ -40,6 +40,7 @@ def load(
     *,
     display_name: str | None = None,
     criteria_dirs: Iterable[Path] = (),
+    trust_model_criteria: bool = False,
     dialogue_header: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
@@ -60,6 +61,7 @@ def load(
         name: A folder that `save_pretrained` wrote, or OWNER/NAME of the Hugging Face hub.
         display_name: What the backend is called; None: `name`.
         criteria_dirs: Folders of criteria that come with the model, before its own folder's.
+        trust_model_criteria: Let criteria in the model's own folder replace those of this package.
         dialogue_header: Text before the turns of the format `dialogue`; None: the built-in one.
         device: "cpu", "cuda", "cuda:1", "mps", ...; None: a GPU if there is one, else the CPU.
         dtype: "auto", "float32", "float16" or "bfloat16"; None: the model's own on a GPU, float32 on a CPU.
@@ -105,12 +107,12 @@ def load(
         trust_remote_code=trust_remote_code,
         options=options,
     )
-    own = folder / CRITERIA_FOLDER if folder else None
+    own = criteria_of(folder, trusted=trust_model_criteria) if folder else []
     return wrap(
         model,
         tokenizer,
         name=display_name or name,
-        criteria_dirs=[*criteria_dirs, *([own] if own and own.is_dir() else [])],
+        criteria_dirs=[*criteria_dirs, *own],
         dialogue_header=dialogue_header,
         eos_token=eos_token,
         max_kv_slots=max_kv_slots,
@@ -122,9 +124,9 @@ def load(
 
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a folder or a repository. Raises as `load` does."""
-    offline = _offline(_local_folder(name))
+    folder = _local_folder(name)
     with _translated(name):
-        return transformers.AutoTokenizer.from_pretrained(name, **offline)
+        return transformers.AutoTokenizer.from_pretrained(str(folder or name), **_offline(folder))
 
 
 def pretrained(
@@ -143,11 +145,13 @@ def pretrained(
     """
     place = parse_device(device)
     source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    source |= _offline(_local_folder(name))
+    folder = _local_folder(name)
+    source |= _offline(folder)
+    found = str(folder or name)
     chosen = {"dtype": parse_dtype(dtype, place), **(options or {})}
     with _translated(name), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **source)
-        model = kind.from_pretrained(name, **source, **chosen)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(found, **source)
+        model = kind.from_pretrained(found, **source, **chosen)
         if "device_map" not in chosen:
             model.to(place)
     return model, tokenizer

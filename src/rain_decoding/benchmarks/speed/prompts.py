@@ -10,6 +10,7 @@ import numpy as np
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import InputError
+from rain_decoding.files import read_text
 from rain_decoding.microworld import FAMILIES, answer, draw_request, example_prompts
 from rain_decoding.prompting import build_prompt
 from rain_decoding.types import Message
@@ -60,7 +61,7 @@ def builtin_prompts(n: int) -> Families:
 def read_prompts(path: Path, n: int) -> Families:
     """The first `n` lines of a file that are not blank."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeError) as error:
         raise InputError(f"--prompts {path}: {error}") from error
     return {path.stem: _first([line.strip() for line in lines if line.strip()], n, str(path))}

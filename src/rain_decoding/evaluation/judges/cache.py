@@ -6,6 +6,8 @@ import hashlib
 import json
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,25 +24,30 @@ class ReplyCache:
     @cached_property
     def _database(self) -> sqlite3.Connection:
         """Opened, and made, when it is first needed."""
+        database = sqlite3.connect(self.path, check_same_thread=False, timeout=60)
+        database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)")
+        return database
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            database = sqlite3.connect(self.path, check_same_thread=False, timeout=60)
-            database.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT)")
+            yield
         except sqlite3.Error as error:
             raise InputError(
-                f"{self.path} is not a cache of replies: {error}", hint="choose another file"
+                f"{self.path} cannot be used as a cache of replies: {error}",
+                hint="make room on the disk, or choose another file",
             ) from error
-        return database
 
     def get(self, version: str, asked: Any) -> str | None:
         """The reply to `asked`, if it was stored."""
-        with self._lock:
+        with self._lock, self._translated():
             rows = self._database.execute("SELECT reply FROM replies WHERE key = ?", (_key(version, asked),))
             row = rows.fetchone()
         return row[0] if row else None
 
     def put(self, version: str, asked: Any, reply: str) -> None:
         """Store a reply."""
-        with self._lock, self._database:
+        with self._lock, self._translated(), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO replies VALUES (?, ?)", (_key(version, asked), reply)
             )

@@ -16,6 +16,7 @@ from typing import Any
 
 from rain_decoding.backends import load_backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.control_text import neutralised, without_control_tokens
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import InputError, RainError
 from rain_decoding.evaluation.judges.base import Label
@@ -25,7 +26,7 @@ from rain_decoding.evaluation.judges.llm import QUESTIONS
 from rain_decoding.evaluation.provenance import file_hash, weights_hash
 from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.programs import ask
-from rain_decoding.prompting import Prompt, neutralised, without_control_tokens
+from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.self_evaluation.classifier import BAD, BETWEEN, GOOD, load_classifier
 from rain_decoding.self_evaluation.evaluator import Judging, find_label_tokens

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
+from rain_decoding.files import UNREADABLE, read_text
 
 ENDING = ".toml"
 """What the name of a form of one's own ends with."""
@@ -47,8 +48,8 @@ FORMS = {
 def read_form(path: Path) -> Form:
     """A form from a TOML file with question, text, good and bad. Raises `InputError` naming what does not fit."""
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found: dict[str, Any] = tomllib.loads(read_text(path))
+    except (*UNREADABLE, ValueError) as error:
         raise InputError(
             f"{path} is not a form: {error}", hint="use a TOML file with the keys question, text, good, bad"
         ) from error

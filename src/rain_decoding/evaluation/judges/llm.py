@@ -12,6 +12,7 @@ from rain_decoding.evaluation.judges.base import Label, Preference
 from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.search.randomness import derive_seed
+from rain_decoding.secrets_in_text import checked_key
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.judges.endpoint import ChatEndpoint
@@ -116,7 +117,11 @@ def _endpoint(url: str, model: str, pause: float, transport: Any) -> ChatEndpoin
         raise MissingDependencyError(
             f"the judge llm needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
         ) from error
-    return ChatEndpoint(url, model, key=os.environ.get(KEY), pause=pause, transport=transport)
+    try:
+        key = checked_key(os.environ.get(KEY, ""), f"the key in {KEY}")
+    except ValueError as error:
+        raise InputError(str(error), hint="set it again, without quotation marks and line ends") from None
+    return ChatEndpoint(url, model, key=key, pause=pause, transport=transport)
 
 
 def _references(item: Item) -> dict[str, Any]:

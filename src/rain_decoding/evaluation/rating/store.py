@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 
 from rain_decoding.errors import InputError
 from rain_decoding.measurement.records import Record, RecordFile
 
 RATINGS = "ratings.jsonl"
-FIELDS = {"rater", "task", "question", "value"}
+FIELDS = {"rater": str, "task": str, "question": str, "value": (str, NoneType)}
 POOLED = "majority"
 """What all raters together are called; no rater may be."""
 LONGEST = 40
@@ -43,7 +44,7 @@ class RatingStore:
             "value": value,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._file.append(record)
+        self._file.append(record, durable=True)
         self._take(record)
 
     def _take(self, record: Record) -> None:

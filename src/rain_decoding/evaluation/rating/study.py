@@ -13,7 +13,7 @@ from rain_decoding.evaluation.runner import COMPARED, COMPARISONS, KEYS, RECORDS
 from rain_decoding.evaluation.suites import Metric, load_suite
 from rain_decoding.measurement.records import Record, RecordFile
 
-SHOWN = {"prompt", "subject", "format"}
+SHOWN = {"prompt": str, "subject": str, "format": str}
 """What a record must have beside `KEYS` to be shown and reported."""
 
 

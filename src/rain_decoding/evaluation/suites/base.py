@@ -51,7 +51,8 @@ class Item:
     @property
     def id(self) -> str:
         """A name that depends on family and prompt alone; it is fit for a file's name."""
-        return f"{self.family}-{hashlib.blake2b(self.prompt.encode(), digest_size=6).hexdigest()}"
+        prompt = self.prompt.encode("utf-8", "surrogatepass")
+        return f"{self.family}-{hashlib.blake2b(prompt, digest_size=6).hexdigest()}"
 
 
 Axis = tuple[str, str]

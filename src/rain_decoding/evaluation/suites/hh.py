@@ -10,6 +10,7 @@ from typing import Any
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
 from rain_decoding.evaluation.suites.reading import MEND, Place, checked, hub_rows, read_objects
+from rain_decoding.files import unix_lines
 
 FIRST_TURN = re.compile(r"\s*Human:(.*?)(?:\n\n(?:Human|Assistant):|\Z)", re.DOTALL)
 
@@ -26,7 +27,7 @@ def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
 def first_turn(place: Place, row: Any) -> str:
     """What the person says first in a dialogue: `chosen` of a pair, `transcript` of an attack by a person."""
     key = "transcript" if isinstance(row, dict) and "transcript" in row else "chosen"
-    match = FIRST_TURN.match(checked(place, row, [key])[key])
+    match = FIRST_TURN.match(unix_lines(checked(place, row, [key])[key]))
     if match is None or not match[1].strip():
         raise InputError(f"{place}: {key} does not begin with a turn by 'Human:'", hint=MEND)
     return match[1].strip()

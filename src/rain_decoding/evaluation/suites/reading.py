@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rain_decoding.errors import BackendError, InputError, MissingDependencyError
+from rain_decoding.files import UNREADABLE
+from rain_decoding.prompting import unicode_text
 
 Place = str
 """File and line, for messages."""
@@ -33,7 +35,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                         f"{place}: {found} values for {len(reader.fieldnames or ())} columns", hint=MEND
                     )
                 yield place, checked(place, row, columns)
-        except (csv.Error, UnicodeDecodeError, OSError, EOFError) as error:
+        except (csv.Error, *UNREADABLE) as error:
             raise InputError(f"{path}, line {line}: {error}", hint=MEND) from error
 
 
@@ -52,7 +54,7 @@ def read_objects(path: Path) -> Iterator[tuple[Place, Any]]:
             for line, part in enumerate(text.split("\n"), start=1):
                 if part.strip():
                     yield f"{path}, line {line}", json.loads(part)
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, *UNREADABLE) as error:
             raise InputError(f"{path}, line {line}: invalid JSON: {error}", hint=MEND) from error
 
 
@@ -65,6 +67,7 @@ def checked(place: Place, row: Any, columns: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{place}: there is no {column!r}, only {', '.join(map(str, row))}", hint=MEND)
         if not isinstance(row[column], str) or not row[column].strip():
             raise InputError(f"{place}: {column} = {row[column]!r} is not a string", hint=MEND)
+        unicode_text(row[column], f"{place}: {column}")
     return row
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rain_decoding.errors import CriterionError
+from rain_decoding.files import read_text
 from rain_decoding.prompting import parse_messages
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.types import Message
@@ -36,12 +37,12 @@ def read_examples(path: Path) -> list[ReadingExample]:
     Raises `CriterionError` naming file and line for what cannot be read.
     """
     examples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             examples.append(_example(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CriterionError(f"{path}, line {number}: {error!r}", hint="see docs/criteria.md") from error
     return examples
 

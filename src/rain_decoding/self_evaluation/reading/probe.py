@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rain_decoding.errors import ConfigError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.self_evaluation.reading.pooling import POOLINGS
 from rain_decoding.types import Array, Layer
 from rain_decoding.version import __version__
@@ -114,8 +115,8 @@ class Probe:
 def load_probe(path: str | Path) -> Probe:
     """Read what `Probe.save` wrote. Raises `ConfigError` naming the file and what is wrong with it."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(read_text(path))
+    except (*UNREADABLE, ValueError) as error:
         raise ConfigError(f"{path} is no probe: {error}", hint=REFIT) from error
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
         raise ConfigError(f"{path} is no probe of the form {FORMAT}", hint=REFIT)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.criterion import Criterion, brought_criteria
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.made import made_examples
@@ -146,7 +146,7 @@ def reads_better(reader: Reader, criterion: Criterion) -> bool:
 
     A model that brings a criterion of its own was made to be asked by it.
     """
-    brought = any((folder / f"{criterion.name}.toml").is_file() for folder in reader.backend.criteria_dirs)
+    brought = criterion.name in brought_criteria(reader.backend.criteria_dirs)
     if brought or criterion.reading_file is None or not reader.backend.capabilities.layers:
         return False
     accuracy = reader.probe(criterion).figures["balanced_accuracy"]
