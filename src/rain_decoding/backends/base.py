@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +114,8 @@ class Backend(Protocol):
     """Folders searched before the built-in criteria: a model may bring its own short forms."""
     dialogue_header: str
     """Few-shot header for plain dialogue prompts; empty: none."""
+    engine_options: Mapping[str, Any]
+    """Options that it was loaded with, of those that have a text form; for records."""
 
     @property
     def pending(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,6 +54,7 @@ class LocalBackend:
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)
+        self.engine_options: Mapping[str, Any] = {}
         self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
 

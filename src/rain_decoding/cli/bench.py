@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rain_decoding.backends import load_backend
+from rain_decoding.backends import load_backend, read_options
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
@@ -129,6 +129,7 @@ def bench(
     distinct: Distinct = "2,5,10",
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     threads: Threads = None,
     workers: Workers = 1,
     seed: o.Seed = 0,
@@ -170,10 +171,11 @@ def bench(
             repeats=repeats,
             seed=seed,
         )
-        load = partial(_load, model, device, dtype)
+        load = partial(_load, model, device, dtype, tuple(engine_options or ()))
         report = _run(plan, names, judge, load, workers=workers, turns=turns is not None)
     asked = {
         "model": shape or model,
+        "engine_options": engine_options or [],
         "judge": asdict(judge),
         "max_tokens": lengths,
         "repeats": repeats,
@@ -259,13 +261,13 @@ def _run(
         return modes.compare(plan, contenders, backend, _tracked, shards)
 
 
-def _load(model: str, device: str | None, dtype: str | None) -> LocalBackend:
+def _load(model: str, device: str | None, dtype: str | None, engine_options: tuple[str, ...]) -> LocalBackend:
     from rain_decoding.benchmarks.speed.random_model import random_backend
 
     if model == "random":
         return random_backend()
-    options = {"device": device, "dtype": dtype}
-    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    options = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
+    backend = load_backend(model, **options, **read_options(model, engine_options))
     if not isinstance(backend, LocalBackend):
         raise UnsupportedError(f"{model} does not run in this process", hint="use demo, random or hf:NAME")
     return backend

@@ -42,6 +42,7 @@ def chat(
     thinking: o.Thinking = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
 ) -> None:
     """Chat with a model that aligns itself. Answers are streamed as they are committed."""
     setup = o.set_up(
@@ -58,6 +59,7 @@ def chat(
         thinking=thinking,
         device=device,
         dtype=dtype,
+        engine_options=engine_options or (),
     )
     request = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
     talk = Conversation(setup, system, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,7 @@ def compare(
     top_p: o.TopP = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion.
@@ -55,6 +57,7 @@ def compare(
         prompt_format=prompt_format,
         device=device,
         dtype=dtype,
+        engine_options=engine_options or (),
     )
     request = {"max_tokens": max_tokens, "seed": seed, "stop": tuple(stop or ())}
     messages = o.messages(text, system)
@@ -69,10 +72,15 @@ def compare(
         rain = setup.decoder.generate(messages, **request, **({} if paper else sampling))
     if json:
         name, calibration = setup.criterion.name, setup.decoder.calibration
+        common: dict[str, Any] = {
+            "model": model,
+            "criterion": name,
+            "engine_options": setup.backend.engine_options,
+        }
         print_json(
             {
-                "vanilla": as_object(vanilla, model=model, criterion=name, preset=None),
-                "rain": as_object(rain, model=model, criterion=name, preset=preset, calibration=calibration),
+                "vanilla": as_object(vanilla, preset=None, **common),
+                "rain": as_object(rain, preset=preset, calibration=calibration, **common),
             }
         )
     else:

@@ -41,6 +41,7 @@ def generate(
     max_search_tokens: o.MaxSearchTokens = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:
@@ -62,6 +63,7 @@ def generate(
         thinking=thinking,
         device=device,
         dtype=dtype,
+        engine_options=engine_options or (),
     )
     stream = setup.decoder.stream(
         o.messages(text, system),
@@ -84,6 +86,7 @@ def generate(
                 model=model,
                 criterion=setup.criterion.name,
                 preset=preset,
+                engine_options=setup.backend.engine_options,
                 calibration=setup.decoder.calibration,
             )
         )

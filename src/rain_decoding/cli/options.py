@@ -76,6 +76,14 @@ MaxSearchTokens = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
 Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help="Change how the model is loaded or run, such as threads=4; `rain models` lists them. May be repeated.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 

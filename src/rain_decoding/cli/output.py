@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,7 @@ def as_object(
     model: str,
     criterion: str | None,
     preset: str | None,
+    engine_options: Mapping[str, Any],
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """A completion as the JSON object that `--json` prints, with what was taken over from a calibration."""
@@ -56,6 +57,8 @@ def as_object(
         "criterion": criterion,
         "preset": preset,
     }
+    if engine_options:
+        result["engine_options"] = dict(engine_options)
     if calibration:
         result["calibration"] = calibration.in_use()
     if completion.parts:

@@ -226,6 +226,7 @@ class RainSession(Session):
             "event": "start",
             "version": __version__,
             "model": self.backend.name,
+            "engine_options": dict(self.backend.engine_options),
             "criterion": self.criterion,
             "config": asdict(self.config),
             "seed": self.options.seed,
