@@ -58,6 +58,10 @@ class LlamaCppEngine(TokenTrieEngine):
         """This step is for its states: those of all its tokens are wanted."""
 
     layers: tuple[Layer, ...] = (LAST,)
+    description = ""
+    """What the model is, as llama.cpp names it."""
+    threads = 0
+    """Threads that compute; 0: not known."""
 
     @property
     def kept_layers(self) -> Collection[Layer]:

@@ -136,6 +136,7 @@ def load(
         sliding_window=_has_window(model),
         larger=make_context,
     )
+    engine.description, engine.threads = model.desc, workers
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [path.parent / CRITERIA_FOLDER, *known.get("criteria_dirs", ())]
     return LocalBackend(
