@@ -56,6 +56,8 @@ class Counters:
     kv_slots: int = 0
     peak_kv_slots: int = 0
     requests: int = 0
+    uncharged_prefix_tokens: int = 0
+    """Forwarded for pinned prefixes, and charged to no answer yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -263,7 +265,9 @@ class Engine(Protocol):
 
     def finish(self, owner: int, keep: Iterable[Tokens]) -> None: ...
 
-    def pin(self, tokens: Tokens) -> None: ...
+    def pin(self, tokens: Tokens) -> int:
+        """Keep this prefix cached for good; how many tokens were forwarded for it."""
+        ...
 
     def clear(self) -> None: ...
 

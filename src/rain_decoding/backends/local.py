@@ -193,7 +193,7 @@ class LocalBackend:
         self.counters.kv_slots = self.engine.slots_used
 
     def pin(self, tokens: Tokens) -> None:
-        self.engine.pin(tokens)
+        self.counters.uncharged_prefix_tokens += self.engine.pin(tokens)
         self.counters.kv_slots = self.engine.slots_used
 
     def clear(self) -> None:

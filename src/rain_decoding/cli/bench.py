@@ -39,6 +39,8 @@ TIME = {
     "seconds": "seconds",
     "overhead": "overhead",
     "in total": "overhead_in_total",
+    "CPU, s": "cpu_seconds",
+    "CPU overhead": "cpu_overhead",
     "first release, s": "first_release_seconds",
     "host share": "host_share",
     "answers/s": "answers_per_second",

@@ -25,6 +25,7 @@ USAGE_KEYS = (
     "completion_tokens",
     "search_tokens",
     "judge_tokens",
+    "prefix_tokens",
     "forward_passes",
     "simulations",
     "self_evaluations",
@@ -94,10 +95,11 @@ def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
     steps = f"{usage.requests} requests" if usage.requests else f"{usage.forward_passes} passes"
+    prefix = f" and {usage.prefix_tokens} of the judge's prefix, once," if usage.prefix_tokens else ""
     answered = "?" if usage.completion_tokens is None else usage.completion_tokens
     return (
         f"{verdict_line(completion)}: {answered} tokens, "
-        f"{usage.search_tokens} forwarded in {steps}, {usage.simulations} simulations, "
+        f"{usage.search_tokens}{prefix} forwarded in {steps}, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )
 

@@ -21,7 +21,15 @@ FINISH: Mapping[FinishReason, str] = {
 }
 """From our reasons to OpenAI's; ours stands in `rain.finish_reason`."""
 
-COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_tokens", "forward_passes")
+COUNTS = (
+    "simulations",
+    "rewinds",
+    "self_evaluations",
+    "unscored",
+    "search_tokens",
+    "prefix_tokens",
+    "forward_passes",
+)
 
 
 def rain_object(

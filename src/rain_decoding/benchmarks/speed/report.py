@@ -43,6 +43,7 @@ def _figures(group: Sequence[Measurement], bytes_per_slot: int | None) -> dict[s
     seconds = sum(sample.seconds for sample in group)
     return {
         "seconds": spread(sample.seconds for sample in group),
+        "cpu_seconds": spread(sample.cpu_seconds for sample in group),
         "first_release_seconds": spread(
             sample.first_release for sample in group if sample.first_release is not None
         ),
@@ -65,11 +66,15 @@ def _figures(group: Sequence[Measurement], bytes_per_slot: int | None) -> dict[s
 def _overheads(paired: Sequence[Pair]) -> dict[str, Any]:
     """How many times plain decoding's cost: per pair, and (`_in_total`) all pairs together."""
     if not paired:
-        return {"overhead": None, "overhead_in_total": None, "passes_overhead": None, "kv_overhead": None}
+        names = ("overhead", "overhead_in_total", "cpu_overhead", "passes_overhead", "kv_overhead")
+        return dict.fromkeys(names)
     total = sum(sample.seconds for sample, _, _ in paired) / sum(plain.seconds for _, plain, _ in paired)
     return {
         "overhead": spread(sample.seconds / plain.seconds for sample, plain, _ in paired),
         "overhead_in_total": round(total, 4),
+        "cpu_overhead": spread(
+            sample.cpu_seconds / plain.cpu_seconds for sample, plain, _ in paired if plain.cpu_seconds
+        ),
         "passes_overhead": spread(sample.passes / plain.passes for sample, _, plain in paired),
         "kv_overhead": spread(sample.kv_slots / plain.kv_slots for sample, plain, _ in paired),
     }
