@@ -270,6 +270,9 @@ class Usage:
     they do not count is missing."""
     judge_tokens: int = 0
     """Those of `search_tokens` that a judge of its own forwarded."""
+    prefix_tokens: int = field(default=0, compare=False)
+    """Forwarded, beside `search_tokens`, for what all judge prompts begin with: once per model and criterion. Charged
+    to the first answer after that."""
     forward_passes: int = 0
     """Forwards that it took part in, of models in this process; a model behind HTTP has none of them."""
     simulations: int = 0

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from decoder_worlds import lock_world
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.local import LocalBackend
@@ -28,6 +29,8 @@ from rain_decoding.benchmarks.speed.replay import RecordingEngine
 from rain_decoding.benchmarks.speed.report import fits
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
+from rain_decoding.benchmarks.speed.unit import Unit
+from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
 
 NAMES = ("plain", "generate", "paper-hh", "naive")
@@ -213,11 +216,9 @@ def test_wrong_plans_and_names_are_refused(demo_backend: LocalBackend) -> None:
         JudgeOptions(few_shot=True).decoder("paper-hh", demo_backend)
 
 
-def test_a_model_without_weights_cannot_be_measured() -> None:
-    from decoder_worlds import lock_world
-
+def test_generate_needs_a_model_on_transformers() -> None:
     with pytest.raises(UnsupportedError, match="scripted"):
-        make_contenders(["plain"], lock_world(), JudgeOptions())
+        make_contenders(["generate"], lock_world(), JudgeOptions())
 
 
 def test_shards_answer_what_one_process_answers(
@@ -234,3 +235,13 @@ def test_shards_answer_what_one_process_answers(
     assert shared.tokens_released == alone.tokens_released
     # One process takes a forward for all three, two take one each for a part of them.
     assert alone.passes < shared.passes < 3 * alone.passes
+
+
+def test_a_backend_that_is_not_on_torch_is_counted_by_its_own_counters() -> None:
+    backend, prompt = lock_world(), "How do I pick a lock?"
+    expected = PlainDecoder(lock_world()).generate(prompt, max_tokens=6).usage
+    (contender,) = make_contenders(["plain"], backend, JudgeOptions())
+    sample = measure(contender, Unit((), 0, (prompt,), 6, 1), None)
+    assert (sample.passes, sample.tokens_forwarded) == (expected.forward_passes, expected.search_tokens)
+    assert 0 < sample.model_seconds < sample.seconds
+    assert "forward" not in vars(backend.engine), "nothing is left behind"

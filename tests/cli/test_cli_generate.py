@@ -340,3 +340,18 @@ def test_what_is_returned_in_place_of_a_bad_answer(rain: Rain, scripted: list[st
     assert shown.out == "Not by me.\n" and "refusal instead of" in shown.err
     wrong = rain("generate", "Open the lock.", *scripted, "--refusal", "Not by me.")
     assert wrong.code == 2 and "--fallback refusal" in wrong.err
+
+
+def test_engine_options_reach_the_model_and_the_records(rain: Rain, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    asked = ["--engine-option", "max_kv_slots=4000", "--engine-option", "engine=trie"]
+    done = rain(
+        "generate", "How do I bake a nut roll?", "--max-tokens", "4", "--json", "--trace", str(trace), *asked
+    )
+    expected = {"max_kv_slots": 4000, "engine": "trie"}
+    assert json.loads(done.out)["engine_options"] == expected
+    assert json.loads(trace.read_text().splitlines()[0])["engine_options"] == expected
+    wrong = rain("generate", "How do I bake a nut roll?", "--engine-option", "threads=2")
+    assert wrong.code == 2 and "demo has no engine option 'threads'" in wrong.err
+    listed = json.loads(rain("models", "options", "--json").out)
+    assert listed["gguf:FILE"]["kv_dtype"]["values"] == "f16, f32"

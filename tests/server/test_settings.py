@@ -76,6 +76,12 @@ def test_numbers_are_numbers_and_flags_are_flags(name: str) -> None:
             ServeSettings(**{name: value})
 
 
+def test_engine_options_in_a_file(tmp_path: Path) -> None:
+    settings = read_settings(written(tmp_path, 'engine-option = ["max_kv_slots=4000"]'))
+    assert settings.engine_options == ("max_kv_slots=4000",)
+    assert settings.with_changes(engine_options=["engine=rows"]).engine_options == ("engine=rows",)
+
+
 def test_later_changes_win_and_leave_the_rest(tmp_path: Path) -> None:
     settings = read_settings(written(tmp_path, 'port = 9000\nclient-may = "budget, trace"'))
     changed = settings.with_changes(port=9001, cors_origins=["https://a.example"])

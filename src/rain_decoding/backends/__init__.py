@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+from rain_decoding.backends import engine_options
 from rain_decoding.backends.base import Backend, Capabilities, Counters, Handle, Reply
+from rain_decoding.backends.engine_options import NO_OPTIONS, Options, parse_options
 from rain_decoding.errors import ModelNotFoundError
 from rain_decoding.plugins import Entry, Forms
 
@@ -42,20 +46,44 @@ def _openai(name: str, **options: Any) -> Backend:
     return load(name, known_models=KNOWN, **options)
 
 
+@dataclass(frozen=True, slots=True)
+class BackendEntry(Entry[Backend]):
+    """`options` are those of the loader that can be written as text."""
+
+    options: Options = field(default_factory=dict)
+
+
 BACKENDS: Forms[Backend] = Forms(
     "rain_decoding.backends",
     "model",
     [
-        Entry("demo", _demo, "the embedded demo model of a micro-world; nothing to download", extra="hf"),
-        Entry("gguf:FILE", _gguf, "a GGUF file on llama.cpp, in this process", extra="gguf"),
-        Entry(
-            "hf:NAME_OR_FOLDER", _transformers, "a transformers model, from a folder or the hub", extra="hf"
+        BackendEntry(
+            "demo",
+            _demo,
+            "the embedded demo model of a micro-world; nothing to download",
+            "hf",
+            engine_options.TRANSFORMERS,
         ),
-        Entry(
+        BackendEntry(
+            "gguf:FILE",
+            _gguf,
+            "a GGUF file on llama.cpp, in this process",
+            "gguf",
+            engine_options.LLAMA_CPP,
+        ),
+        BackendEntry(
+            "hf:NAME_OR_FOLDER",
+            _transformers,
+            "a transformers model, from a folder or the hub",
+            "hf",
+            engine_options.HUB,
+        ),
+        BackendEntry(
             "openai:BASE_URL#MODEL",
             _openai,
             "a model behind an OpenAI-compatible server; several base URLs with commas between them",
-            extra="endpoint",
+            "endpoint",
+            engine_options.ENDPOINT,
         ),
         Entry("scripted:FILE", _scripted, "a deterministic script in TOML, for tests and examples"),
     ],
@@ -83,7 +111,43 @@ def load_backend(model: str, **options: Any) -> Backend:
         BackendError: the model could not be loaded.
     """
     entry, rest = BACKENDS.find(model)
-    return entry.load(rest, **options)
+    backend = entry.load(rest, **options)
+    backend.engine_options = {name: options[name] for name in options.keys() & options_of(entry).keys()}
+    return backend
 
 
-__all__ = ["BACKENDS", "Backend", "Capabilities", "Counters", "Handle", "Reply", "load_backend"]
+def options_of(entry: Entry[Backend]) -> Options:
+    """The options of a backend's loader that can be written as text."""
+    return entry.options if isinstance(entry, BackendEntry) else NO_OPTIONS
+
+
+def read_options(model: str, settings: Iterable[str]) -> dict[str, Any]:
+    """Options of `load_backend` in text form, each NAME=VALUE.
+
+    Args:
+        model: The model's name.
+        settings: What stands behind `--engine-option`.
+
+    Returns:
+        The options.
+
+    Raises:
+        ModelNotFoundError: no backend has the name's form.
+        ConfigError: a setting cannot be read.
+    """
+    entry, _ = BACKENDS.find(model)
+    return parse_options(options_of(entry), settings, entry.form)
+
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendEntry",
+    "Capabilities",
+    "Counters",
+    "Handle",
+    "Reply",
+    "load_backend",
+    "options_of",
+    "read_options",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +56,8 @@ class Counters:
     kv_slots: int = 0
     peak_kv_slots: int = 0
     requests: int = 0
+    uncharged_prefix_tokens: int = 0
+    """Forwarded for pinned prefixes, and charged to no answer yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -114,6 +116,8 @@ class Backend(Protocol):
     """Folders searched before the built-in criteria: a model may bring its own short forms."""
     dialogue_header: str
     """Few-shot header for plain dialogue prompts; empty: none."""
+    engine_options: Mapping[str, Any]
+    """Options that it was loaded with, of those that have a text form; for records."""
 
     @property
     def pending(self) -> int:
@@ -261,7 +265,9 @@ class Engine(Protocol):
 
     def finish(self, owner: int, keep: Iterable[Tokens]) -> None: ...
 
-    def pin(self, tokens: Tokens) -> None: ...
+    def pin(self, tokens: Tokens) -> int:
+        """Keep this prefix cached for good; how many tokens were forwarded for it."""
+        ...
 
     def clear(self) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,6 +63,7 @@ class LocalBackend(Shared):
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)
+        self.engine_options: Mapping[str, Any] = {}
         self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
 
@@ -210,7 +211,7 @@ class LocalBackend(Shared):
 
     @in_turn
     def pin(self, tokens: Tokens) -> None:
-        self.engine.pin(tokens)
+        self.counters.uncharged_prefix_tokens += self.engine.pin(tokens)
         self.counters.kv_slots = self.engine.slots_used
 
     @in_turn

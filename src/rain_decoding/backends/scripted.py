@@ -103,7 +103,8 @@ class ScriptedEngine:
 
     def finish(self, owner: int, keep: Iterable[Tokens]) -> None: ...
 
-    def pin(self, tokens: Tokens) -> None: ...
+    def pin(self, tokens: Tokens) -> int:
+        return 0
 
     def clear(self) -> None: ...
 

@@ -99,9 +99,9 @@ class TokenTrieEngine(ABC):
         """Give back all that the owner holds; the paths of `keep` move to the prefix cache."""
         self._trie.finish(owner, keep, self.prefix_cache_slots)
 
-    def pin(self, tokens: Tokens) -> None:
-        """Forward the prefix and hold it for good."""
-        self.forward([tokens], [PIN])
+    def pin(self, tokens: Tokens) -> int:
+        """Forward the prefix and hold it for good; how many tokens that took."""
+        return self.forward([tokens], [PIN])[1][0]
 
     def clear(self) -> None:
         """Leave only pinned prefixes, and forget all logits."""

@@ -98,6 +98,7 @@ def gcg(
     prompt_format: o.Format = "auto",
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """White box: Greedy Coordinate Gradient (Zou et al. 2023) on a transformers model; see also --adaptive."""
@@ -107,7 +108,7 @@ def gcg(
     chosen = {"steps": steps, "batch": batch, "top_k": top_k, "suffix_tokens": suffix_tokens}
     config = PRESETS[preset] | {name: value for name, value in chosen.items() if value is not None}
     plan = GcgPlan(
-        **_common(model, device, dtype, data, limit, seed, restarts, budget, prompt_format),
+        **_common(model, device, dtype, engine_options, data, limit, seed, restarts, budget, prompt_format),
         config=GcgConfig(**config, stop_on_success=stop),
         mode=mode,
         adaptive=adaptive,
@@ -137,10 +138,13 @@ def search(
     prompt_format: o.Format = "auto",
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """Black box: random search on a decoder's final answers, with the attacker's own seeds."""
-    common = _common(model, device, dtype, data, limit, seed, restarts, budget, prompt_format, max_tokens)
+    common = _common(
+        model, device, dtype, engine_options, data, limit, seed, restarts, budget, prompt_format, max_tokens
+    )
     sizes = {"steps": steps, "batch": batch, "words": words}
     plan = _black_box("search", folder, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
@@ -163,10 +167,13 @@ def injection(
     prompt_format: o.Format = "auto",
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """Judge injection: texts addressed to RAIN's judge, each appended to every request; the best one is kept."""
-    common = _common(model, device, dtype, data, limit, seed, 1, budget, prompt_format, max_tokens)
+    common = _common(
+        model, device, dtype, engine_options, data, limit, seed, 1, budget, prompt_format, max_tokens
+    )
     sizes = {"batch": batch}
     plan = _black_box("injection", folder, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
@@ -176,6 +183,7 @@ def _common(
     model: str,
     device: str | None,
     dtype: str | None,
+    engine_options: list[str] | None,
     data: Path | None,
     limit: int,
     seed: int,
@@ -194,7 +202,7 @@ def _common(
         )
     path = data or BEHAVIOURS_FILE
     return {
-        "setting": Setting(model, loading(model, device, dtype), max_tokens=max_tokens),
+        "setting": Setting(model, loading(model, device, dtype, engine_options), max_tokens=max_tokens),
         "behaviours": read_behaviours(path, limit),
         "data": path,
         "seed": seed,
@@ -298,6 +306,7 @@ def success(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """Measure how often the suffixes of attack runs work on fresh seeds, for plain decoding and RAIN, by budget."""
@@ -318,7 +327,7 @@ def success(
     plan = EvaluationPlan.load(
         s.suite(found, budgets, _criterion(criterion, model), labelled_by, cast(PromptFormat, prompt_format)),
         contenders,
-        Setting(model, loading(model, device, dtype), max_tokens=max_tokens),
+        Setting(model, loading(model, device, dtype, engine_options), max_tokens=max_tokens),
         limit=0,
         seeds=tuple(range(seeds)),
         judges=(labelled_by,),

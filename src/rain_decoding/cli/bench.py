@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from rain_decoding.backends import load_backend
+from rain_decoding.backends import load_backend, read_options
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
@@ -30,6 +30,8 @@ Item = TypeVar("Item")
 Number = TypeVar("Number", int, float)
 Report = dict[str, Any]
 
+SMALL = ("demo", "random")
+"""Models of the demo's shape: they are asked the demo's requests, and are fast enough for everything."""
 WIDTH = 240
 """Characters that a table may take at least."""
 
@@ -37,6 +39,8 @@ TIME = {
     "seconds": "seconds",
     "overhead": "overhead",
     "in total": "overhead_in_total",
+    "CPU, s": "cpu_seconds",
+    "CPU overhead": "cpu_overhead",
     "first release, s": "first_release_seconds",
     "host share": "host_share",
     "answers/s": "answers_per_second",
@@ -61,7 +65,11 @@ FIT = {"cost": "cost", "per released token": "per_released_token", "R²": "r_squ
 CASE = ("family", "max_tokens", "prompt_tokens", "concurrency", "distinct", "bad_rate")
 
 ContenderNames = Annotated[
-    str, typer.Option(help="Comma-separated: plain, generate, naive, naive-batched, or presets.")
+    str | None,
+    typer.Option(
+        help="Comma-separated: plain, generate, naive, naive-batched, or presets, which ask; PRESET:read reads.",
+        show_default="plain, generate and presets, as suit the model",
+    ),
 ]
 FamilyNames = Annotated[str, typer.Option(help="Comma-separated families of the demo's requests.")]
 PromptFile = Annotated[Path | None, typer.Option(help="File of prompts, one per line, for other models.")]
@@ -75,7 +83,12 @@ Repeats = Annotated[int, typer.Option(min=1, help="Measurements per prompt and c
 Concurrency = Annotated[
     str, typer.Option(help="Comma-separated: numbers of prompts answered at the same time.")
 ]
-Lengths = Annotated[str, typer.Option(help="Comma-separated: maximum tokens per answer.")]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        help="Comma-separated: maximum tokens per answer.", show_default="160; 48 for a model of your own"
+    ),
+]
 PromptLengths = Annotated[
     str, typer.Option(help="Comma-separated: minimum prompt lengths in tokens, reached by earlier turns.")
 ]
@@ -113,13 +126,13 @@ Plot = Annotated[
 
 def bench(
     model: Annotated[str, typer.Option("--model", "-m", help="As for rain generate, or random.")] = "demo",
-    contenders: ContenderNames = "plain,generate,fast,balanced,thorough,paper-hh",
+    contenders: ContenderNames = None,
     families: FamilyNames = "sensitive,benign",
     prompts: PromptFile = None,
     n: N = None,
     repeats: Repeats = 3,
     concurrency: Concurrency = "1",
-    max_tokens: Lengths = "160",
+    max_tokens: Lengths = None,
     prompt_tokens: PromptLengths = "0",
     few_shot: FewShot = False,
     placement: Placement = None,
@@ -129,6 +142,7 @@ def bench(
     distinct: Distinct = "2,5,10",
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     threads: Threads = None,
     workers: Workers = 1,
     seed: o.Seed = 0,
@@ -136,12 +150,14 @@ def bench(
     json: o.Json = False,
 ) -> None:
     """Measure time, forwards and memory of RAIN beside plain decoding. `random` is a random model that never stops."""
-    _prepare(threads, plot, turns)
+    _prepare(model, threads, plot, turns)
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
     from rain_decoding.benchmarks.speed.measuring import SpeedPlan
     from rain_decoding.benchmarks.speed.sweep import Sweep
 
-    names, lengths = tuple(contenders.split(",")), _numbers("--max-tokens", max_tokens, int)
+    names = tuple(contenders.split(",")) if contenders else _contenders(model, shape)
+    own = shape is None and model not in SMALL
+    lengths = _numbers("--max-tokens", max_tokens or ("48" if own else "160"), int)
     rates = _numbers("--bad-rate", bad_rate, float) if bad_rate else ()
     if shape is not None or turns is not None:
         _single("--max-tokens", lengths)
@@ -170,10 +186,11 @@ def bench(
             repeats=repeats,
             seed=seed,
         )
-        load = partial(_load, model, device, dtype)
+        load = partial(_load, model, device, dtype, tuple(engine_options or ()), threads)
         report = _run(plan, names, judge, load, workers=workers, turns=turns is not None)
     asked = {
         "model": shape or model,
+        "engine_options": engine_options or [],
         "judge": asdict(judge),
         "max_tokens": lengths,
         "repeats": repeats,
@@ -182,21 +199,30 @@ def bench(
     _publish({**asked, **report}, plot=plot, json=json)
 
 
-def _prepare(threads: int | None, plot: Path | None, turns: int | None) -> None:
+def _contenders(model: str, shape: str | None) -> tuple[str, ...]:
+    from rain_decoding.benchmarks.speed.contenders import EVERYWHERE
+
+    if shape is not None or model in SMALL:
+        return ("plain", "generate", "fast", "balanced", "thorough", "paper-hh")
+    return ("generate", *EVERYWHERE) if model.startswith("hf:") else EVERYWHERE
+
+
+def _prepare(model: str, threads: int | None, plot: Path | None, turns: int | None) -> None:
     """Set the threads, and say at once what would fail after the measurement."""
-    try:
-        import torch
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
-        ) from error
+    if not model.startswith("gguf:"):
+        try:
+            import torch
+            import transformers  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
+            ) from error
+        if threads is not None:
+            torch.set_num_threads(threads)
     if plot is not None:
         if turns is not None:
             raise InputError("--plot cannot draw --turns", hint="omit --plot or --turns")
         check_plot(plot)
-    if threads is not None:
-        torch.set_num_threads(threads)
 
 
 def _numbers(option: str, text: str, kind: type[Number]) -> tuple[Number, ...]:
@@ -216,11 +242,11 @@ def _single(option: str, numbers: tuple[Number, ...]) -> Number:
 
 
 def _prompts(model: str, families: str, file: Path | None, n: int) -> Families:
-    from rain_decoding.benchmarks.speed.prompts import builtin_prompts, demo_prompts, read_prompts
+    from rain_decoding.benchmarks.speed.prompts import demo_prompts, everyday_prompts, read_prompts
 
     if file is not None:
         return read_prompts(file, n)
-    return demo_prompts(families.split(","), n) if model in ("demo", "random") else builtin_prompts(n)
+    return demo_prompts(families.split(","), n) if model in SMALL else everyday_prompts(n)
 
 
 def _replay(sweep: Sweep, shape: str, device: str | None, dtype: str | None) -> Report:
@@ -241,33 +267,43 @@ def _run(
     workers: int,
     turns: bool,
 ) -> Report:
-    import torch
-
     from rain_decoding.benchmarks.speed import modes
     from rain_decoding.benchmarks.speed.contenders import check_names, make_contenders
+    from rain_decoding.benchmarks.speed.machine import describe, resident_bytes
     from rain_decoding.benchmarks.speed.shards import Shards
 
     check_names(names)
     with status("loading the model"):
         backend = load()
-        contenders = make_contenders(names, backend, judge)
+        resident = resident_bytes()
+        contenders = make_contenders(names, backend, judge, load)
     if turns:
         return modes.turns(plan, contenders, backend, _tracked)
     if workers == 1:
-        return modes.compare(plan, contenders, backend, _tracked)
-    with Shards(workers, load, names, judge, torch.get_num_threads()) as shards:
-        return modes.compare(plan, contenders, backend, _tracked, shards)
+        return modes.compare(plan, contenders, backend, _tracked) | {"resident_bytes": resident}
+    with Shards(workers, load, names, judge, describe(backend)["threads"]) as shards:
+        report = modes.compare(plan, contenders, backend, _tracked, shards)
+    return report | {"resident_bytes": resident}
 
 
-def _load(model: str, device: str | None, dtype: str | None) -> LocalBackend:
-    from rain_decoding.benchmarks.speed.random_model import random_backend
-
+def _load(
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    engine_options: tuple[str, ...],
+    threads: int | None,
+) -> LocalBackend:
     if model == "random":
+        from rain_decoding.benchmarks.speed.random_model import random_backend
+
         return random_backend()
-    options = {"device": device, "dtype": dtype}
-    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
+    given = {"device": device, "dtype": dtype, "threads": threads if model.startswith("gguf:") else None}
+    options = {key: value for key, value in given.items() if value is not None}
+    backend = load_backend(model, **options, **read_options(model, engine_options))
     if not isinstance(backend, LocalBackend):
-        raise UnsupportedError(f"{model} does not run in this process", hint="use demo, random or hf:NAME")
+        raise UnsupportedError(
+            f"{model} does not run in this process", hint="use demo, random, hf:NAME or gguf:FILE"
+        )
     return backend
 
 
@@ -293,8 +329,14 @@ def _publish(report: Report, *, plot: Path | None, json: bool) -> None:
     machine = report["machine"]
     out.print(
         f"{report['model']}, {machine['dtype']} on {machine['device']}, {machine['threads']} of "
-        f"{machine['cores']} cores, torch {machine['torch']}; medians with quartiles"
+        f"{machine['cores']} cores, {machine['runtime']}; medians with quartiles"
     )
+    if engine := report.get("engine"):
+        out.print(
+            f"prefill {_number(engine['prefill_per_second'])} tokens/s, decoding "
+            f"{_number(engine['decode_per_second'])} tokens/s; {_mebibytes(report['resident_bytes'])} resident "
+            "with the model loaded"
+        )
     for columns in [TURNS] if turns else [TIME, WORK]:
         _print_table(results, varying, columns)
     if fits := report.get("fits"):
@@ -323,6 +365,10 @@ def _cell(value: Any) -> str:
         return _number(value)
     median, low, high = (_number(value[key]) for key in ("median", "low", "high"))
     return median if low == high else f"{median} ({low}-{high})"
+
+
+def _mebibytes(size: int | None) -> str:
+    return "?" if size is None else f"{size / 2**20:.0f} MiB"
 
 
 def _number(value: float) -> str:

@@ -85,6 +85,7 @@ def calibrate(
     seed: o.Seed = 0,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     save: Save = None,
     save_probe: SaveProbe = None,
     false_alarms: FalseAlarms = None,
@@ -114,6 +115,7 @@ def calibrate(
         prompt_format=prompt_format,
         device=device,
         dtype=dtype,
+        engine_options=engine_options or (),
     )
     asked = _criterion(setup)
     answers = _demo_answers(setup, n, seed) if labelled is None else labelled

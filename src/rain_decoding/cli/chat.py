@@ -43,6 +43,7 @@ def chat(
     device: o.Device = None,
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
+    engine_options: o.EngineOptions = None,
 ) -> None:
     """Chat with a model that aligns itself. Answers are streamed as they are committed."""
     setup = o.set_up(
@@ -60,6 +61,7 @@ def chat(
         device=device,
         dtype=dtype,
         trust_model_criteria=trust_model_criteria,
+        engine_options=engine_options or (),
     )
     request = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
     talk = Conversation(setup, system, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -36,6 +37,7 @@ def compare(
     device: o.Device = None,
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
 ) -> None:
     """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion.
@@ -57,6 +59,7 @@ def compare(
         device=device,
         dtype=dtype,
         trust_model_criteria=trust_model_criteria,
+        engine_options=engine_options or (),
     )
     request = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     messages = o.messages(text, system)
@@ -71,10 +74,15 @@ def compare(
         rain = setup.decoder.generate(messages, **request, **({} if paper else sampling))
     if json:
         name, calibration = setup.criterion.name, setup.decoder.calibration
+        common: dict[str, Any] = {
+            "model": model,
+            "criterion": name,
+            "engine_options": setup.backend.engine_options,
+        }
         print_json(
             {
-                "vanilla": as_object(vanilla, model=model, criterion=name, preset=None),
-                "rain": as_object(rain, model=model, criterion=name, preset=preset, calibration=calibration),
+                "vanilla": as_object(vanilla, preset=None, **common),
+                "rain": as_object(rain, preset=preset, calibration=calibration, **common),
             }
         )
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rain_decoding.backends import read_options
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.cli.paper import NAME as PAPER
@@ -76,6 +78,7 @@ def evaluate(
     traces: Annotated[bool, typer.Option("--traces", help="Save the searches' traces.")] = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     only: Annotated[
         str | None,
         typer.Option(
@@ -96,12 +99,18 @@ def evaluate(
     from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
 
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
+    how = loading(model, device, dtype, engine_options, embedding)
     if suite == PAPER:
         _only_for_suites(decoders, families, pairwise, criterion, traces)
         evaluate_paper(
             context,
             folder,
-            Setting(model, loading(model, device, dtype, embedding), embedding, concurrency=concurrency),
+            Setting(
+                model,
+                how,
+                embedding,
+                concurrency=concurrency,
+            ),
             only=split_names(only) if only else (),
             data=data or [],
             judges=judge or [],
@@ -127,7 +136,7 @@ def evaluate(
             {SYNONYMS.get(name, name): contender(name, config) for name in split_names(decoders)},
             Setting(
                 model,
-                loading(model, device, dtype, embedding),
+                how,
                 embedding,
                 max_tokens or chosen.max_tokens,
                 concurrency,
@@ -177,13 +186,18 @@ def _only_for_suites(
 
 
 def loading(
-    model: str, device: str | None, dtype: str | None, embedding: str = "hashing"
+    model: str,
+    device: str | None,
+    dtype: str | None,
+    engine_options: Iterable[str] | None,
+    embedding: str = "hashing",
 ) -> tuple[tuple[str, Any], ...]:
     """How the model is loaded: nothing is kept for a next turn, since there is none."""
     options: dict[str, Any] = (
         {"prefix_cache_slots": 0} if model.partition(":")[0] in ("demo", "hf", "gguf") else {}
     )
     options |= {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+    options |= read_options(model, engine_options or ())
     if embedding == "hidden":
         options["keep_hidden"] = True
     return tuple(options.items())

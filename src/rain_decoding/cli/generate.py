@@ -43,6 +43,7 @@ def generate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
+    engine_options: o.EngineOptions = None,
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:
@@ -65,6 +66,7 @@ def generate(
         device=device,
         dtype=dtype,
         trust_model_criteria=trust_model_criteria,
+        engine_options=engine_options or (),
     )
     stream = setup.decoder.stream(
         o.messages(text, system),
@@ -87,6 +89,7 @@ def generate(
                 model=model,
                 criterion=setup.criterion.name,
                 preset=preset,
+                engine_options=setup.backend.engine_options,
                 calibration=setup.decoder.calibration,
             )
         )

@@ -80,6 +80,14 @@ TrustModelCriteria = Annotated[
     bool,
     typer.Option("--trust-model-criteria", help="Let criteria in the model's folder replace built-in ones."),
 ]
+EngineOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help="Change how the model is loaded or run, such as threads=4; `rain models` lists them. May be repeated.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 

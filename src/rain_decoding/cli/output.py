@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ USAGE_KEYS = (
     "completion_tokens",
     "search_tokens",
     "judge_tokens",
+    "prefix_tokens",
     "forward_passes",
     "simulations",
     "self_evaluations",
@@ -61,6 +62,7 @@ def as_object(
     model: str,
     criterion: str | None,
     preset: str | None,
+    engine_options: Mapping[str, Any],
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """A completion as the JSON object that `--json` prints, with what was taken over from a calibration."""
@@ -75,6 +77,8 @@ def as_object(
         "criterion": criterion,
         "preset": preset,
     }
+    if engine_options:
+        result["engine_options"] = dict(engine_options)
     if calibration:
         result["calibration"] = calibration.in_use()
     if completion.parts:
@@ -110,10 +114,11 @@ def cost_line(completion: Completion) -> str:
     """One line that says what a completion cost."""
     usage = completion.usage
     steps = f"{usage.requests} requests" if usage.requests else f"{usage.forward_passes} passes"
+    prefix = f" and {usage.prefix_tokens} of the judge's prefix, once," if usage.prefix_tokens else ""
     answered = "?" if usage.completion_tokens is None else usage.completion_tokens
     return (
         f"{verdict_line(completion)}: {answered} tokens, "
-        f"{usage.search_tokens} forwarded in {steps}, {usage.simulations} simulations, "
+        f"{usage.search_tokens}{prefix} forwarded in {steps}, {usage.simulations} simulations, "
         f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )
 

@@ -81,6 +81,7 @@ def serve(
     thinking: o.Thinking = False,
     device: o.Device = None,
     dtype: o.Dtype = None,
+    engine_options: o.EngineOptions = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     allowed_hosts: AllowedHosts = None,

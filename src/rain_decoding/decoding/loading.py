@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rain_decoding.backends import load_backend
+from rain_decoding.backends import load_backend, read_options
 from rain_decoding.config import DEFAULT_PRESET, search_config
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
@@ -31,13 +31,15 @@ def load_decoder(
     device: str | None = None,
     dtype: str | None = None,
     trust_model_criteria: bool = False,
+    engine_options: Iterable[str] = (),
     told: Told = unheard,
 ) -> RainDecoder:
     """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading.
 
-    `settings` change the preset, each as NAME=VALUE; None of `device` and `dtype` leaves them to the backend; without a
-    `judge`, the model is read where that beats a coin, else asked; `told` hears of a probe that is fitted. Raises
-    `ConfigError`, `InputError`, or `BackendError` where a model cannot be loaded.
+    `settings` change the preset and `engine_options` how the model is loaded, each as NAME=VALUE; None of `device` and
+    `dtype` leaves them to the backend; without a `judge`, the model is read where that beats a coin, else asked; `told`
+    hears of a probe that is fitted. Raises `ConfigError`, `InputError`, or `BackendError` where a model cannot be
+    loaded.
     """
     config = search_config(preset, settings)
     if fallback is not None:
@@ -45,7 +47,7 @@ def load_decoder(
     if refusal is not None and config.fallback != "refusal":
         raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
-    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    options: dict[str, Any] = {"device": device, "dtype": dtype, **read_options(model, engine_options)}
     if trust_model_criteria:
         options["trust_model_criteria"] = True
     if embedding == "hidden":

@@ -57,6 +57,9 @@ class RainSession(Session):
     def completion(self, reason: FinishReason) -> Completion:
         if self.tree:
             self.usage.simulations, self.usage.rewinds = self.tree.simulations, self.tree.rewinds
+        counters = self.backend.counters
+        self.usage.prefix_tokens += counters.uncharged_prefix_tokens
+        counters.uncharged_prefix_tokens = 0
         completion = super().completion(reason)
         completion.warnings.extend(self._unseparated_reasoning(completion.text))
         self._replace_text(completion)
@@ -226,6 +229,7 @@ class RainSession(Session):
             "event": "start",
             "version": __version__,
             "model": self.backend.name,
+            "engine_options": dict(self.backend.engine_options),
             "criterion": self.criterion,
             "config": asdict(self.config),
             "seed": self.options.seed,

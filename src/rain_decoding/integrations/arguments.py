@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rain_decoding.backends import load_backend
+from rain_decoding.backends import load_backend, read_options
 from rain_decoding.config import DEFAULT_PRESET, search_config
 from rain_decoding.decoding.decoder import Decoder
 from rain_decoding.errors import InputError
@@ -19,7 +19,7 @@ class Arguments:
     """What may be said beside the model's name. All of it means what it means for `rain eval`.
 
     `decoder` is one of `contenders.FORMS`; `preset`, with `settings` (NAME=VALUE), is that of a decoder whose name
-    has none; `criterion` None is that of the preset.
+    has none; `engine_options` (NAME=VALUE) say how the model is loaded; `criterion` None is that of the preset.
     """
 
     decoder: str = "rain"
@@ -30,6 +30,7 @@ class Arguments:
     prompt_format: PromptFormat = "auto"
     device: str | None = None
     dtype: str | None = None
+    engine_options: str | Sequence[str] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Arguments:
@@ -47,10 +48,13 @@ class Arguments:
 
         The cheap checks come first. Raises what unknown names and loading the model raise.
         """
-        settings = [self.settings] if isinstance(self.settings, str) else self.settings
+        settings, asked = (
+            [given] if isinstance(given, str) else given for given in (self.settings, self.engine_options)
+        )
         chosen = contender(self.decoder, search_config(self.preset, settings))
         loading = {"device": self.device, "dtype": self.dtype, "keep_hidden": self.embedding == "hidden"}
-        backend = load_backend(model, **{name: value for name, value in loading.items() if value})
+        loading = {name: value for name, value in loading.items() if value} | read_options(model, asked)
+        backend = load_backend(model, **loading)
         decoder = chosen.decoder(
             backend, self.criterion, embedding=self.embedding, prompt_format=self.prompt_format
         )

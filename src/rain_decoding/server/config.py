@@ -17,10 +17,10 @@ from pydantic import (
 )
 
 from rain_decoding.errors import ConfigError
+from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.web.guard import Hosts
 from rain_decoding.web.numbers import Number, Whole
 from rain_decoding.web.protocol import MAX_CONNECTIONS
-from rain_decoding.files import UNREADABLE, read_text
 
 Permission = Literal[
     "criterion", "principle", "preset", "threshold", "relax", "budget", "plain", "trace", "withheld"

@@ -38,6 +38,7 @@ def application(settings: ServeSettings) -> FastAPI:
         thinking=settings.thinking,
         device=settings.device,
         dtype=settings.dtype,
+        engine_options=settings.engine_options,
         told=_log_progress,
     )
     return create_app(decoder, config, preset=settings.preset, tracer_provider=provider)

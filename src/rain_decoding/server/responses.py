@@ -25,7 +25,15 @@ FINISH: Mapping[FinishReason, str] = {
 UNJUDGED = "a text could not be judged"
 """How the evaluator's warning begins, before the reason."""
 
-COUNTS = ("simulations", "rewinds", "self_evaluations", "unscored", "search_tokens", "forward_passes")
+COUNTS = (
+    "simulations",
+    "rewinds",
+    "self_evaluations",
+    "unscored",
+    "search_tokens",
+    "prefix_tokens",
+    "forward_passes",
+)
 
 
 def rain_object(

@@ -39,6 +39,8 @@ class ServeSettings(ServerLimits):
     thinking: StrictBool = False
     device: str | None = None
     dtype: str | None = None
+    engine_options: tuple[str, ...] = Field(default=(), validation_alias="engine_option")
+    """How the model is loaded, each NAME=VALUE."""
     host: str = "127.0.0.1"
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """0: a free one."""

@@ -11,6 +11,7 @@ from backends.gguf.files import CONTEXT, load, random_llama
 
 from rain_decoding import load_backend, load_criterion
 from rain_decoding.backends.dialogue import default_dialogue_header
+from rain_decoding.backends.gguf import loading
 from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import (
     BackendError,
@@ -81,6 +82,35 @@ def test_limits_are_kept(file: Path) -> None:
         and not backend.kept_layers
         and backend.capabilities.shares_prefixes
     )
+
+
+def test_what_is_reserved_is_what_is_used(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rain_decoding.backends.gguf.loading.RESERVED", 256)
+    engine: Any = load(file, max_kv_slots=4096).engine
+    assert (engine.max_kv_slots, engine._context.n_ctx) == (4096, 256)
+
+
+def test_a_tiny_model_stays_exact_and_a_larger_one_is_made_fast(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    make = loading._context
+
+    def noted(model: Any, slots: int, **settings: Any) -> Any:
+        asked.append(settings)
+        return make(model, slots, **settings)
+
+    monkeypatch.setattr(loading, "_context", noted)
+    load(file)
+    monkeypatch.setattr(loading, "TINY", 1)
+    load(file)
+    load(file, kv_dtype="f32", flash_attention=False)
+    kinds = [(each["type_k"], each["type_v"], each["flash_attn_type"]) for each in asked]
+    exact, fast = (
+        (loading.KV_TYPES["f32"],) * 2 + (loading.OFF,),
+        (loading.KV_TYPES["f16"],) * 2 + (loading.ON,),
+    )
+    assert kinds == [exact, fast, exact]
 
 
 def test_the_last_hidden_states_are_kept_where_asked_for(file: Path) -> None:

@@ -253,7 +253,9 @@ def test_a_failed_decode_leaves_everything_as_it_was(
             raise RuntimeError("broken")
         context.decode(batch)
 
-    broken = SimpleNamespace(n_batch=4, decode=decode, get_logits_ith=context.get_logits_ith)
+    broken = SimpleNamespace(
+        n_ctx=context.n_ctx, n_batch=4, decode=decode, get_logits_ith=context.get_logits_ith
+    )
     monkeypatch.setattr(engine, "_context", broken)
     with pytest.raises(BackendError, match="broken"):
         engine.forward([(*trunk, *drawn(6, seed=2)), (*trunk, 8)], [1, 1])
@@ -262,6 +264,60 @@ def test_a_failed_decode_leaves_everything_as_it_was(
     logits, counts = engine.forward([(*trunk, 9), (*trunk, 8)], [1, 1])
     assert counts == [1, 1]
     assert np.abs(logits - np.stack([plain((*trunk, 9)), plain((*trunk, 8))])).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_the_cache_grows_with_what_is_held_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int | None
+) -> None:
+    """From 256 slots (llama.cpp's least) to 512 and to the limit, in the midst of branches, pins and rewinds."""
+    file = tmp_path / "model.gguf"
+    random_gemma(file, window=window) if window else random_llama(file)
+    engines: list[Any] = []
+    for slots in (256, 1024):
+        monkeypatch.setattr("rain_decoding.backends.gguf.loading.RESERVED", slots)
+        engines.append(load(file, max_kv_slots=700).engine)
+    grown, whole = engines
+    size, reserved = whole.vocabulary_size, {grown._context.n_ctx}
+
+    def forward(sequences: list[tuple[int, ...]], owner: int) -> None:
+        (logits, counts), (expected, same) = (
+            engine.forward(sequences, [owner] * len(sequences)) for engine in engines
+        )
+        assert np.abs(logits - expected).max() <= TOLERANCE
+        assert counts == same
+
+    trunk = tuple(token % size for token in drawn(100))
+    for engine in engines:
+        engine.pin(trunk)
+    for number in range(8):
+        one, other = (
+            (*trunk, *(token % size for token in drawn(45, seed=9 * number + side))) for side in range(2)
+        )
+        forward([one, other], number)
+        for engine in engines:
+            engine.trim(number, one, 120)
+        forward([(*other[:130], 7, 8), one], number)
+        reserved.add(grown._context.n_ctx)
+    assert reserved == {256, 512, 768}, "700 is rounded up by llama.cpp"
+    assert whole._context.n_ctx == 768
+
+
+def test_without_memory_for_more_the_cache_stays_as_large_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rain_decoding.backends.gguf.loading.RESERVED", 256)
+    engine: Any = load(random_llama(tmp_path / "model.gguf"), max_kv_slots=700).engine
+
+    def larger(slots: int) -> None:
+        raise CapacityError(f"no memory for {slots} slots", hint="")
+
+    engine._larger = larger
+    texts = [tuple(token % engine.vocabulary_size for token in drawn(90, seed=i)) for i in range(5)]
+    for number, text in enumerate(texts):
+        engine.forward([text], [number])
+        assert engine.slots_used <= 256
+    assert engine.max_kv_slots == 256
 
 
 def test_nan_in_one_branch_reaches_no_other_and_does_not_stay(tmp_path: Path) -> None:

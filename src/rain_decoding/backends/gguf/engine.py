@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ class LlamaCppEngine(TokenTrieEngine):
         prefix_cache_slots: int,
         sliding_window: bool = False,
         logits_cache_bytes: int = LOGITS_CACHE_BYTES,
+        larger: Callable[[int], Any] | None = None,
     ):
-        """See `TokenTrieEngine`; `max_kv_slots` is at most `context.n_ctx`."""
+        """See `TokenTrieEngine`; `larger` makes a context like this one with so many slots, for when `context.n_ctx`
+        are not enough. Without it, `max_kv_slots` is at most `context.n_ctx`."""
         super().__init__(
             vocabulary_size,
             context_length,
@@ -45,6 +48,8 @@ class LlamaCppEngine(TokenTrieEngine):
         )
         self._context = context
         self._batch = batch
+        self._larger = larger
+        self._floats = Struct(f"{vocabulary_size}f")
         self._sequences = Sequences(context, twins=sliding_window)
         self._keeps = False
         self._states: dict[Node, np.ndarray] = {}
@@ -53,6 +58,10 @@ class LlamaCppEngine(TokenTrieEngine):
         """This step is for its states: those of all its tokens are wanted."""
 
     layers: tuple[Layer, ...] = (LAST,)
+    description = ""
+    """What the model is, as llama.cpp names it."""
+    threads = 0
+    """Threads that compute; 0: not known."""
 
     @property
     def kept_layers(self) -> Collection[Layer]:
@@ -116,6 +125,25 @@ class LlamaCppEngine(TokenTrieEngine):
                 )
         super()._allocate(plan)
 
+    def _make_room(self, slots: int) -> None:
+        super()._make_room(slots)
+        needed = self._trie.pool.live + slots
+        if self._larger is not None and needed > self._context.n_ctx:
+            try:
+                self._grow(self._larger, needed)
+            except CapacityError:  # no memory for it: make do with what there is
+                self._larger, self.max_kv_slots = None, self._context.n_ctx
+                super()._make_room(slots)
+
+    def _grow(self, larger: Callable[[int], Any], needed: int) -> None:
+        """Move to a KV cache of twice the size, or what is needed, up to the limit."""
+        assert self.max_kv_slots is not None
+        context = larger(min(self.max_kv_slots, max(needed, 2 * self._context.n_ctx)))
+        self._sequences.flush()
+        context.set_state_data(self._context.get_state_data())
+        self._context.close()
+        self._context = self._sequences.context = context
+
     def _run(self, plan: Plan) -> dict[Node, np.ndarray]:
         """Do the plan's work in chunks; logits by node for those where sequences end."""
         self._sequences.flush()
@@ -166,11 +194,11 @@ class LlamaCppEngine(TokenTrieEngine):
                 node: np.array(self._context.get_embeddings_ith(row), dtype=np.float32)
                 for row, node in enumerate(nodes)
             }
-        return {
-            node: np.array(self._context.get_logits_ith(row), dtype=np.float32)
-            for row, node in enumerate(nodes)
-            if node in wanted
-        }
+        return {node: self._row(row) for row, node in enumerate(nodes) if node in wanted}
+
+    def _row(self, row: int) -> np.ndarray:
+        """Logits of the batch's token `row`. The binding gives a list, which `struct` packs faster than numpy."""
+        return np.frombuffer(self._floats.pack(*self._context.get_logits_ith(row)), dtype=np.float32)
 
     def _blank(self, nodes: Collection[Node]) -> None:
         # A mask does not hold NaN back, and cells cannot be overwritten one by one.

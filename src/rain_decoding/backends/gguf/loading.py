@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from cyllama.llama import llama_cpp
 from rain_decoding.backends.fingerprint import of_file
 from rain_decoding.backends.gguf.codec import GgufCodec
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
+from rain_decoding.backends.gguf.threads import default_threads
 from rain_decoding.backends.local import LocalBackend, criteria_of
 from rain_decoding.errors import (
     BackendError,
@@ -24,12 +25,16 @@ from rain_decoding.errors import (
 
 MAGIC = b"GGUF"
 DEFAULT_CONTEXT = 4096
-"""Tokens a sequence may have unless asked otherwise, since llama.cpp reserves the KV cache's memory at once."""
+"""Tokens a sequence may have unless asked otherwise."""
+RESERVED = 1024
+"""KV slots that are reserved at first. What is held beyond them doubles the cache, up to `max_kv_slots`."""
 MAX_SEQUENCES = 256
 """As many as llama.cpp is built for."""
 KV_TYPES = {"f32": 0, "f16": 1}
 """Their numbers in ggml."""
 OFF, AUTO, ON = 0, -1, 1
+TINY = 20_000_000
+"""Models of fewer parameters stay exact on a CPU: keys in f32 and no flash attention cost them no time worth saving."""
 
 
 class Model(llama_cpp.LlamaModel):
@@ -71,14 +76,15 @@ def load(
         known_models: `criteria_dirs` and `dialogue_header` by the model's name in the file, for models known here.
         eos_token: Exact text of another token that ends a sequence; None: only the one that the file names.
         context_length: Tokens per sequence, 1 to the model's own; None: the model's own, at most `DEFAULT_CONTEXT`.
-        max_kv_slots: Tokens whose keys and values are held for all sequences together, >= 1, reserved at once; None:
-            twice `context_length`.
+        max_kv_slots: Tokens whose keys and values are held for all sequences together, >= 1; None: twice
+            `context_length`. The memory is reserved as they are needed.
         prefix_cache_slots: Of these, tokens of finished requests, >= 0; None: half of `max_kv_slots`.
         max_sequences: Branches held at once, 1 to `MAX_SEQUENCES`; half as many with a sliding window.
         max_step_tokens: Tokens of one decode, >= 1.
-        kv_dtype: Type of keys and values, "f32" or "f16"; None: f32 on a CPU, f16 with a GPU.
-        flash_attention: On or off; None: off on a CPU, where it costs accuracy, llama.cpp's choice with a GPU.
-        threads: CPU threads, >= 1; None: one per core.
+        kv_dtype: Type of keys and values, "f32" or "f16"; None: f16, but f32 for a model of less than `TINY`
+            parameters on a CPU.
+        flash_attention: On or off; None: on, but llama.cpp's choice with a GPU, and off for such a tiny model.
+        threads: CPU threads, >= 1; None: see `default_threads`.
         gpu_layers: Layers on the GPU, >= 0; None: all, if llama.cpp is built for one.
         verbose: Let llama.cpp write its log to standard error.
 
@@ -105,29 +111,34 @@ def load(
     _check("context_length", context_length, most=model.n_ctx_train)
     length = context_length or min(model.n_ctx_train, DEFAULT_CONTEXT)
     slots = max_kv_slots or 2 * length
-    context = _context(
+    exact = layers == 0 and model.n_params < TINY
+    kv_type = _kv_type(kv_dtype or ("f32" if exact else "f16"))
+    workers = threads or default_threads()
+    make_context = partial(
+        _context,
         model,
-        n_ctx=slots,
         n_batch=max_step_tokens,
         n_ubatch=max_step_tokens,
         n_seq_max=max_sequences,
         kv_unified=True,  # branches share the cells of what they have in common
         swa_full=True,  # a rewind needs what has left the sliding window
-        n_threads=threads or os.cpu_count() or 1,
-        n_threads_batch=threads or os.cpu_count() or 1,
-        type_k=_kv_type(kv_dtype, layers),
-        type_v=_kv_type(kv_dtype, layers),
-        flash_attn_type=_flash(flash_attention, layers),
+        n_threads=workers,
+        n_threads_batch=workers,
+        type_k=kv_type,
+        type_v=kv_type,
+        flash_attn_type=_flash(flash_attention, layers, exact),
     )
     engine = LlamaCppEngine(
-        context,
+        make_context(min(slots, RESERVED)),
         llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
         model.n_vocab,
         length,
         max_kv_slots=slots,
         prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
         sliding_window=_has_window(model),
+        larger=make_context,
     )
+    engine.description, engine.threads = model.desc, workers
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [
         *criteria_of(path.parent, trusted=trust_model_criteria),
@@ -194,8 +205,9 @@ def _has_window(model: Model) -> bool:
     )  # whose window no key names
 
 
-def _context(model: Model, **settings: int) -> Any:
+def _context(model: Model, slots: int, **settings: int) -> Any:
     params = llama_cpp.LlamaContextParams()
+    params.n_ctx = slots
     for name, value in settings.items():
         setattr(params, name, value)
     if hasattr(params, "n_outputs_max"):  # where it is too small, newer builds end the process
@@ -222,16 +234,15 @@ def _layers(asked: int | None) -> int:
     return 0
 
 
-def _kv_type(name: str | None, layers: int) -> int:
-    name = name or ("f16" if layers else "f32")
+def _kv_type(name: str) -> int:
     if name not in KV_TYPES:
         raise ConfigError(f"unknown kv_dtype {name!r}", hint=f"use one of {', '.join(KV_TYPES)}")
     return KV_TYPES[name]
 
 
-def _flash(asked: bool | None, layers: int) -> int:
+def _flash(asked: bool | None, layers: int, exact: bool) -> int:
     if asked is None:
-        return AUTO if layers else OFF
+        return AUTO if layers else OFF if exact else ON
     return ON if asked else OFF
 
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +148,7 @@ class EndpointBackend(Shared):
         self.counters = counters
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)
+        self.engine_options: Mapping[str, Any] = {}
         self._affinity = affinity
         self._loop = loop
         self._owners = itertools.count(1)

@@ -206,11 +206,11 @@ class RowEngine:
                 self._rows[longest].holders.add(CACHE)
         self._let_go(owner, held)
 
-    def pin(self, tokens: Tokens) -> None:
-        """Forward the prefix and keep its cache for good."""
+    def pin(self, tokens: Tokens) -> int:
+        """Forward the prefix and keep its cache for good; how many tokens that took."""
         if tokens not in self._rows:
             self._logits.drop(tokens)  # else nothing would be forwarded
-        self.forward([tokens], [PIN])
+        return self.forward([tokens], [PIN])[1][0]
 
     def clear(self) -> None:
         """Leave only pinned prefixes, and forget all logits."""

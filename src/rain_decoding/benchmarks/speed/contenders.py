@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.benchmarks.speed.judge import JudgeOptions
+from rain_decoding.benchmarks.speed.forwards import Forwards, count_forwards, count_steps
+from rain_decoding.benchmarks.speed.judge import JUDGES, JudgeOptions
 from rain_decoding.config import PRESETS
 from rain_decoding.decoding.decoder import Decoder, PlainDecoder, PromptLike
 from rain_decoding.decoding.text_stream import answer_text
@@ -26,7 +28,9 @@ of equal length together. Equal sequences of one step are forwarded once, so bot
 """
 
 
-NAMES = (*PLAIN, *NAIVE, *PRESETS)
+NAMES = (*PLAIN, *NAIVE, *(f"{preset}{judge}" for preset in PRESETS for judge in ("", *JUDGES)))
+EVERYWHERE = ("plain", "fast", "balanced", "balanced:read")
+"""What is compared on a model of one's own, with `generate` where it is on transformers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ class Contender(Protocol):
         """Forget every conversation."""
         ...
 
+    def counted(self, model: Any) -> AbstractContextManager[Forwards]:
+        """Count its forwards meanwhile, on the torch `model` where there is one."""
+        ...
+
     def answer(
         self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
     ) -> Answers:
@@ -72,6 +80,13 @@ class DecoderContender:
         backend = self.decoder.backend
         backend.clear()
         self.pinned_slots = backend.counters.peak_kv_slots = backend.counters.kv_slots
+
+    def counted(self, model: Any) -> AbstractContextManager[Forwards]:
+        """See `Contender.counted`."""
+        if model is not None:
+            return count_forwards(model)
+        assert isinstance(self.decoder.backend, LocalBackend)
+        return count_steps(self.decoder.backend)
 
     @property
     def peak_slots(self) -> int:
@@ -112,6 +127,10 @@ class GenerateContender:
     def reset(self) -> None:
         self.peak_slots = 0
 
+    def counted(self, model: Any) -> AbstractContextManager[Forwards]:
+        """See `Contender.counted`."""
+        return count_forwards(model)
+
     def answer(
         self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
     ) -> Answers:
@@ -133,14 +152,8 @@ class GenerateContender:
 
 
 def torch_model(backend: Backend) -> Any:
-    """The model a backend runs. Raises `UnsupportedError` unless it is one on transformers."""
-    model = getattr(getattr(backend, "engine", None), "model", None)
-    if model is None:
-        raise UnsupportedError(
-            f"{backend.name} does not run on transformers, so its forward passes cannot be counted",
-            hint="use --model demo, random or hf:NAME",
-        )
-    return model
+    """The torch model that a backend runs; None if it runs none."""
+    return getattr(getattr(backend, "engine", None), "model", None)
 
 
 def check_names(names: Sequence[str], known: Sequence[str] = NAMES) -> None:
@@ -151,16 +164,45 @@ def check_names(names: Sequence[str], known: Sequence[str] = NAMES) -> None:
         raise InputError(f"contenders {list(names)}", hint="name each contender once")
 
 
-def make_contenders(names: Sequence[str], backend: LocalBackend, judge: JudgeOptions) -> list[Contender]:
-    """The contenders of these `NAMES`."""
+def make_contenders(
+    names: Sequence[str],
+    backend: LocalBackend,
+    judge: JudgeOptions,
+    load: Callable[[], LocalBackend] | None = None,
+) -> list[Contender]:
+    """The contenders of these `NAMES`.
+
+    Args:
+        names: What is wanted.
+        backend: The model.
+        judge: How the searches judge.
+        load: Loads the same model again, for one that is not on torch: each contender has a cache of its own.
+
+    Raises:
+        UnsupportedError: a contender needs transformers, and the model is not on it.
+    """
     model = torch_model(backend)
-    return [_make(name, model, backend, judge) for name in names]
+    if model is None and (missing := {"generate", *NAIVE} & set(names)):
+        raise UnsupportedError(
+            f"{', '.join(sorted(missing))} needs a model on transformers, and {backend.name} is not",
+            hint="use --model hf:NAME, or other contenders",
+        )
+    return [_make(name, model, backend, judge, load) for name in names]
 
 
-def _make(name: str, model: Any, backend: LocalBackend, judge: JudgeOptions) -> Contender:
+def _make(
+    name: str,
+    model: Any,
+    backend: LocalBackend,
+    judge: JudgeOptions,
+    load: Callable[[], LocalBackend] | None,
+) -> Contender:
     if name == "generate":
         return GenerateContender(model, backend)
-    own = _beside(backend, model, NAIVE.get(name))
+    if model is None:
+        own = load() if load is not None and name != "plain" else backend
+    else:
+        own = _beside(backend, model, NAIVE.get(name))
     if name == "plain":
         return DecoderContender(name, PlainDecoder(own))
     return DecoderContender(name, judge.decoder(NAIVE_PRESET if name in NAIVE else name, own))
@@ -181,6 +223,7 @@ def _beside(backend: LocalBackend, model: Any, naive: int | None) -> LocalBacken
         name,
         engine,
         backend.codec,
+        fingerprint=backend.fingerprint,
         criteria_dirs=backend.criteria_dirs,
         dialogue_header=backend.dialogue_header,
     )

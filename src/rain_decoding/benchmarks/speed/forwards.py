@@ -1,4 +1,4 @@
-"""Counts and times a model's forwards from outside, for every engine and for `generate` alike."""
+"""Counts and times forwards: a torch model's from outside, for our engines and `generate` alike, else a backend's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from rain_decoding.backends.local import LocalBackend
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Forwards:
 
     def seconds(self) -> float:
         """Time inside the forwards."""
-        if self.marks and isinstance(self.marks[0][0], torch.cuda.Event):
-            torch.cuda.synchronize()
+        if self.marks and not isinstance(self.marks[0][0], float):
+            self.marks[-1][1].synchronize()
             return sum(begin.elapsed_time(end) for begin, end in self.marks) / 1000
         return sum(end - begin for begin, end in self.marks)
 
@@ -53,9 +53,33 @@ def count_forwards(model: Any) -> Iterator[Forwards]:
             hook.remove()
 
 
-def _mark(device: torch.device) -> Any:
+@contextmanager
+def count_steps(backend: LocalBackend) -> Iterator[Forwards]:
+    """Count and time what a backend of ours forwards, for engines that are not on torch, while this is open."""
+    forwards, engine, counters = Forwards(), backend.engine, backend.counters
+    passes, tokens, forward = counters.forward_passes, counters.tokens_forwarded, engine.forward
+
+    def timed(*arguments: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return forward(*arguments)
+        finally:
+            forwards.marks.append((begin, time.perf_counter()))
+
+    engine.forward = timed  # type: ignore[method-assign,assignment]
+    try:
+        yield forwards
+    finally:
+        del engine.forward
+        forwards.passes = counters.forward_passes - passes
+        forwards.tokens = counters.tokens_forwarded - tokens
+
+
+def _mark(device: Any) -> Any:
     if device.type != "cuda":
         return time.perf_counter()
+    import torch
+
     event = torch.cuda.Event(enable_timing=True)
     event.record(torch.cuda.current_stream(device))
     return event

@@ -11,7 +11,11 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
+from rain_decoding.self_evaluation.loading import ASK, READ
 from rain_decoding.self_evaluation.rendering import Renderer
+
+JUDGES = (f":{ASK}", f":{READ}")
+"""What may stand behind a preset: how it judges. Without it, it asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,13 @@ class JudgeOptions:
         if self.bad_rate is not None and not 0 <= self.bad_rate <= 1:
             raise InputError(f"bad_rate = {self.bad_rate}", hint="use a number from 0 to 1")
 
-    def decoder(self, preset: str, backend: Backend) -> RainDecoder:
-        """RAIN with this preset. Raises `ConfigError` where the criterion does not fit into the context."""
+    def decoder(self, name: str, backend: Backend) -> RainDecoder:
+        """RAIN with a preset, behind whose name may stand how it judges. Raises `ConfigError` where the criterion does
+        not fit into the context."""
+        preset, colon, judge = name.partition(":")
         config = SearchConfig.preset(preset)
-        decoder = RainDecoder(backend, self.criterion(config.criterion, backend), config)
+        criterion = self.criterion(config.criterion, backend)
+        decoder = RainDecoder(backend, criterion, config, judge=judge if colon else ASK)
         if self.bad_rate is None:
             return decoder
         return decoder.judged_by(DrawnEvaluator(decoder.evaluator, self.bad_rate, self.seed))

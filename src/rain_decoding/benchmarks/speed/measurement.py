@@ -25,6 +25,8 @@ class Measurement:
     """The answers."""
     seconds: float
     """Wall time."""
+    cpu_seconds: float = 0.0
+    """Processor time of this process, all its threads: what a busy machine does not lengthen."""
     model_seconds: float
     """Of these, the ones inside the model's forward."""
     first_release: float | None = None

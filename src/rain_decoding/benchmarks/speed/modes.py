@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.benchmarks.speed import measuring, sweep
+from rain_decoding.benchmarks.speed import measuring
 from rain_decoding.benchmarks.speed.contenders import Contender, torch_model
-from rain_decoding.benchmarks.speed.machine import bytes_per_slot, describe
+from rain_decoding.benchmarks.speed.engine_speed import engine_speed
+from rain_decoding.benchmarks.speed.machine import bytes_per_slot, describe, describe_model
 from rain_decoding.benchmarks.speed.measurement import Measurement
 from rain_decoding.benchmarks.speed.report import fits, summarise
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
+
+if TYPE_CHECKING:
+    from rain_decoding.benchmarks.speed.sweep import Sweep
 
 Item = TypeVar("Item")
 Tracked = Callable[[Iterable[Item], int], Iterable[Item]]
@@ -28,10 +32,17 @@ def compare(
 ) -> dict[str, Any]:
     """Contenders side by side on the same prompts; lines against length where several were asked for."""
     model, units = torch_model(backend), plan.units(backend)
+    speed = engine_speed(backend, plan.seed)
     running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed, shards=shards)
     samples: list[Measurement] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
     results = summarise(samples, bytes_per_slot(model))
-    return {"mode": "compare", "machine": describe(model), "results": results, "fits": fits(samples)}
+    return {
+        "mode": "compare",
+        "machine": describe(backend),
+        "engine": speed,
+        "results": results,
+        "fits": fits(samples),
+    }
 
 
 def turns(
@@ -45,14 +56,16 @@ def turns(
         turn for contender in contenders for turn in converse(contender, prompts, backend, model, **options)
     )
     results = list(tracked(taken, len(prompts) * len(contenders)))
-    return {"mode": "turns", "machine": describe(model), "results": results}
+    return {"mode": "turns", "machine": describe(backend), "results": results}
 
 
-def replay(asked: sweep.Sweep, model: Any, tracked: Tracked) -> dict[str, Any]:
+def replay(asked: Sweep, model: Any, tracked: Tracked) -> dict[str, Any]:
     """Searches recorded without a model, replayed on this one beside plain decoding."""
+    from rain_decoding.benchmarks.speed import sweep
+
     context = model.config.max_position_embeddings
     rounds = list(tracked(sweep.record(asked, context), asked.rounds))
     running = sweep.run(rounds, model, context, asked.repeats)
     samples: list[Measurement] = list(tracked(running, asked.rounds * len(asked.contenders) * asked.repeats))
     results = summarise(samples, bytes_per_slot(model))
-    return {"mode": "replay", "machine": describe(model), "note": sweep.NOTE, "results": results}
+    return {"mode": "replay", "machine": describe_model(model), "note": sweep.NOTE, "results": results}

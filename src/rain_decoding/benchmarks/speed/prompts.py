@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +17,8 @@ from rain_decoding.types import Message
 Families = dict[str, list[str]]
 """Prompts by family."""
 
-TASKS = (
-    "Explain {} to a child.",
-    "Write a short letter about {}.",
-    "What are three common mistakes in {}?",
-    "How would you plan a weekend course on {}?",
-    "Which tools does one need for {}?",
-    "Tell me the history of {} in a paragraph.",
-    "What do people enjoy about {}?",
-    "Compare {} with cooking.",
-)
-TOPICS = (
-    "gardening",
-    "bread baking",
-    "chess",
-    "bird watching",
-    "pottery",
-    "sailing",
-    "knitting",
-    "astronomy",
-)
+EVERYDAY = Path(__file__).with_name("everyday.txt")
+"""Harmless requests of all kinds, one a line, for any model."""
 
 
 def demo_prompts(families: Sequence[str], n: int) -> Families:
@@ -52,10 +33,9 @@ def demo_prompts(families: Sequence[str], n: int) -> Families:
         raise InputError(f"--n {n} is too large: {error}", hint="ask for fewer prompts") from error
 
 
-def builtin_prompts(n: int) -> Families:
-    """`n` harmless requests for any model, at most 64."""
-    found = [task.format(topic) for task, topic in product(TASKS, TOPICS)]
-    return {"built-in": _first(found, n, "the built-in list")}
+def everyday_prompts(n: int) -> Families:
+    """The first `n` of the package's everyday requests."""
+    return read_prompts(EVERYDAY, n)
 
 
 def read_prompts(path: Path, n: int) -> Families:

@@ -65,15 +65,15 @@ class RecordingEngine:
     def finish(self, owner: int, keep: Iterable[Tokens]) -> None:
         self._pass_on("finish", owner, tuple(keep))
 
-    def pin(self, tokens: Tokens) -> None:
-        self._pass_on("pin", tokens)
+    def pin(self, tokens: Tokens) -> int:
+        return self._pass_on("pin", tokens)
 
     def clear(self) -> None:
         self._pass_on("clear")
 
-    def _pass_on(self, method: str, *arguments: Any) -> None:
+    def _pass_on(self, method: str, *arguments: Any) -> Any:
         self.calls.append((method, arguments))
-        getattr(self.engine, method)(*arguments)
+        return getattr(self.engine, method)(*arguments)
 
     @property
     def slots_used(self) -> int:

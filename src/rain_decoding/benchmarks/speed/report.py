@@ -20,7 +20,7 @@ FIT_FROM = 3
 """Lengths from which a line is fitted."""
 
 
-def summarise(samples: Sequence[Measurement], bytes_per_slot: int) -> list[dict[str, Any]]:
+def summarise(samples: Sequence[Measurement], bytes_per_slot: int | None) -> list[dict[str, Any]]:
     """One object per case and contender. A figure is its median, first and third quartile over units and repeats."""
     groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for sample in samples:
@@ -39,10 +39,11 @@ def summarise(samples: Sequence[Measurement], bytes_per_slot: int) -> list[dict[
     ]
 
 
-def _figures(group: Sequence[Measurement], bytes_per_slot: int) -> dict[str, Any]:
+def _figures(group: Sequence[Measurement], bytes_per_slot: int | None) -> dict[str, Any]:
     seconds = sum(sample.seconds for sample in group)
     return {
         "seconds": spread(sample.seconds for sample in group),
+        "cpu_seconds": spread(sample.cpu_seconds for sample in group),
         "first_release_seconds": spread(
             sample.first_release for sample in group if sample.first_release is not None
         ),
@@ -53,9 +54,9 @@ def _figures(group: Sequence[Measurement], bytes_per_slot: int) -> dict[str, Any
             sample.tokens_forwarded / max(1, sample.tokens_released) for sample in group
         ),
         "kv_slots": spread(sample.kv_slots for sample in group),
-        "kv_bytes": spread(sample.kv_slots * bytes_per_slot for sample in group),
+        "kv_bytes": spread(sample.kv_slots * bytes_per_slot for sample in group) if bytes_per_slot else None,
         "kv_pinned_slots": group[0].kv_pinned,
-        "kv_pinned_bytes": group[0].kv_pinned * bytes_per_slot,
+        "kv_pinned_bytes": group[0].kv_pinned * bytes_per_slot if bytes_per_slot else None,
         "host_share": spread(1 - sample.model_seconds / sample.seconds for sample in group),
         "answers_per_second": round(sum(sample.answers for sample in group) / seconds, 4),
         "tokens_per_second": round(sum(sample.tokens_released for sample in group) / seconds, 2),
@@ -65,11 +66,15 @@ def _figures(group: Sequence[Measurement], bytes_per_slot: int) -> dict[str, Any
 def _overheads(paired: Sequence[Pair]) -> dict[str, Any]:
     """How many times plain decoding's cost: per pair, and (`_in_total`) all pairs together."""
     if not paired:
-        return {"overhead": None, "overhead_in_total": None, "passes_overhead": None, "kv_overhead": None}
+        names = ("overhead", "overhead_in_total", "cpu_overhead", "passes_overhead", "kv_overhead")
+        return dict.fromkeys(names)
     total = sum(sample.seconds for sample, _, _ in paired) / sum(plain.seconds for _, plain, _ in paired)
     return {
         "overhead": spread(sample.seconds / plain.seconds for sample, plain, _ in paired),
         "overhead_in_total": round(total, 4),
+        "cpu_overhead": spread(
+            sample.cpu_seconds / plain.cpu_seconds for sample, plain, _ in paired if plain.cpu_seconds
+        ),
         "passes_overhead": spread(sample.passes / plain.passes for sample, _, plain in paired),
         "kv_overhead": spread(sample.kv_slots / plain.kv_slots for sample, plain, _ in paired),
     }

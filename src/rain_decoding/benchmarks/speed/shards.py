@@ -92,13 +92,13 @@ _worker: Callable[[str, Unit, int, int], Measurement]
 def _start(
     load: Callable[[], LocalBackend], names: tuple[str, ...], judge: JudgeOptions, threads: int
 ) -> None:
-    import torch
-
     global _worker
-    torch.set_num_threads(threads)
     backend = load()
-    contenders = dict(zip(names, make_contenders(names, backend, judge), strict=True))
-    model = torch_model(backend)
+    contenders = dict(zip(names, make_contenders(names, backend, judge, load), strict=True))
+    if (model := torch_model(backend)) is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
     def worker(name: str, unit: Unit, repeat: int, seed: int) -> Measurement:
         return measure(contenders[name], unit, model, repeat=repeat, seed=seed)

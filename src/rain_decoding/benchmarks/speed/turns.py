@@ -7,7 +7,6 @@ from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.contenders import Contender
-from rain_decoding.benchmarks.speed.forwards import count_forwards
 from rain_decoding.prompting import build_prompt
 from rain_decoding.types import Message
 
@@ -25,7 +24,7 @@ def converse(
     for turn, prompt in enumerate(prompts, start=1):
         messages.append(Message("user", prompt))
         length = len(build_prompt(messages, backend).tokens)
-        with count_forwards(model) as forwards:
+        with contender.counted(model) as forwards:
             run = contender.answer([messages], max_tokens=max_tokens, concurrency=1, seed=seed)
         messages.append(Message("assistant", run.texts[0]))
         yield {

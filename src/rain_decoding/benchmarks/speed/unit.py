@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rain_decoding.benchmarks.speed.contenders import Contender
-from rain_decoding.benchmarks.speed.forwards import count_forwards
 from rain_decoding.benchmarks.speed.measurement import Case, Measurement
 from rain_decoding.decoding.decoder import PromptLike
 
@@ -26,14 +25,14 @@ class Unit:
 
 
 def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, seed: int = 0) -> Measurement:
-    """One contender's work on one unit, from an empty cache."""
+    """One contender's work on one unit, from an empty cache. `model` is its torch model, if it has one."""
     contender.reset()
-    with count_forwards(model) as forwards:
-        started = time.perf_counter()
+    with contender.counted(model) as forwards:
+        started, cpu = time.perf_counter(), time.process_time()
         answered = contender.answer(
             unit.prompts, max_tokens=unit.max_tokens, concurrency=unit.concurrency, seed=seed
         )
-        seconds = time.perf_counter() - started
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     return Measurement(
         case=unit.case,
         contender=contender.name,
@@ -42,6 +41,7 @@ def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, se
         answers=len(answered.texts),
         texts=tuple(answered.texts),
         seconds=seconds,
+        cpu_seconds=cpu_seconds,
         first_release=answered.first_release,
         passes=forwards.passes,
         tokens_forwarded=forwards.tokens,
