@@ -41,7 +41,7 @@ class RollbackSession(JudgedSession):
 
     Where it is bad (score <= 0) they are rolled back, `intervene` gives another context, and they are written anew:
     greedily, then by seeds. After `RETRIES` of that the best judged buffer is released. What follows is decoded in the
-    last context. Subclasses give `intervene`.
+    last context; what cannot be judged is not released. Subclasses give `intervene`.
     """
 
     guide: Criterion
@@ -54,12 +54,13 @@ class RollbackSession(JudgedSession):
     def steps(self) -> Steps[FinishReason]:
         context = Context(self.prompt)
         while (left := self.limit - len(self.answer)) > 0:
-            best, context = yield from self._written(context, min(self.buffer, left))
-            self.score = best[0]
-            yield self.commit(best[1].tokens, value=best[0])
-            if best[1].reason == "stop":
+            (self.score, decoded), context = yield from self._written(context, min(self.buffer, left))
+            if self.score is None:
+                return "unjudged"
+            yield self.commit(decoded.tokens, value=self.score)
+            if decoded.reason == "stop":
                 return "stop"
-            if not best[1].tokens:
+            if not decoded.tokens:
                 break
         return "length"
 
