@@ -22,6 +22,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
 from rain_decoding.evaluation.judges import JUDGES, Judge, ReplyCache, load_judge
 from rain_decoding.evaluation.suites import SUITES, Suite, load_suite
+from rain_decoding.self_evaluation.loading import JUDGE_FORMS
 
 DECODERS = "plain,plain-sampled,rain:balanced"
 NO_JUDGE, ORACLE = "none", "oracle"
@@ -63,6 +64,14 @@ def evaluate(
         Path | None, typer.Option(help="File with the judges' replies; default: in the run's folder.")
     ] = None,
     criterion: o.CriterionName = None,
+    search_judge: Annotated[
+        str | None,
+        typer.Option(
+            help=escape(
+                f"Who judges in the searches: {JUDGE_FORMS}. Default: ask. NAME@judge=FORM says it of one decoder."
+            )
+        ),
+    ] = None,
     embedding: o.EmbeddingName = "hashing",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum tokens per answer; default: the suite's.")
@@ -101,7 +110,13 @@ def evaluate(
         evaluate_paper(
             context,
             folder,
-            Setting(model, loading(model, device, dtype, embedding), embedding, concurrency=concurrency),
+            Setting(
+                model,
+                loading(model, device, dtype, embedding),
+                embedding,
+                concurrency=concurrency,
+                judge=search_judge,
+            ),
             only=split_names(only) if only else (),
             data=data or [],
             judges=judge or [],
@@ -131,6 +146,7 @@ def evaluate(
                 embedding,
                 max_tokens or chosen.max_tokens,
                 concurrency,
+                judge=search_judge,
             ),
             data=_data(chosen, data or []),
             families=tuple(families.split(",")) if families else (),

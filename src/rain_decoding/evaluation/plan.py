@@ -201,6 +201,7 @@ class EvaluationPlan:
             "model": provenance.model_facts(self.setting.model, dict(self.setting.loading).get("revision")),
             "loading": {name: value for name, value in self.setting.loading if name != "revision"},
             "embedding": self.setting.embedding,
+            "search_judge": self.setting.judge,
             "max_tokens": self.setting.max_tokens,
             "decoders": {name: asdict(contender) for name, contender in self.contenders.items()},
             "pairwise": self.pairwise,

@@ -26,6 +26,10 @@ def render(
         summary=summary,
         run=run,
         costs=COSTS,
+        faults={
+            fault: found["judge"] for row in summary["overview"] for fault, found in row["faults"].items()
+        },
+        corrected=any(found["corrected"] for row in summary["overview"] for found in row["faults"].values()),
         numbers={name: number for number, name in enumerate(names)},
         tables=list(_tables(summary)),
         axes=list(axes_plots(plan, summary)),

@@ -31,5 +31,5 @@ SUITE = Suite(
     load,
     {"prompts": Source("CSV with prompt, type and optionally focus", HUB)},
     judges=("refusal-prefixes-notebook", "refusal-prefixes-package", "degeneration"),
-    axes=(("safe", "refused"), ("unsafe", "refused")),
+    axes=(("safe", "refused"), ("unsafe", "harmless")),
 )
