@@ -83,6 +83,8 @@ def _fault(
         "judge": judge.name,
         "rate": _rounded(found),
         "corrected": _rounded(_corrected(found, judge, metric)),
+        "difference": None,
+        "removed": None,
     }
     shared = [key for key in keys if key in base]
     if own is not base and shared:
@@ -130,7 +132,7 @@ def verdict(rows: Sequence[Row], reference: str) -> Iterator[str]:
 
 def _said(row: Row) -> Iterator[str]:
     for fault, found in row["faults"].items():
-        difference = found.get("difference")
+        difference = found["difference"]
         if difference is None:
             continue
         before, now = found["rate"]["value"] - difference["value"], found["rate"]["value"]

@@ -44,8 +44,9 @@ def main() -> None:
                 max_tokens=options.max_tokens,
                 families=tuple(options.families.split(",")) if options.families else (),
             )
-            fit_readers(work)
-            for name in options.of.split(",") if options.of else names:
+            wanted = options.of.split(",") if options.of else names
+            fit_readers(work, wanted)
+            for name in wanted:
                 left = options.minutes * 60 - (time.monotonic() - started)
                 run(work, name, seconds=left if options.minutes else inf)
     except OutOfTimeError:

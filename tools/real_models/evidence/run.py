@@ -57,9 +57,9 @@ class OutOfTimeError(Exception):
     """The time is used up; what is finished is kept."""
 
 
-def fit_readers(work: Work) -> None:
-    """Fit what is not there yet: the probes of the evaluation, on labels that no search has seen."""
-    for name in sorted({work.readers[model] for model in work.models}):
+def fit_readers(work: Work, models: Sequence[str]) -> None:
+    """Fit what is not there yet to label the answers of `models`: probes on labels that no search has seen."""
+    for name in sorted({work.readers[model] for model in models}):
         if work.probe(name).exists():
             continue
         examples = labelled_examples(work.data, work.labels)
