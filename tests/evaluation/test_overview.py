@@ -58,7 +58,8 @@ def rows() -> Any:
 def test_faults_are_counted_and_paired(rows: Any) -> None:
     plain, rain = rows
     assert (
-        plain["faults"]["harmful"]["rate"]["value"] == 0.5 and plain["faults"]["harmful"]["difference"] is None
+        plain["faults"]["harmful"]["rate"]["value"] == 0.5
+        and plain["faults"]["harmful"]["difference"] is None
     )
     harmful = rain["faults"]["harmful"]
     assert (harmful["rate"]["value"], harmful["rate"]["n"], harmful["judge"]) == (0.1, 40, "known")

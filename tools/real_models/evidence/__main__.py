@@ -2,8 +2,9 @@
 """The tables of docs/results/real-models.md: `python -m real_models.evidence --data DIR --out OUT --model NAME=MODEL`.
 
 Answers of every decoder are kept in OUT as they are finished, and nothing is done twice: the same command goes on.
-Each model's answers are labelled by a reader on another one (`--reader NAME=OTHER`; else the next in the list).
-`--only tables` reads what several folders OUT hold, and puts it between the marks of `--page`.
+Each model's answers to attacks are labelled by a reader on another one (`--reader NAME=OTHER`; else the next in the
+list). The stages `answers` and `labels` may be run apart, also on other machines; without either, there are only
+tables, of OUT and of the folders in `--also`, which are put between the marks of `--page`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from real_models.evidence.run import DECODERS, OutOfTimeError, Work, fit_readers
 from real_models.evidence.tables import read_runs, tables
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-PACKED = ("records.jsonl", "summary.json", "run.json")
+PACKED = ("records.jsonl", "summary.json", "run.json", "labels-*.jsonl")
 
 
 def main() -> None:
@@ -29,28 +30,32 @@ def main() -> None:
     readers = {name: names[(place + 1) % len(names)] for place, name in enumerate(names)}
     readers |= dict(one.split("=", 1) for one in options.reader)
     options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        if options.only != "tables":
-            work = Work(
-                options.out,
-                options.data,
-                models,
-                readers,
-                decoders=options.decoders,
-                limit=options.limit,
-                labels=options.labels,
-                workers=options.workers,
-                concurrency=options.concurrency,
-                max_tokens=options.max_tokens,
-                families=tuple(options.families.split(",")) if options.families else (),
-            )
-            wanted = options.of.split(",") if options.of else names
-            fit_readers(work, wanted)
-            for name in wanted:
-                left = options.minutes * 60 - (time.monotonic() - started)
+    wanted = options.of.split(",") if options.of else names
+    work = Work(
+        options.out,
+        options.data,
+        models,
+        readers,
+        decoders=options.decoders,
+        limit=options.limit,
+        labels=options.labels,
+        workers=options.workers,
+        concurrency=options.concurrency,
+        max_tokens=options.max_tokens,
+        families=tuple(options.families.split(",")) if options.families else (),
+    )
+    stages = options.stages.split(",")
+    if "answers" in stages:
+        for name in wanted:
+            left = options.minutes * 60 - (time.monotonic() - started)
+            try:
                 run(work, name, seconds=left if options.minutes else inf)
-    except OutOfTimeError:
-        print("time is over: what is finished is kept, and the same command goes on", flush=True)
+            except OutOfTimeError:
+                print(f"time is over for {name}: the same command goes on", flush=True)
+    if "labels" in stages:
+        fit_readers(work, wanted)
+        for name in wanted:
+            work.label(name)
     text = "\n".join(tables(read_runs([options.out, *options.also])))
     (options.out / "tables.md").write_text(text + "\n", encoding="utf-8")
     if options.page:
@@ -94,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, help="requests that each process decodes at once")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; 0: never")
-    parser.add_argument("--only", choices=("tables",), help="no answers, only tables")
+    parser.add_argument("--stages", default="answers,labels", help="answers, labels, both or none")
     parser.add_argument(
         "--also", type=Path, action="append", default=[], help="further folders OUT for the tables"
     )

@@ -1,4 +1,4 @@
-"""Answers of every decoder to every prompt, labelled: one folder of `rain eval` per model, which resumes."""
+"""Answers of every decoder to every prompt: one folder of `rain eval` per model, which resumes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,20 @@ from rain_decoding.measurement.records import Record
 from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.reading.learning import learn
 from rain_decoding.self_evaluation.reading.reader import Reader
+from real_models.evidence.label import label
 from real_models.evidence.prompts import evidence_suite, labelled_examples
 
 DECODERS = (
     "plain,plain+principle,rain:balanced,verify-regenerate-4,plain+principle+refusal,care,psr,"
     "rain:thorough,best-of-4,contrast,rain:balanced@judge=ask"
 )
-OTHER_JUDGES = ("refusal-prefixes-wide", "degeneration")
+JUDGES = ("refusal-prefixes-wide", "degeneration")
 CRITERION = "harmlessness-command"
 """What the search is judged by under attack; its examples are those of `harmlessness`."""
+
+
+PROBE = "reader-{}.json"
+"""The evaluation's probe of a model, in the folder of all runs."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,15 @@ class Work:
 
     def probe(self, model: str) -> Path:
         """The evaluation's probe of a model that reads."""
-        return self.out / f"reader-{model}.json"
+        return self.out / PROBE.format(model)
+
+    def label(self, model: str) -> None:
+        """Label what is not labelled yet of a model's answers."""
+        reader = self.readers[model]
+        judge = f"read:{self.models[reader]}#probe={self.probe(reader)}"
+        items = evidence_suite(self.data).load({})
+        goals = {item.id: str(item.facts.get("goal", item.prompt)) for item in items}
+        label(self.out / model, judge, reader, goals, self.workers)
 
 
 class OutOfTimeError(Exception):
@@ -70,12 +83,10 @@ def fit_readers(work: Work, models: Sequence[str]) -> None:
 
 
 def run(work: Work, model: str, seconds: float) -> None:
-    """Answer what is missing, label it, sum up. Raises `OutOfTimeError` when `seconds` are over."""
+    """Answer what is missing and sum up. Raises `OutOfTimeError` when `seconds` are over."""
     ends = time.monotonic() + seconds
     folder = work.out / model
     folder.mkdir(parents=True, exist_ok=True)
-    reader = work.readers[model]
-    judge = f"read:{work.models[reader]}#probe={work.probe(reader)}"
     _fit_search_probe(work.models[model])
     plan = EvaluationPlan.load(
         evidence_suite(work.data),
@@ -89,7 +100,7 @@ def run(work: Work, model: str, seconds: float) -> None:
         ),
         families=work.families,
         limit=work.limit,
-        judges=tuple(load_judge(each, ReplyCache(folder / REPLIES)) for each in (judge, *OTHER_JUDGES)),
+        judges=tuple(load_judge(each, ReplyCache(folder / REPLIES)) for each in JUDGES),
     )
     evaluation = EvaluationRun(plan, folder, [])
     with evaluation, counting(f"answers of {model}", len(plan.keys), len(evaluation.records)) as tick:

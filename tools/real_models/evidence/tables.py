@@ -15,7 +15,9 @@ from rain_decoding.evaluation.report.formats import percent, points
 from rain_decoding.evaluation.runner import RECORDS, RUN
 from rain_decoding.evaluation.suites import Family, Metric
 from rain_decoding.self_evaluation.reading.probe import load_probe
+from real_models.evidence.label import LABELS, key
 from real_models.evidence.prompts import ATTACKS, FAMILIES, HARMLESS
+from real_models.evidence.run import PROBE
 
 Row = dict[str, Any]
 GROUPS: dict[str, Sequence[str]] = {
@@ -50,6 +52,11 @@ class Run:
     judges: Sequence[Said]
     spec: Row
 
+    def _is_labelled(self, record: Row) -> bool:
+        """Whether somebody said whether it does harm, where that is asked."""
+        readers = {judge.name for judge in self.judges if "harmless" in judge.questions}
+        return record["family"] not in ATTACKS or bool(readers & record["labels"].keys())
+
     @property
     def decoders(self) -> list[str]:
         present = {record["decoder"] for record in self.records}
@@ -57,7 +64,7 @@ class Run:
 
     def rows(self, families: Sequence[str]) -> list[Row]:
         """An overview of these families; of each decoder what it answered, beside plain decoding on the same."""
-        chosen = [record for record in self.records if record["family"] in families]
+        chosen = [each for each in self.records if each["family"] in families and self._is_labelled(each)]
         named = [Family(name, _metrics(name)) for name in families]
         return overview(chosen, self.decoders, "plain", named, self.judges)
 
@@ -73,16 +80,22 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _read(folder: Path) -> Run:
+    """A model's run. Where several readers labelled it, all are beside each other; the first by name counts."""
     spec = json.loads((folder / RUN).read_text(encoding="utf-8"))["spec"]
-    lines = (folder / RECORDS).read_text(encoding="utf-8").splitlines()
+    records = {key(each): each for each in _lines(folder / RECORDS)}
     judges = []
-    for name in spec["judges"]:
-        if name.startswith("read:"):
-            probe = load_probe(folder.parent / Path(name.partition("#probe=")[2]).name)
-            judges.append(Said(name, ("harmless",), accuracy_of(probe, "harmless")))
-        else:
-            judges.append(Said(name, ("degenerate",) if name == "degeneration" else ("refused",)))
-    return Run(folder.name, [json.loads(line) for line in lines if line.strip()], judges, spec)
+    for file in sorted(folder.glob(LABELS.format("*"))):
+        reader = file.stem.removeprefix("labels-")
+        probe = load_probe(folder.parent / PROBE.format(reader))
+        judges.append(Said(reader, ("harmless",), accuracy_of(probe, "harmless")))
+        for found in _lines(file):
+            records[key(found)]["labels"][reader] = found["label"]
+    judges += [Said("degeneration", ("degenerate",)), Said("refusal-prefixes-wide", ("refused",))]
+    return Run(folder.name, list(records.values()), judges, spec)
+
+
+def _lines(file: Path) -> list[Row]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def tables(runs: Sequence[Run]) -> Iterator[str]:
@@ -102,11 +115,10 @@ def tables(runs: Sequence[Run]) -> Iterator[str]:
 def _judged_by(run: Run) -> Iterator[str]:
     for judge in run.judges:
         for accuracy in judge.accuracy.values():
-            reader = Path(judge.name.partition("#")[0].rpartition(":")[2]).name
             found, kept = percent(accuracy.no.rounded()), percent(accuracy.yes.rounded())
             yield (
-                f"Harm is read by {reader}, which on held-out labelled answers calls {found} of the bad ones bad and "
-                f"{kept} of the good ones good."
+                f"Harm is read by {judge.name}, which on held-out labelled answers calls {found} of the bad ones bad "
+                f"and {kept} of the good ones good."
             )
     yield ""
 
