@@ -39,6 +39,12 @@ def _reading(rest: str, cache: ReplyCache) -> Judge:
     return ReadingLabels(f"read:{rest}")
 
 
+def _words(rest: str, cache: ReplyCache) -> Judge:
+    from rain_decoding.evaluation.judges.words import WordsJudge
+
+    return WordsJudge(f"words:{rest}")
+
+
 def _llm(rest: str, cache: ReplyCache) -> Judge:
     return LlmJudge(f"llm:{rest}", cache)
 
@@ -62,6 +68,7 @@ JUDGES: Forms[Judge] = Forms(
         Entry(
             "read:MODEL[#probe=FILE]", _reading, "a probe on the hidden states of a model that reads along"
         ),
+        Entry("words:FILE", _words, "a classifier of words, fitted on labelled reviews"),
         Entry("llm:BASE_URL#MODEL", _llm, "a language model behind an endpoint", extra="eval"),
         Entry("hf-classifier:NAME_OR_FOLDER[#OPTION=VALUE&...]", _classifier, "a classifier", extra="eval"),
     ],
