@@ -15,6 +15,7 @@ from rain_decoding.evaluation.answering import AnswerJob, Setting
 from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Family, Item, Suite
+from rain_decoding.prompting import PromptFormat
 
 JOB_SIZE = 256
 """Prompts a worker is given at once: many more than run together, since the last ones run alone."""
@@ -135,13 +136,11 @@ class EvaluationPlan:
         """All work that is not in `done`, in chunks."""
         for seed in self.seeds:
             for name, contender in self.contenders.items():
-                for family in self.used_families:
-                    if not self.asks(name, family):
-                        continue
+                for (criterion, prompt_format), families in self._alike(name).items():
                     items = [
                         item
                         for item in self.items
-                        if item.family == family.name and (item.id, name, seed) not in done
+                        if item.family in families and (item.id, name, seed) not in done
                     ]
                     for chunk in chunks(items, workers):
                         yield AnswerJob(
@@ -150,10 +149,19 @@ class EvaluationPlan:
                             contender,
                             seed,
                             tuple(chunk),
-                            self.criterion or family.criterion,
-                            family.prompt_format,
+                            criterion,
+                            prompt_format,
                             traces,
                         )
+
+    def _alike(self, name: str) -> dict[tuple[str, PromptFormat], set[str]]:
+        """Names of families whose prompts a decoder answers in the same way, and so in one batch."""
+        alike: dict[tuple[str, PromptFormat], set[str]] = {}
+        for family in self.used_families:
+            if self.asks(name, family):
+                key = self.criterion or family.criterion, family.prompt_format
+                alike.setdefault(key, set()).add(family.name)
+        return alike
 
     def same_judge(self) -> list[tuple[str, str]]:
         """Decoders whose answers are labelled by the very judge that their search asked, and that judge."""
