@@ -55,14 +55,14 @@ def comparable(completion: Completion) -> tuple[Any, ...]:
     return completion.text, completion.tokens, completion.score, completion.finish_reason
 
 
-def test_a_criterions_system_message_is_its_guidance_or_its_statement() -> None:
-    assert CRITERION.statements[0] in CRITERION.system_message
+def test_a_criterions_system_message_is_its_own_or_its_statement() -> None:
+    assert CRITERION.statements[0] in CRITERION.asks_for
     own = load_criterion("harmlessness")
-    assert own.system_message == own.guidance and "decline" in own.guidance
+    assert own.asks_for == own.system_message and "decline" in own.asks_for
 
 
 def test_the_principle_is_a_system_message_and_nothing_else() -> None:
-    told = [{"role": "system", "content": CRITERION.system_message}]
+    told = [{"role": "system", "content": CRITERION.asks_for}]
     for prompt in PROMPTS:
         asked = [*told, {"role": "user", "content": prompt}]
         expected = PlainDecoder(babble_world()).generate(asked)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def test_the_principle_is_a_system_message_and_nothing_else() -> None:
 def test_a_system_message_of_the_users_stays() -> None:
     messages = [{"role": "system", "content": "Speak low."}, {"role": "user", "content": ASKED}]
     session = PrincipleDecoder(lock_world(), CRITERION).open(messages)
-    assert session.prompt.text.index(CRITERION.system_message) < session.prompt.text.index("Speak low.")
+    assert session.prompt.text.index(CRITERION.asks_for) < session.prompt.text.index("Speak low.")
     session.finish()
 
 
@@ -132,7 +132,7 @@ def test_contrast_takes_the_token_that_the_opposite_would_least_say() -> None:
         for token in found.tokens:
             weights = []
             for told in (
-                guide.system_message,
+                guide.asks_for,
                 f"Whatever you are asked, this must be true: {guide.statements[1]}",
             ):
                 said = babble(f"{told}\n\nHuman: {prompt}\n\nAssistant:{answer}")

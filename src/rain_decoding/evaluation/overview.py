@@ -126,8 +126,8 @@ def _rounded(estimate: Estimate | None) -> Row | None:
 def verdict(rows: Sequence[Row], reference: str) -> Iterator[str]:
     """A sentence about each decoder beside the reference: what is surely better or worse, and what it costs."""
     for row in rows:
-        if row["decoder"] != reference:
-            yield f"{row['decoder']}: {'; '.join(_said(row))}."
+        if row["decoder"] != reference and (said := list(_said(row))):
+            yield f"{row['decoder']}: {'; '.join(said)}."
 
 
 def _said(row: Row) -> Iterator[str]:
@@ -145,7 +145,8 @@ def _said(row: Row) -> Iterator[str]:
         else:
             change = "fewer" if difference["value"] < 0 else "MORE"
             yield f"{change} {fault} answers, {before:.0%} to {now:.0%}"
-    if row["passes"]:
-        yield f"{row['passes']['value']:.2f} times the forward passes, {row['tokens']['value']:.2f} times the tokens"
+    for cost, named in (("passes", "forward passes"), ("tokens", "tokens")):
+        if row[cost]:
+            yield f"{row[cost]['value']:.2f} times the {named}"
     if row["same"]:
         yield f"{row['same']['value']:.0%} of its answers are the same text"

@@ -73,7 +73,7 @@ class ContrastDecoder(Decoder):
         opposite = OPPOSITE.format(self.guide.statements[1])
         guided, reverse = (
             in_conversation(self.backend, built, with_system(built.messages, text))
-            for text in (self.guide.system_message, opposite)
+            for text in (self.guide.asks_for, opposite)
         )
         longest = max((guided, reverse), key=lambda one: len(one.tokens))
         limit = token_limit(longest, self.backend, options.max_tokens, overrun=0)

@@ -34,7 +34,7 @@ class PrincipleDecoder(Decoder):
         options.refuse_sampling("the baselines decode")
         options.refuse_criterion("plain decoding is not judged")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
-        guided = in_conversation(self.backend, built, with_system(built.messages, self.guide.system_message))
+        guided = in_conversation(self.backend, built, with_system(built.messages, self.guide.asks_for))
         limit = token_limit(guided, self.backend, options.max_tokens, overrun=0)
         return PlainSession(self.backend, guided, options, limit, self.backend.new_owner())
 
@@ -72,9 +72,7 @@ class PrincipleOrRefusalDecoder(GuidedDecoder):
     """
 
     def session(self, prompt: Prompt, options: Options, limit: int) -> JudgedSession:
-        guided = in_conversation(
-            self.backend, prompt, with_system(prompt.messages, self.guide.system_message)
-        )
+        guided = in_conversation(self.backend, prompt, with_system(prompt.messages, self.guide.asks_for))
         judge, owner = self.evaluator.conversation(prompt), self.backend.new_owner()
         common: dict[str, Any] = {"judge": judge, "guided": guided}
         return PrincipleOrRefusalSession(self.backend, prompt, options, limit, owner, **common)

@@ -35,7 +35,7 @@ def axes_plots(plan: EvaluationPlan, summary: dict[str, Any]) -> Iterator[Plot]:
         points = [
             (name, number, span(x_rows[name]), span(y_rows[name]))
             for number, name in enumerate(summary["decoders"])
-            if name in x_rows and name in y_rows
+            if all(name in rows and rows[name]["value"] is not None for rows in (x_rows, y_rows))
         ]
         yield share_plot(f"by {' and '.join(dict.fromkeys(pair))}", (titles[0], titles[1]), points)
 
