@@ -43,7 +43,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path:
         said = [process.stderr.readline() for _ in range(3)]
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert said[-1].endswith("of 10 answers\n"), said
+    assert "of 10 answers" in said[-1], said
     kept = (killed / "records.jsonl").read_bytes()
     assert 3 <= kept.count(b"\n") < 10 and not (killed / "summary.json").exists()
     with (killed / "records.jsonl").open("ab") as file:
@@ -238,7 +238,7 @@ def test_a_folder_is_one_processes_at_a_time(rain: Rain, tmp_path: Path) -> None
         other = rain(*command)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert said[-1].endswith("of 10 answers\n"), said
+    assert "of 10 answers" in said[-1], said
     assert other.code == 2 and f"{tmp_path / 'run'} is in use by another process" in other.err
     before = (tmp_path / "run" / "records.jsonl").read_bytes()
     assert rain(*command).code == 0, "the lock went with its process"

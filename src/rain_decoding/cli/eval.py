@@ -163,7 +163,7 @@ def evaluate(
         )
     for name, family in plan.left_out:
         err.print(f"[yellow]note:[/] {name} cannot continue a text, so {family} is left out")
-    with collecting(run.kept, len(plan.keys), folder) as told:
+    with collecting(run.kept, len(plan.keys), folder, missing=run.missing()) as told:
         run.collect(workers, traces, told)
     warn_of_unlabelled(run)
     with status("summing up"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +98,11 @@ class EvaluationRun:
         """Keep a record."""
         self.file.append(record)
         self.records.append(record)
+
+    def missing(self) -> Counter[str]:
+        """By decoder, how many answers there are still to be."""
+        done = {key(record) for record in self.records}
+        return Counter(decoder for _, decoder, _ in self.plan.keys - done)
 
     def kept(self) -> int:
         """Records that the file holds: after Ctrl-C, one more may have been written than was counted."""

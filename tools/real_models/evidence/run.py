@@ -17,6 +17,7 @@ from rain_decoding.evaluation.finishing import finish
 from rain_decoding.evaluation.judges import ReplyCache, load_judge
 from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
+from rain_decoding.measurement.pace import Pace
 from rain_decoding.measurement.records import Record
 from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.reading.learning import learn
@@ -103,10 +104,11 @@ def run(work: Work, model: str, seconds: float) -> None:
         judges=tuple(load_judge(each, ReplyCache(folder / REPLIES)) for each in JUDGES),
     )
     evaluation = EvaluationRun(plan, folder, [])
+    pace = Pace(evaluation.missing())
     with evaluation, counting(f"answers of {model}", len(plan.keys), len(evaluation.records)) as tick:
 
         def told(record: Record) -> None:
-            tick(record["decoder"])
+            tick(record["decoder"], pace.finished(record["decoder"]))
             if time.monotonic() > ends:
                 raise OutOfTimeError
 
