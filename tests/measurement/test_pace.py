@@ -10,7 +10,7 @@ from rain_decoding.measurement.pace import Pace
 def test_each_kind_counts_by_its_own_pace() -> None:
     now = [0.0]
     pace = Pace({"quick": 10, "slow": 10}, clock=lambda: now[0])
-    left = 0.0
+    left: float | None = 0.0
     for _ in range(10):
         now[0] += 1
         left = pace.finished("quick")
@@ -25,6 +25,8 @@ def test_each_kind_counts_by_its_own_pace() -> None:
 
 def test_what_was_done_before_costs_nothing() -> None:
     now = [0.0]
-    pace = Pace({"quick": 0, "slow": 3}, clock=lambda: now[0])
+    pace = Pace({"quick": 0, "slow": 4}, clock=lambda: now[0])
+    now[0] += 500
+    assert pace.finished("slow") is None, "a model was loaded meanwhile"
     now[0] += 5
     assert pace.finished("slow") == pytest.approx(10)
