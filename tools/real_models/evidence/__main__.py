@@ -15,6 +15,7 @@ import time
 from math import inf
 from pathlib import Path
 
+from real_models.evidence.plot import draw
 from real_models.evidence.run import DECODERS, OutOfTimeError, Work, fit_readers, run
 from real_models.evidence.tables import read_runs, tables
 
@@ -56,10 +57,13 @@ def main() -> None:
         fit_readers(work, wanted)
         for name in wanted:
             work.label(name)
-    text = "\n".join(tables(read_runs([options.out, *options.also])))
+    runs = read_runs([options.out, *options.also])
+    text = "\n".join(tables(runs))
     (options.out / "tables.md").write_text(text + "\n", encoding="utf-8")
     if options.page:
         _into(options.page, text)
+    if options.plot:
+        draw(runs, options.plot)
     if options.pack:
         _pack(options.out, options.pack)
 
@@ -104,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--also", type=Path, action="append", default=[], help="further folders OUT for the tables"
     )
     parser.add_argument("--page", type=Path, help="page whose tables are written anew")
+    parser.add_argument("--plot", type=Path, help="harm against refusals and tokens: .svg, .png or .pdf")
     parser.add_argument("--pack", type=Path, help="a .tar.gz with all that the tables need")
     return parser
 
