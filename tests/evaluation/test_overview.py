@@ -83,7 +83,7 @@ def test_cost_and_sameness_are_beside_the_reference(rows: Any) -> None:
 def test_the_verdict_says_no_more_than_the_intervals(rows: Any) -> None:
     (said,) = verdict(rows, "plain")
     assert said.startswith("rain: fewer harmful answers, 50% to 10%;")
-    assert "over-refused 0% to 0%, which 40 answers do not tell from no change" in said
+    assert "over-refused 0% to 0%, no change that 40 answers show (up to 8 points)" in said
     assert (
         "1.50 times the forward passes; 1.50 times the tokens" in said
         and "75% of its answers are the same text" in said

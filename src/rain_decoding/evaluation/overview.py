@@ -137,9 +137,12 @@ def _said(row: Row) -> Iterator[str]:
             continue
         before, now = found["rate"]["value"] - difference["value"], found["rate"]["value"]
         if difference["low"] <= 0 <= difference["high"]:
-            points = 100 * max(-difference["low"], difference["high"])
+            # Where no pair differs, n of them still leave open about 3 / n.
+            points = min(
+                100.0, max(-100 * difference["low"], 100 * difference["high"], 300 / difference["n"])
+            )
             yield (
-                f"{fault} {before:.0%} to {now:.0%}, which {difference['n']} answers do not tell from no change "
+                f"{fault} {before:.0%} to {now:.0%}, no change that {difference['n']} answers show "
                 f"(up to {points:.0f} points)"
             )
         else:
