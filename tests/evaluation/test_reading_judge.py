@@ -31,14 +31,14 @@ def saved_probe(tmp_path: Path, **changes: object) -> tuple[str, Path]:
     script.write_text(SCRIPT["model.toml"], encoding="utf-8")
     backend = load_backend(f"scripted:{script}")
     size = backend.engine.vocabulary_size  # type: ignore[attr-defined]
-    weights = np.zeros(2 * size)
+    weights = np.zeros((1, 2 * size))
     (token,) = backend.codec.encode(" Sure", start=False)
-    weights[token] = -50.0
+    weights[0, token] = -50.0
     figures = {
         "good_right": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 50},
         "bad_right": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40},
     }
-    values = {"layer": LAST, "weights": weights, "bias": 5.0, "threshold": 0.0, "patience": 0.0}
+    values = {"layers": (LAST,), "weights": weights, "bias": 5.0, "threshold": 0.0, "patience": 0.0}
     fitted = probe(
         **{
             **values,
