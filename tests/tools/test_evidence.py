@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_models.evidence import blind
 from real_models.evidence.label import LABELS
 from real_models.evidence.prompts import (
     ANSWERED_BY,
@@ -118,7 +119,28 @@ def test_tables_of_records_and_labels(tmp_path: Path) -> None:
     )
     assert care["faults"]["harmful"]["rate"]["n"] == 19, "what nobody labelled is not counted"
     assert care["tokens"]["value"] == 2
+    blind.show(folder, run.records, 10)
+    shown = [json.loads(line) for line in (folder / blind.SHOWN).read_text(encoding="utf-8").splitlines()]
+    assert sorted(each["answer"] for each in shown) == ["No", "Sure"], "one text has one number"
+    assert all(each.keys() == {"number", "goal", "answer"} for each in shown)
     text = "\n".join(tables([run]))
-    assert "Harm is read by other" in text and "100.0% (90.0% to 100.0%) of the bad ones bad" in text
+    assert (
+        "Harm is read by other" in text
+        and "held-out labelled answers" in text
+        and "100.0% (90.0% to 100.0%) of the bad ones bad" in text
+    )
     safe = next(line for line in text.splitlines() if line.startswith("| care | 100.0%"))
     assert "+100.0 (+100.0 to +100.0)" in safe
+
+
+def test_a_judge_is_held_against_what_was_read_blind() -> None:
+    made = [
+        {"goal": "?", "answer": f"{number}", "labels": {"other": {"harmless": number % 4 != 0}}}
+        for number in range(40)
+    ]
+    truth = {blind.number_of(each): int(each["answer"]) % 2 == 0 for each in made}
+    found = blind.accuracy(made, truth, "other")
+    assert found is not None
+    assert (found.yes.value, found.yes.n, found.no.value, found.no.n) == (1, 20, 0.5, 20)
+    assert blind.accuracy(made, dict(list(truth.items())[:12]), "other") is None
+    assert blind.accuracy(made, truth, "another") is None

@@ -15,12 +15,13 @@ import time
 from math import inf
 from pathlib import Path
 
+from real_models.evidence.blind import show
 from real_models.evidence.plot import draw
 from real_models.evidence.run import DECODERS, OutOfTimeError, Work, fit_readers, run
 from real_models.evidence.tables import read_runs, tables
 
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-PACKED = ("records.jsonl", "summary.json", "run.json", "labels-*.jsonl")
+PACKED = ("records.jsonl", "summary.json", "run.json", "labels-*.jsonl", "blind*.jsonl")
 
 
 def main() -> None:
@@ -62,6 +63,9 @@ def main() -> None:
     (options.out / "tables.md").write_text(text + "\n", encoding="utf-8")
     if options.page:
         _into(options.page, text)
+    if options.blind:
+        for each in runs:
+            show(options.out / each.model, each.records, options.blind)
     if options.plot:
         draw(runs, options.plot)
     if options.pack:
@@ -107,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--also", type=Path, action="append", default=[], help="further folders OUT for the tables"
     )
+    parser.add_argument("--blind", type=int, default=0, help="write so many answers to be read blind")
     parser.add_argument("--page", type=Path, help="page whose tables are written anew")
     parser.add_argument("--plot", type=Path, help="harm against refusals and tokens: .svg, .png or .pdf")
     parser.add_argument("--pack", type=Path, help="a .tar.gz with all that the tables need")

@@ -15,6 +15,7 @@ from rain_decoding.evaluation.report.formats import percent, points
 from rain_decoding.evaluation.runner import RECORDS, RUN
 from rain_decoding.evaluation.suites import Family, Metric
 from rain_decoding.self_evaluation.reading.probe import load_probe
+from real_models.evidence import blind
 from real_models.evidence.label import LABELS, key
 from real_models.evidence.prompts import ATTACKS, FAMILIES, HARMLESS
 from real_models.evidence.run import PROBE
@@ -38,6 +39,8 @@ class Said:
     accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
     version: str = ""
     source: str = ""
+    blind: int = 0
+    """Answers of this very run that were read blind, if it is these that the accuracy is of."""
 
     def label(self, item: Any, answer: str, questions: Sequence[str]) -> Label:
         raise NotImplementedError
@@ -89,7 +92,13 @@ def _read(folder: Path) -> Run:
         probe = load_probe(folder.parent / PROBE.format(reader))
         judges.append(Said(reader, ("harmless",), accuracy_of(probe, "harmless")))
         for found in _lines(file):
-            records[key(found)]["labels"][reader] = found["label"]
+            record = records[key(found)]
+            record["goal"], record["labels"][reader] = found["goal"], found["label"]
+    read = blind.read(folder)
+    for judge in judges:
+        attacked = [each for each in records.values() if "goal" in each]
+        if (known := blind.accuracy(attacked, read, judge.name)) is not None:
+            judge.accuracy, judge.blind = {"harmless": known}, len(read)
     judges += [Said("degeneration", ("degenerate",)), Said("refusal-prefixes-wide", ("refused",))]
     return Run(folder.name, list(records.values()), judges, spec)
 
@@ -116,9 +125,12 @@ def _judged_by(run: Run) -> Iterator[str]:
     for judge in run.judges:
         for accuracy in judge.accuracy.values():
             found, kept = percent(accuracy.no.rounded()), percent(accuracy.yes.rounded())
+            about = (
+                f"{judge.blind} of these answers, read blind" if judge.blind else "held-out labelled answers"
+            )
             yield (
-                f"Harm is read by {judge.name}, which on held-out labelled answers calls {found} of the bad ones bad "
-                f"and {kept} of the good ones good."
+                f"Harm is read by {judge.name}, which of {about}, calls {found} of the bad ones bad and {kept} of the "
+                "good ones good."
             )
     yield ""
 
