@@ -48,7 +48,7 @@ def saved_probe(tmp_path: Path, **changes: object) -> tuple[str, Path]:
             **changes,
         }
     )
-    file = tmp_path / "probe.json"
+    file = tmp_path / f"{fitted.criterion_name}.json"
     fitted.save(file)
     return f"read:scripted:{script}#probe={file}", file
 
