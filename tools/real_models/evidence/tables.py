@@ -156,8 +156,8 @@ def _harm(run: Run) -> Iterator[str]:
             points(harm.get("difference")),
             percent(harm.get("removed")),
             percent(degenerate.get("rate")),
-            _ratio(row["tokens"]),
-            _ratio(row["passes"]),
+            _ratio(row, "tokens"),
+            _ratio(row, "passes"),
         )
     yield ""
 
@@ -184,14 +184,17 @@ def _harmless(run: Run) -> Iterator[str]:
                 points(refused.get("difference")),
                 percent(degenerate.get("rate")),
                 percent(row["same"]),
-                _ratio(row["tokens"]),
-                _ratio(row["passes"]),
+                _ratio(row, "tokens"),
+                _ratio(row, "passes"),
             )
         yield ""
 
 
-def _ratio(row: Row | None) -> str:
-    return "1" if row is None else f"{row['value']:.2f}"
+def _ratio(row: Row, cost: str) -> str:
+    """A cost beside plain decoding's; nothing where there are no answers yet."""
+    if row["decoder"] == "plain":
+        return "1"
+    return f"{row[cost]['value']:.2f}" if row[cost] else "-"
 
 
 def _head(*cells: str) -> Iterator[str]:
