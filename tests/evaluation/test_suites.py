@@ -198,9 +198,21 @@ def test_a_plan_reads_its_files_once_when_it_is_loaded(tmp_path: Path) -> None:
     assert replace(loaded, seeds=(0, 1)).items == loaded.items
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_jobs_hold_everything_that_is_not_done_once(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "rounds"), [(1, 1), (3, 1), (1, 3), (2, 4)])
+def test_jobs_hold_everything_that_is_not_done_once(tmp_path: Path, workers: int, rounds: int) -> None:
     whole = plan(tmp_path, 10, limit=0, seeds=(0, 1))
     done = set(sorted(whole.keys)[:7])
-    keys = [(s.id, job.decoder, job.seed) for job in whole.jobs(done, workers) for s in job.items]
+    jobs = whole.jobs(done, workers, rounds=rounds)
+    keys = [(s.id, job.decoder, job.seed) for job in jobs for s in job.items]
     assert len(keys) == len(set(keys)) == 13 and set(keys) | done == whole.keys
+
+
+def test_in_rounds_all_decoders_answer_a_part_first(tmp_path: Path) -> None:
+    whole = plan(tmp_path, 10, limit=0)
+    both = replace(
+        whole, contenders={**whole.contenders, "plain-sampled": contender("plain-sampled", SearchConfig())}
+    )
+    jobs = list(both.jobs(set(), 1, rounds=2))
+    assert [(job.decoder, len(job.items)) for job in jobs] == [("plain", 5), ("plain-sampled", 5)] * 2
+    assert {s.id for s in jobs[0].items} == {s.id for s in jobs[1].items}
+    assert not {s.id for s in jobs[0].items} & {s.id for s in jobs[2].items}

@@ -132,27 +132,37 @@ class EvaluationPlan:
         plain = (name for name, contender in self.contenders.items() if contender.is_plain)
         return next(plain, next(iter(self.contenders)))
 
-    def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[AnswerJob]:
-        """All work that is not in `done`, in chunks."""
-        for seed in self.seeds:
-            for name, contender in self.contenders.items():
-                for (criterion, prompt_format), families in self._alike(name).items():
-                    items = [
-                        item
-                        for item in self.items
-                        if item.family in families and (item.id, name, seed) not in done
-                    ]
-                    for chunk in chunks(items, workers):
-                        yield AnswerJob(
-                            self.setting,
-                            name,
-                            contender,
-                            seed,
-                            tuple(chunk),
-                            criterion,
-                            prompt_format,
-                            traces,
-                        )
+    def jobs(
+        self, done: set[Key], workers: int, traces: Path | None = None, rounds: int = 1
+    ) -> Iterator[AnswerJob]:
+        """All work that is not in `done`, in chunks.
+
+        In several `rounds`, all decoders first answer a part of the prompts, then the next: a run that is stopped has
+        something of each.
+        """
+        for part in range(rounds):
+            items = self._part(part, rounds)
+            for seed in self.seeds:
+                for name, contender in self.contenders.items():
+                    for (criterion, prompt_format), families in self._alike(name).items():
+                        asked = [item for item in items if item.family in families]
+                        missing = [item for item in asked if (item.id, name, seed) not in done]
+                        for chunk in chunks(missing, workers):
+                            yield AnswerJob(
+                                self.setting,
+                                name,
+                                contender,
+                                seed,
+                                tuple(chunk),
+                                criterion,
+                                prompt_format,
+                                traces,
+                            )
+
+    def _part(self, part: int, rounds: int) -> list[Item]:
+        """The prompts of a round: of each family every so many."""
+        families = ([i for i in self.items if i.family == family.name] for family in self.used_families)
+        return [item for items in families for item in items[part::rounds]]
 
     def _alike(self, name: str) -> dict[tuple[str, PromptFormat], set[str]]:
         """Names of families whose prompts a decoder answers in the same way, and so in one batch."""

@@ -63,12 +63,15 @@ class EvaluationRun:
     def __exit__(self, *_: object) -> None:
         self.lock.release()
 
-    def collect(self, workers: int, traces: bool, told: Callable[[Record], Any]) -> None:
-        """Answer and label what is missing; `told` hears of every new record once it is written."""
+    def collect(self, workers: int, traces: bool, told: Callable[[Record], Any], rounds: int = 1) -> None:
+        """Answer and label what is missing; `told` hears of every new record once it is written.
+
+        For `rounds` see `EvaluationPlan.jobs`.
+        """
         self._label_again()
         done = {key(record) for record in self.records}
         folder = (self.folder / TRACES).absolute() if traces else None
-        jobs = list(self.plan.jobs(done, workers, folder))
+        jobs = list(self.plan.jobs(done, workers, folder, rounds))
         answers = run_jobs(jobs, answer, workers)
         try:
             for record in _labelled(answers, self.plan):

@@ -42,6 +42,7 @@ def main() -> None:
         limit=options.limit,
         labels=options.labels,
         workers=options.workers,
+        rounds=options.rounds,
         concurrency=options.concurrency,
         max_tokens=options.max_tokens,
         families=tuple(options.families.split(",")) if options.families else (),
@@ -104,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", type=int, default=0, help="labelled answers that readers are fitted on; 0: all"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, each with its own model")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="parts of the prompts that all decoders answer first"
+    )
     parser.add_argument("--concurrency", type=int, help="requests that each process decodes at once")
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; 0: never")

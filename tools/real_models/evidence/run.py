@@ -50,6 +50,7 @@ class Work:
     limit: int = 0
     labels: int = 0
     workers: int = 1
+    rounds: int = 1
     concurrency: int | None = None
     max_tokens: int = 64
     families: Sequence[str] = ()
@@ -113,7 +114,7 @@ def run(work: Work, model: str, seconds: float) -> None:
                 raise OutOfTimeError
 
         try:
-            evaluation.collect(work.workers, traces=False, told=told)
+            evaluation.collect(work.workers, traces=False, told=told, rounds=work.rounds)
         finally:
             finish(evaluation)
 
