@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-ray lint format clean
+DATA ?= data
+RESULTS ?= runs/quick
+SMALL ?= hf:HuggingFaceTB/SmolLM2-135M-Instruct
+OTHER ?= hf:Qwen/Qwen2.5-Coder-0.5B-Instruct
+
+.PHONY: demo test test-ray lint format results-quick clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +35,12 @@ lint: $(BIN)/.ready
 format: $(BIN)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# A small version of docs/results/real-models.md: SMALL answers, OTHER reads what it says. DATA: see that page.
+results-quick: $(BIN)/.ready
+	PYTHONPATH=tools $(BIN)/python -m real_models.evidence --data $(DATA) --out $(RESULTS) --limit 5 --labels 160 \
+	  --max-tokens 48 --concurrency 8 --model smollm2-135m=$(SMALL) --model qwen-0.5b=$(OTHER) --of smollm2-135m
+	cat $(RESULTS)/tables.md
 
 clean:
 	rm -rf $(VENV)

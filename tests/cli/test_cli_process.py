@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,13 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         read_terminal(ours)
         assert process.wait(timeout=60) == -signal.SIGKILL
     assert file.read_text(encoding="utf-8").count("\n") < 500
+
+
+def test_the_command_needs_none_of_the_extras() -> None:
+    """What an extra brings is imported where it is used: without it the other commands work."""
+    extras = "fastapi uvicorn prometheus_client httpx2 tenacity cyllama matplotlib sentence_transformers opentelemetry"
+    code = f"import sys; sys.modules |= dict.fromkeys({extras.split()!r}); from rain_decoding.cli import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", code, "criteria"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0 and "harmlessness" in found.stdout, found.stderr

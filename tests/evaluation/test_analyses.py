@@ -216,8 +216,11 @@ def test_attacks_of_a_model_that_the_paper_used(tmp_path: Path) -> None:
     result = findings(run)
     ours, beside = result["attacks"][1].tables
     judges = ("refusal-prefixes-notebook", "refusal-prefixes-package")
-    assert {row["judge"] for row in ours.rows} == set(judges)
+    assert {row["judge"] for row in ours.rows} == {*judges, "degeneration"}
     for row in ours.rows:
+        if row["judge"] == "degeneration":
+            assert row["failure"] == "degenerate"
+            continue
         own = answers(run, "attacks", row["decoder"], "attacked")
         assert row["rate"]["value"] == share([said(r, "refused", row["judge"]) is False for r in own])
         assert row["failure"] == "not refused"

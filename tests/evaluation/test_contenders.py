@@ -18,10 +18,18 @@ from rain_decoding import (
 )
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.demo_world import DemoPlan
+from rain_decoding.decoding.baselines import (
+    ContrastDecoder,
+    CritiqueDecoder,
+    PrincipleDecoder,
+    PrincipleOrRefusalDecoder,
+    ReflectionDecoder,
+)
 from rain_decoding.evaluation.contenders import DECODERS, contender, split_names
 from rain_decoding.microworld import answer, oracle_score, sample_requests
 from rain_decoding.microworld.oracle_judge import OracleEvaluator
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.loading import find_criterion
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
 
 OWN = SearchConfig(candidates=3, votes="soft")
@@ -111,6 +119,37 @@ def test_baselines_have_the_judge_of_the_search(demo: LocalBackend, name: str, k
     judge, own = decoder.evaluator, search.evaluator  # type: ignore[attr-defined]
     assert isinstance(judge, SelfEvaluator) and isinstance(own, SelfEvaluator)
     assert (judge.criterion, judge.votes) == (own.criterion, own.votes) and judge.votes == "soft"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("plain+principle", PrincipleDecoder),
+        ("plain+principle+refusal", PrincipleOrRefusalDecoder),
+        ("care", CritiqueDecoder),
+        ("psr", ReflectionDecoder),
+        ("contrast", ContrastDecoder),
+    ],
+)
+def test_baselines_that_are_told_what_to_be(demo: LocalBackend, name: str, kind: type) -> None:
+    decoder = built(name, demo)
+    assert isinstance(decoder, kind)
+    assert decoder.guide.statements == find_criterion("harmlessness", demo).statements  # type: ignore[attr-defined]
+    assert not contender(name, OWN).answers("text")
+
+
+def test_a_name_says_who_judges(demo: LocalBackend) -> None:
+    for name in ("rain:balanced", "care", "best-of-3"):
+        chosen = contender(f"{name}@judge=read", OWN)
+        assert (chosen.judge, contender(name, OWN).judge) == ("read", None)
+    assert contender("rain:fast@hold_back=2@judge=read#probe=a.json", OWN).judge == "read#probe=a.json"
+    asked = contender("best-of-2@judge=ask", OWN).decoder(demo, "harmlessness", judge="read#probe=none.json")
+    assert isinstance(asked.evaluator, SelfEvaluator)  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"none\.json"):
+        contender("best-of-2", OWN).decoder(demo, "harmlessness", judge="read#probe=none.json")
+    for name in ("plain@judge=read", "rain-oracle@judge=ask", "care@hold_back=2"):
+        with pytest.raises(InputError, match="decoders"):
+            contender(name, OWN)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 16, 64, 1000])

@@ -70,6 +70,18 @@ def test_the_page_needs_nothing_else_and_texts_stay_texts(page: Any) -> None:
     assert len(samples) == 8 and samples[0]["answers"][0]["answer"] == EVIL
 
 
+def test_a_run_that_was_stopped_has_a_report_of_what_there_is(plan: EvaluationPlan, tmp_path: Path) -> None:  # noqa: F811
+    made = [
+        {**record, "prompt": "?", "score": None, "trace": None}
+        for record in records(plan, LABELS)
+        if record["decoder"] == "plain-sampled" and record["id"] != plan.items[0].id
+    ]
+    summary = summarise(made, plan)
+    samples = json.loads(Page(render(made, plan, summary, RUN, tmp_path)).texts["samples"])
+    assert sorted(len(sample["answers"]) for sample in samples) == [0] + [2] * 7
+    assert summary["verdict"] == []
+
+
 def test_samples_on_which_decoders_differ_come_first(page: Any) -> None:
     samples = json.loads(Page(page()).texts["samples"])
     differ = [sample["differ"] for sample in samples]

@@ -75,13 +75,39 @@ def test_advbench_with_and_without_suffixes(tmp_path: Path) -> None:
     columns = {key: [pair[key] for pair in pairs] for key in ("goal", "controls")}
     for suffixes in (lines(*pairs), json.dumps(pairs), json.dumps(columns)):
         samples = read("advbench", tmp_path, behaviours=ADVBENCH, suffixes=suffixes)
-        assert [(s.family, s.prompt, s.subject) for s in samples] == [
+        own = [(s.family, s.prompt, s.subject) for s in samples if s.family in ("direct", "attacked")]
+        assert own == [
             ("direct", "Do it", "Do it"),
             ("direct", "Do that, too", "Do that, too"),
             ("attacked", "Do it ! !", "Do it"),
             ("attacked", "Do that, too ? ?", "Do that, too"),
         ]
         assert samples[0].facts["target"] == "Sure, here is\nhow"
+
+
+@pytest.mark.parametrize("suite", ["advbench", "jailbreakbench"])
+def test_attacks_that_need_no_model_ask_for_the_same_goal(tmp_path: Path, suite: str) -> None:
+    samples = read(suite, tmp_path, behaviours=ADVBENCH)
+    assert {s.family for s in samples} == {"direct", "prefix", "role-play"}
+    for sample in samples:
+        assert sample.subject == sample.facts["goal"] and sample.subject in sample.prompt
+    prefix = next(s for s in samples if (s.family, s.subject) == ("prefix", "Do that, too"))
+    assert prefix.prompt.endswith(': "Sure"')
+
+
+def test_jailbreakbench_needs_no_more_than_attack_prompts(tmp_path: Path) -> None:
+    rows = [{"goal": "Do it", "attack": name, "prompt": f"{name} Do it"} for name in ("GCG", "PAIR")]
+    samples = read("jailbreakbench", tmp_path, attacks=lines(*rows))
+    stored = [(s.prompt, s.subject, s.facts["attack"]) for s in samples if s.family == "stored"]
+    assert stored == [("GCG Do it", "Do it", "GCG"), ("PAIR Do it", "Do it", "PAIR")]
+    assert len({s.id for s in samples if s.family == "direct"}) == 1
+    assert {s.prompt for s in samples if s.family == "direct"} == {"Do it"}
+
+
+def test_everyday_requests_are_fifty_and_may_be_the_users_own(tmp_path: Path) -> None:
+    own = list(SUITES["everyday"].load({}))
+    assert len({s.id for s in own}) == len(own) == 50
+    assert [s.prompt for s in read("everyday", tmp_path, requests="One?\n\nTwo?\n")] == ["One?", "Two?"]
 
 
 def test_truthfulqa_knows_the_answers(tmp_path: Path) -> None:
@@ -172,9 +198,21 @@ def test_a_plan_reads_its_files_once_when_it_is_loaded(tmp_path: Path) -> None:
     assert replace(loaded, seeds=(0, 1)).items == loaded.items
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_jobs_hold_everything_that_is_not_done_once(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "rounds"), [(1, 1), (3, 1), (1, 3), (2, 4)])
+def test_jobs_hold_everything_that_is_not_done_once(tmp_path: Path, workers: int, rounds: int) -> None:
     whole = plan(tmp_path, 10, limit=0, seeds=(0, 1))
     done = set(sorted(whole.keys)[:7])
-    keys = [(s.id, job.decoder, job.seed) for job in whole.jobs(done, workers) for s in job.items]
+    jobs = whole.jobs(done, workers, rounds=rounds)
+    keys = [(s.id, job.decoder, job.seed) for job in jobs for s in job.items]
     assert len(keys) == len(set(keys)) == 13 and set(keys) | done == whole.keys
+
+
+def test_in_rounds_all_decoders_answer_a_part_first(tmp_path: Path) -> None:
+    whole = plan(tmp_path, 10, limit=0)
+    both = replace(
+        whole, contenders={**whole.contenders, "plain-sampled": contender("plain-sampled", SearchConfig())}
+    )
+    jobs = list(both.jobs(set(), 1, rounds=2))
+    assert [(job.decoder, len(job.items)) for job in jobs] == [("plain", 5), ("plain-sampled", 5)] * 2
+    assert {s.id for s in jobs[0].items} == {s.id for s in jobs[1].items}
+    assert not {s.id for s in jobs[0].items} & {s.id for s in jobs[2].items}

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from rain_decoding.measurement.statistics import (
     Estimate,
+    corrected_rate,
     kappa,
     mean,
     mean_of_rates,
@@ -203,3 +204,27 @@ def test_a_ratio_of_means_is_not_the_mean_of_ratios() -> None:
     assert found is not None and found.value == pytest.approx(40 / 13)
     assert 2 <= found.low < found.value < found.high <= 4, "within the ratios of single clusters"
     assert ratio_of_means([1, 2], [0, 0], ["a", "b"]) is None
+
+
+def test_a_corrected_rate_is_the_true_one_where_the_errors_are_known() -> None:
+    sure = Estimate(0.9, 0.9, 0.9, 10**6), Estimate(0.8, 0.8, 0.8, 10**6)
+    for truth in (0.0, 0.2, 0.7, 1.0):
+        seen = truth * 0.9 + (1 - truth) * 0.2
+        found = corrected_rate(Estimate(seen, seen, seen, 50), *sure)
+        assert found is not None and found.value == pytest.approx(truth) and found.n == 50
+        assert found.low == pytest.approx(found.high)
+    assert corrected_rate(Estimate(0.5, 0.4, 0.6, 50), sure[0], Estimate(0.1, 0.0, 0.2, 10)) is None
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.3, 0.8])
+def test_the_interval_of_a_corrected_rate_covers_the_truth(truth: float) -> None:
+    rng, yes, no, covered = np.random.default_rng(5), 0.85, 0.9, 0
+    for _ in range(400):
+        seen = rng.binomial(120, truth * yes + (1 - truth) * (1 - no))
+        apparent = share(seen, 120)
+        known = share(rng.binomial(60, yes), 60), share(rng.binomial(90, no), 90)
+        assert apparent and known[0] and known[1]
+        found = corrected_rate(apparent, known[0], known[1])
+        assert found is not None and 0 <= found.low <= found.value <= found.high <= 1
+        covered += found.low <= truth <= found.high
+    assert covered / 400 > 0.92

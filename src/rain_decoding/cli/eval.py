@@ -24,6 +24,7 @@ from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
 from rain_decoding.evaluation.judges import JUDGES, Judge, ReplyCache, load_judge
 from rain_decoding.evaluation.suites import SUITES, Suite, load_suite
+from rain_decoding.self_evaluation.loading import JUDGE_FORMS
 
 DECODERS = "plain,plain-sampled,rain:balanced"
 NO_JUDGE, ORACLE = "none", "oracle"
@@ -65,6 +66,14 @@ def evaluate(
         Path | None, typer.Option(help="File with the judges' replies; default: in the run's folder.")
     ] = None,
     criterion: o.CriterionName = None,
+    search_judge: Annotated[
+        str | None,
+        typer.Option(
+            help=escape(
+                f"Who judges in the searches: {JUDGE_FORMS}. Default: ask. NAME@judge=FORM says it of one decoder."
+            )
+        ),
+    ] = None,
     embedding: o.EmbeddingName = "hashing",
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum tokens per answer; default: the suite's.")
@@ -110,6 +119,7 @@ def evaluate(
                 how,
                 embedding,
                 concurrency=concurrency,
+                judge=search_judge,
             ),
             only=split_names(only) if only else (),
             data=data or [],
@@ -140,6 +150,7 @@ def evaluate(
                 embedding,
                 max_tokens or chosen.max_tokens,
                 concurrency,
+                judge=search_judge,
             ),
             data=_data(chosen, data or []),
             families=tuple(families.split(",")) if families else (),
@@ -156,7 +167,7 @@ def evaluate(
         )
     for name, family in plan.left_out:
         err.print(f"[yellow]note:[/] {name} cannot continue a text, so {family} is left out")
-    with collecting(run.kept, len(plan.keys), folder) as told:
+    with collecting(run.kept, len(plan.keys), folder, missing=run.missing()) as told:
         run.collect(workers, traces, told)
     warn_of_unlabelled(run)
     with status("summing up"):

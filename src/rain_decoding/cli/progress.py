@@ -21,12 +21,32 @@ from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
 from rain_decoding.cli.output import INTERRUPTED, err
+from rain_decoding.measurement.pace import Pace
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.runner import EvaluationRun
 
 STEPS = 10
 """Where no terminal is there, so many lines tell how far it is."""
+
+
+class Left(TimeRemainingColumn):
+    """The time that is left, where the steps say it; else as the last ones were."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        return (
+            super().render(task)
+            if left is None
+            else Text(f"{duration(left)} left", style="progress.remaining")
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: 40 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Speed(Column):
@@ -38,16 +58,19 @@ class Speed(Column):
 
 @contextmanager
 def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[..., Any]]:
-    """Count up to `total`; the function it gives takes one step, and shows what is being done."""
+    """Count up to `total`; the function it gives takes one step, and shows what is being done.
+
+    It may be told how many seconds are `left`.
+    """
     if not err.is_terminal:
         yield _lines(what, total, done)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeElapsedColumn(), Left())
     with Progress("{task.description}", *columns, console=err) as progress:
         bar = progress.add_task(what, total=total, completed=done)
 
-        def tick(doing: str = "") -> None:
-            progress.update(bar, advance=1, description=f"{what} ({doing})" if doing else what)
+        def tick(doing: str = "", left: float | None = None) -> None:
+            progress.update(bar, advance=1, description=f"{what} ({doing})" if doing else what, left=left)
 
         yield tick
 
@@ -59,14 +82,22 @@ def collecting(
     folder: Path,
     what: str = "answers",
     about: Callable[[Mapping[str, Any]], str] = lambda record: record["decoder"],
+    missing: Mapping[str, int] | None = None,
 ) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
     """Count records up to `total`, saying something `about` each; `found` says how many there are.
 
-    Ctrl-C tells that they are kept, and exits.
+    Where it is known how many are `missing` of those about which the same is said, the time that is left allows for
+    some being slower than others. Ctrl-C tells that they are kept, and exits.
     """
     try:
         with counting(what, total, found()) as tick:
-            yield lambda record: tick(about(record))
+            pace = Pace(missing) if missing is not None else None
+
+            def told(record: Mapping[str, Any]) -> None:
+                kind = about(record)
+                tick(kind, pace.finished(kind) if pace else None)
+
+            yield told
     except KeyboardInterrupt:
         err.print(
             f"stopped after {found()} of {total} {what}, kept in {folder}; repeat the command to resume",
@@ -78,11 +109,12 @@ def collecting(
 def _lines(what: str, total: int, done: int) -> Callable[..., Any]:
     count = done
 
-    def tick(doing: str = "") -> None:
+    def tick(doing: str = "", left: float | None = None) -> None:
         nonlocal count
         before, count = count, count + 1
         if before * STEPS // total != count * STEPS // total:
-            err.print(f"{count} of {total} {what}", markup=False)
+            rest = f", about {duration(left)} left" if left else ""
+            err.print(f"{count} of {total} {what}{rest}", markup=False)
 
     return tick
 

@@ -29,6 +29,7 @@ FAILED = "error"
 class Setting:
     """What all answers of a run have in common: the model, how it is loaded, how decoders are made.
 
+    `judge` is who judges in the searches, as `RainDecoder` takes it, where a decoder's name does not say it.
     `concurrency` is how many requests run at once, None: as many as suit the decoder. `is_demo` says that the model
     is the demo model by whatever name: it gets the criteria and the dialogue header that belong to it.
     """
@@ -39,6 +40,7 @@ class Setting:
     max_tokens: int = 256
     concurrency: int | None = None
     is_demo: bool = False
+    judge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,11 @@ def decoders(
     contender: Contender, setting: Setting, criterion: str, prompt_format: PromptFormat
 ) -> tuple[Decoder, Any]:
     """A decoder, and the search whose judge it has or would have."""
-    options: dict[str, Any] = {"embedding": setting.embedding, "prompt_format": prompt_format}
+    options: dict[str, Any] = {
+        "embedding": setting.embedding,
+        "prompt_format": prompt_format,
+        "judge": setting.judge,
+    }
     backend = model(setting)
     decoder = contender.decoder(backend, criterion, **options)
     search = decoder if contender.is_search else contender.search(backend, criterion, **options)

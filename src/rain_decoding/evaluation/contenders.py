@@ -5,22 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig, search_config
 from rain_decoding.decoding.baselines import (
     BestOfDecoder,
+    ContrastDecoder,
+    CritiqueDecoder,
+    PrincipleDecoder,
+    PrincipleOrRefusalDecoder,
+    ReflectionDecoder,
     RegenerateDecoder,
     RejectionDecoder,
     SamplingDecoder,
     SelfRefineDecoder,
 )
+from rain_decoding.decoding.baselines.guided import GuidedDecoder
 from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.plugins import Registry
 from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import find_criterion
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
 
 SYNONYMS = {"greedy": "plain", "sampled": "plain-sampled"}
@@ -28,8 +36,12 @@ ORACLE = "rain-oracle"
 """The search with the demo world's oracle as judge."""
 FLIPS = "flips="
 """Begins the setting that makes a search's judge err."""
+JUDGE = "judge="
+"""Begins the setting that says who judges in the search."""
 SELF_REFINE = "self-refine"
-FORM_NOTE = f"K is 1 or more; PRESET may be followed by @NAME=VALUE and @{FLIPS}P"
+FORM_NOTE = (
+    f"K is 1 or more; PRESET may be followed by @NAME=VALUE and @{FLIPS}P, all that judge by @{JUDGE}FORM"
+)
 
 CONCURRENCY = 32
 """Requests that are decoded at the same time."""
@@ -80,10 +92,26 @@ def _sampling(kind: type[SamplingDecoder]) -> Make:
     )
 
 
-def _self_refine(
-    backend: Backend, prompt_format: PromptFormat, search: Callable[[], RainDecoder], k: int
-) -> Decoder:
-    return SelfRefineDecoder(backend, search().evaluator, prompt_format=prompt_format)
+def _guided(kind: type[GuidedDecoder]) -> Make:
+    def make(
+        backend: Backend, prompt_format: PromptFormat, search: Callable[[], RainDecoder], k: int
+    ) -> Decoder:
+        rain = search()
+        return kind(backend, rain.evaluator, guide=_guide(rain), prompt_format=prompt_format)
+
+    return make
+
+
+def _unjudged(kind: Callable[[Backend, Criterion, PromptFormat], Decoder]) -> Make:
+    return lambda backend, prompt_format, search, k: kind(backend, _guide(search()), prompt_format)
+
+
+def _guide(rain: RainDecoder) -> Criterion:
+    """The criterion whose words tell the model what its answer should be. Raises `CriterionError` for no single one."""
+    named = rain.criterion or rain.config.criterion
+    if isinstance(named, Criterion):
+        return named
+    return find_criterion(named if isinstance(named, str) else named.name, rain.backend)
 
 
 DECODERS: Registry[DecoderKind] = Registry(
@@ -97,7 +125,12 @@ DECODERS: Registry[DecoderKind] = Registry(
         DecoderKind("best-of", _sampling(BestOfDecoder), takes="k", side_by_side=True),
         DecoderKind("rejection", _sampling(RejectionDecoder), takes="k"),
         DecoderKind("verify-regenerate", _sampling(RegenerateDecoder), takes="k"),
-        DecoderKind(SELF_REFINE, _self_refine, continues_text=False),
+        DecoderKind(SELF_REFINE, _guided(SelfRefineDecoder), continues_text=False),
+        DecoderKind("plain+principle", _unjudged(PrincipleDecoder), judged=False, continues_text=False),
+        DecoderKind("plain+principle+refusal", _guided(PrincipleOrRefusalDecoder), continues_text=False),
+        DecoderKind("care", _guided(CritiqueDecoder), continues_text=False),
+        DecoderKind("psr", _guided(ReflectionDecoder), continues_text=False),
+        DecoderKind("contrast", _unjudged(ContrastDecoder), judged=False, continues_text=False),
     ],
 )
 
@@ -108,13 +141,14 @@ class Contender:
 
     `config` is that of the search; of the baselines, which have the judge of `rain`, it says how the judge votes.
     `k` >= 1 is the number of answers a baseline decodes at most. `flips` in [0, 1] is the probability with which a
-    verdict of the search's judge is flipped.
+    verdict of the search's judge is flipped. `judge` says who judges, as `RainDecoder` takes it; None: the run says it.
     """
 
     kind: str
     config: SearchConfig
     k: int = 1
     flips: float = 0.0
+    judge: str | None = None
 
     @property
     def concurrency(self) -> int:
@@ -143,26 +177,37 @@ class Contender:
         *,
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
+        judge: str | None = None,
     ) -> Decoder:
-        """The decoder on a model. `criterion` None: the preset's; `rain-oracle` is judged by the demo's oracle."""
+        """The decoder on a model. `criterion` None: the preset's; `judge` where the contender names none; `rain-oracle`
+        is judged by the demo's oracle."""
 
         def search() -> RainDecoder:
-            return self.search(backend, criterion, embedding=embedding, prompt_format=prompt_format)
+            return self.search(
+                backend, criterion, embedding=embedding, prompt_format=prompt_format, judge=judge
+            )
 
         return DECODERS[self.kind].make(backend, prompt_format, search, self.k)
 
     def search(
-        self, backend: Backend, criterion: str | None, *, embedding: str, prompt_format: PromptFormat
+        self,
+        backend: Backend,
+        criterion: str | None,
+        *,
+        embedding: str,
+        prompt_format: PromptFormat,
+        judge: str | None = None,
     ) -> RainDecoder:
         """The search whose judge this decoder has, or would have."""
-        judge: Evaluator | None = None
+        options: dict[str, Any] = {"embedding": embedding, "prompt_format": prompt_format}
+        named: str | Evaluator | None = criterion
         if self.kind == ORACLE:
             from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
-            judge = OracleEvaluator(criterion or self.config.criterion)
-        rain = RainDecoder(
-            backend, judge or criterion, self.config, embedding=embedding, prompt_format=prompt_format
-        )
+            named = OracleEvaluator(criterion or self.config.criterion)
+        else:
+            options["judge"] = self.judge or judge
+        rain = RainDecoder(backend, named, self.config, **options)
         return rain.judged_by(NoisyEvaluator(rain.evaluator, self.flips)) if self.flips else rain
 
 
@@ -172,19 +217,21 @@ def contender(name: str, config: SearchConfig) -> Contender:
     Raises `InputError` for an unknown form, `ConfigError` for an unknown preset or setting.
     """
     name = SYNONYMS.get(name, name)
-    if _takes(name) == "nothing":
-        return Contender(name, config)
-    kind, _, k = name.rpartition("-")
-    if re.fullmatch("[1-9][0-9]*", k) and _takes(kind) == "k":
-        return Contender(kind, config, int(k))
     start, *settings = name.split("@")
+    judge = next((text.removeprefix(JUDGE) for text in settings if text.startswith(JUDGE)), None)
+    settings = [text for text in settings if not text.startswith(JUDGE)]
+    if _takes(start) == "nothing" and not settings and (judge is None or DECODERS[start].judged):
+        return Contender(start, config, judge=judge)
+    kind, _, k = start.rpartition("-")
+    if re.fullmatch("[1-9][0-9]*", k) and _takes(kind) == "k" and not settings:
+        return Contender(kind, config, int(k), judge=judge)
     kind, colon, preset = start.partition(":")
-    if _takes(kind) == "preset" and bool(colon) == bool(preset):
+    if _takes(kind) == "preset" and bool(colon) == bool(preset) and (judge is None or kind != ORACLE):
         flips = [_flips(setting) for setting in settings if setting.startswith(FLIPS)]
         settings = [setting for setting in settings if not setting.startswith(FLIPS)]
         if len(flips) <= 1 and (preset or not settings):
             chosen = search_config(preset, settings) if preset else config
-            return Contender(kind, chosen, flips=flips[0] if flips else 0.0)
+            return Contender(kind, chosen, flips=flips[0] if flips else 0.0, judge=judge)
     forms = ", ".join(kind.form for kind in DECODERS.values())
     raise InputError(f"unknown decoder {name!r}", hint=f"decoders: {forms}; {FORM_NOTE}")
 

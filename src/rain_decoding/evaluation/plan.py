@@ -15,6 +15,7 @@ from rain_decoding.evaluation.answering import AnswerJob, Setting
 from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Family, Item, Suite
+from rain_decoding.prompting import PromptFormat
 
 JOB_SIZE = 256
 """Prompts a worker is given at once: many more than run together, since the last ones run alone."""
@@ -131,29 +132,46 @@ class EvaluationPlan:
         plain = (name for name, contender in self.contenders.items() if contender.is_plain)
         return next(plain, next(iter(self.contenders)))
 
-    def jobs(self, done: set[Key], workers: int, traces: Path | None = None) -> Iterator[AnswerJob]:
-        """All work that is not in `done`, in chunks."""
-        for seed in self.seeds:
-            for name, contender in self.contenders.items():
-                for family in self.used_families:
-                    if not self.asks(name, family):
-                        continue
-                    items = [
-                        item
-                        for item in self.items
-                        if item.family == family.name and (item.id, name, seed) not in done
-                    ]
-                    for chunk in chunks(items, workers):
-                        yield AnswerJob(
-                            self.setting,
-                            name,
-                            contender,
-                            seed,
-                            tuple(chunk),
-                            self.criterion or family.criterion,
-                            family.prompt_format,
-                            traces,
-                        )
+    def jobs(
+        self, done: set[Key], workers: int, traces: Path | None = None, rounds: int = 1
+    ) -> Iterator[AnswerJob]:
+        """All work that is not in `done`, in chunks.
+
+        In several `rounds`, all decoders first answer a part of the prompts, then the next: a run that is stopped has
+        something of each.
+        """
+        for part in range(rounds):
+            items = self._part(part, rounds)
+            for seed in self.seeds:
+                for name, contender in self.contenders.items():
+                    for (criterion, prompt_format), families in self._alike(name).items():
+                        asked = [item for item in items if item.family in families]
+                        missing = [item for item in asked if (item.id, name, seed) not in done]
+                        for chunk in chunks(missing, workers):
+                            yield AnswerJob(
+                                self.setting,
+                                name,
+                                contender,
+                                seed,
+                                tuple(chunk),
+                                criterion,
+                                prompt_format,
+                                traces,
+                            )
+
+    def _part(self, part: int, rounds: int) -> list[Item]:
+        """The prompts of a round: of each family every so many."""
+        families = ([i for i in self.items if i.family == family.name] for family in self.used_families)
+        return [item for items in families for item in items[part::rounds]]
+
+    def _alike(self, name: str) -> dict[tuple[str, PromptFormat], set[str]]:
+        """Names of families whose prompts a decoder answers in the same way, and so in one batch."""
+        alike: dict[tuple[str, PromptFormat], set[str]] = {}
+        for family in self.used_families:
+            if self.asks(name, family):
+                key = self.criterion or family.criterion, family.prompt_format
+                alike.setdefault(key, set()).add(family.name)
+        return alike
 
     def same_judge(self) -> list[tuple[str, str]]:
         """Decoders whose answers are labelled by the very judge that their search asked, and that judge."""
@@ -201,6 +219,7 @@ class EvaluationPlan:
             "model": provenance.model_facts(self.setting.model, dict(self.setting.loading).get("revision")),
             "loading": {name: value for name, value in self.setting.loading if name != "revision"},
             "embedding": self.setting.embedding,
+            "search_judge": self.setting.judge,
             "max_tokens": self.setting.max_tokens,
             "decoders": {name: asdict(contender) for name, contender in self.contenders.items()},
             "pairwise": self.pairwise,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -63,12 +63,15 @@ class EvaluationRun:
     def __exit__(self, *_: object) -> None:
         self.lock.release()
 
-    def collect(self, workers: int, traces: bool, told: Callable[[Record], Any]) -> None:
-        """Answer and label what is missing; `told` hears of every new record once it is written."""
+    def collect(self, workers: int, traces: bool, told: Callable[[Record], Any], rounds: int = 1) -> None:
+        """Answer and label what is missing; `told` hears of every new record once it is written.
+
+        For `rounds` see `EvaluationPlan.jobs`.
+        """
         self._label_again()
         done = {key(record) for record in self.records}
         folder = (self.folder / TRACES).absolute() if traces else None
-        jobs = list(self.plan.jobs(done, workers, folder))
+        jobs = list(self.plan.jobs(done, workers, folder, rounds))
         answers = run_jobs(jobs, answer, workers)
         try:
             for record in _labelled(answers, self.plan):
@@ -98,6 +101,11 @@ class EvaluationRun:
         """Keep a record."""
         self.file.append(record)
         self.records.append(record)
+
+    def missing(self) -> Counter[str]:
+        """By decoder, how many answers there are still to be."""
+        done = {key(record) for record in self.records}
+        return Counter(decoder for _, decoder, _ in self.plan.keys - done)
 
     def kept(self) -> int:
         """Records that the file holds: after Ctrl-C, one more may have been written than was counted."""

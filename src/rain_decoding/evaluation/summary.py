@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rain_decoding.evaluation.judges import Judge, accuracy_of
+from rain_decoding.evaluation.overview import overview, verdict
 from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.suites import Family, Metric
 from rain_decoding.measurement.records import Record
-from rain_decoding.measurement.statistics import Estimate, mean, paired_difference, rate
+from rain_decoding.measurement.statistics import Estimate, corrected_rate, mean, paired_difference, rate
 
 COSTS = ("search_tokens", "forward_passes", "seconds", "completion_tokens", "simulations", "rewinds")
 """Means per answer of these fields of `Usage` are reported."""
@@ -29,10 +31,11 @@ def summarise(
     Returns:
         A dictionary for JSON. Intervals are 95%, clustered by subject.
         `rates`: per decoder, family, judge and metric the share in [0, 1] of answers with the wanted label. Malformed
-        and unscored answers count in the denominator; their numbers stand beside it.
+        and unscored answers count in the denominator; their numbers stand beside it. `corrected` is the share without
+        the judge's errors, where it says how often it errs.
         `differences`: the same against the reference decoder, paired by prompt and seed, with wins and losses.
         `preferences`: the same by judges that compared the answers.
-        `costs`: means per answer.
+        `costs`: means per answer. `overview` and `verdict`: what stands at the top of the report.
     """
     ordered = sorted(records, key=lambda record: (record["decoder"], record["id"], record["seed"]))
     groups = {
@@ -41,7 +44,10 @@ def summarise(
         for family in plan.used_families
         if plan.asks(name, family)
     }
+    rows = overview(ordered, list(plan.contenders), plan.reference, plan.used_families, plan.judges)
     return {
+        "overview": rows,
+        "verdict": list(verdict(rows, plan.reference)),
         "suite": plan.suite.name,
         "model": plan.setting.model,
         "seeds": list(plan.seeds),
@@ -81,19 +87,32 @@ def label(record: Record, judge: str, metric: Metric) -> bool | None:
     return record["labels"].get(judge, {}).get(metric.question)
 
 
+def _corrected(found: Estimate | None, judge: Judge, metric: Metric) -> Row | None:
+    """A rate without the errors of the judge, where they are known."""
+    accuracy = accuracy_of(judge, metric.question)
+    if found is None or accuracy is None:
+        return None
+    yes, no = (accuracy.yes, accuracy.no) if metric.wanted else (accuracy.no, accuracy.yes)
+    corrected = corrected_rate(found, yes, no)
+    return corrected.rounded() if corrected else None
+
+
 def _rates(groups: Groups, plan: EvaluationPlan) -> Iterator[Row]:
+    judges = {judge.name: judge for judge in plan.judges}
     for family, judge, metric in metrics(plan):
         for name in (name for name in plan.contenders if plan.asks(name, family)):
             records = groups[name, family.name]
             malformed = [bool(r["labels"].get(judge, {}).get("malformed")) for r in records]
             unscored = [label(r, judge, metric) is None for r in records]
+            found = rate([holds(r, judge, metric) for r in records], _subjects(records))
             yield {
                 "decoder": name,
                 "family": family.name,
                 "judge": judge,
                 "metric": metric.title,
                 "question": metric.question,
-                **_rounded(rate([holds(r, judge, metric) for r in records], _subjects(records))),
+                **_rounded(found),
+                "corrected": _corrected(found, judges[judge], metric),
                 "malformed": sum(malformed),
                 "unscored": sum(un and not mal for un, mal in zip(unscored, malformed, strict=True)),
             }

@@ -97,6 +97,39 @@ def mean_of_rates(one: Estimate | None, other: Estimate | None) -> Estimate | No
     return Estimate(value, low, high, one.n + other.n)
 
 
+def corrected_rate(apparent: Estimate, yes: Estimate, no: Estimate) -> Estimate | None:
+    """A rate as it would be without the errors of the judge that counted (Rogan and Gladen 1978).
+
+    The interval adds up what each of the three leaves open as squares, on the side where it moves the result (Newcombe
+    1998, MOVER): it is wider than the apparent rate's, all the more where the judge is known from few answers.
+
+    Args:
+        apparent: The share of answers that the judge said yes of.
+        yes: How often it says yes where the truth is yes, on answers of known truth.
+        no: How often it says no where the truth is no.
+
+    Returns:
+        The share in [0, 1] whose truth is yes; None where the judge is no better than chance.
+    """
+    informed = yes.value + no.value - 1
+    if informed <= 0:
+        return None
+    value = (apparent.value + no.value - 1) / informed
+
+    def reach(of_apparent: float, of_no: float, of_yes: float) -> float:
+        parts = (
+            of_apparent - apparent.value,
+            (1 - value) * (of_no - no.value),
+            value * (of_yes - yes.value),
+        )
+        return hypot(*parts) / informed
+
+    low = value - reach(apparent.low, no.low, yes.high)
+    high = value + reach(apparent.high, no.high, yes.low)
+    value, low, high = (min(max(each, 0.0), 1.0) for each in (value, low, high))
+    return Estimate(value, low, high, apparent.n)
+
+
 def roc_area(value: float, positives: int, negatives: int) -> Estimate:
     """An area under the ROC curve in [0, 1] with the interval of Newcombe (2006, method 5).
 

@@ -78,6 +78,13 @@ class Criterion:
     language: str = "en"
     reading_file: Path | None = None
     """Labelled answers that a probe may be fitted on (see docs/reading.md), where there are any."""
+    system_message: str = ""
+    """A system message that asks a model for what is judged; empty: made from the positive statement."""
+
+    @property
+    def asks_for(self) -> str:
+        """What a model is told to be, in order to answer so that the judge finds it good."""
+        return self.system_message or f"Whatever you are asked, this must be true: {self.statements[0]}"
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
@@ -223,7 +230,7 @@ def read_criterion(path: Path, *, inside: bool = False) -> Criterion:
 
 
 _KEYS: dict[str, dict[str, type]] = {
-    "": {"name": str, "summary": str, "language": str, "reading_file": str},
+    "": {"name": str, "summary": str, "language": str, "reading_file": str, "system_message": str},
     "judge": {
         "placement": str,
         "suffix_as_good": bool,
@@ -312,6 +319,7 @@ class _Reader:
             both_orders=both_orders,
             prefix=self._prefix_file(judge),
             reading_file=self._reading_file(data),
+            system_message=data.get("system_message", "").strip(),
             examples=self._examples(data.get("examples", []), len(statements)),
             **{**conversation, "breaks": self._breaks(conversation)},
         )

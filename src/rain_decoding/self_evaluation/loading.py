@@ -158,13 +158,10 @@ class _Loader:
         return Combined(parsed.rule, parts, parsed.text)
 
     def _one(self, name: str) -> Evaluator:
-        folders = self.judge.criteria_dirs
-        if name.startswith(PRINCIPLE):
-            return self.criterion(principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders))
         if has_labels(name):
             entry, rest = EVALUATORS.find(name)
             return entry.load(rest)
-        return self.criterion(load_criterion(name, search_dirs=folders))
+        return self.criterion(find_criterion(name, self.judge))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
         reader = self.chosen.reader
@@ -182,6 +179,17 @@ class _Loader:
             pinned=self.pinned,
         )
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
+
+
+def find_criterion(name: str, model: Backend) -> Criterion:
+    """The criterion of a name, a file, or a sentence behind `PRINCIPLE`, as the model brings it or else as we do.
+
+    Raises `CriterionError` where it is broken or there is none.
+    """
+    folders = model.criteria_dirs
+    if name.startswith(PRINCIPLE):
+        return principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders)
+    return load_criterion(name, search_dirs=folders)
 
 
 def _is_file(text: str) -> bool:

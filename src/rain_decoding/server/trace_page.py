@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError
-from rain_decoding.web.bundle import bundle
-from rain_decoding.web.page import SHARED
+from rain_decoding.web.bundle import SHARED, bundle
 
 PLAYGROUND = Path(__file__).with_name("playground")
 """The page's own files."""

@@ -10,11 +10,9 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
+from rain_decoding.web.bundle import SHARED
 from rain_decoding.web.errors import ApiError
 from rain_decoding.web.keys import public
-
-SHARED = Path(__file__).with_name("shared")
-"""Files that every page may use."""
 
 SECURITY = {
     "x-content-type-options": "nosniff",

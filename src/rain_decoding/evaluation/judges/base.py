@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rain_decoding.evaluation.suites.base import Item
+from rain_decoding.measurement.statistics import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class Label:
             "malformed": self.malformed,
             **{name: text for name, text in told.items() if text},
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """How often a judge says yes to a question where the truth is yes, and no where it is no: shares in [0, 1] that
+    were measured on labelled answers which it had not seen."""
+
+    yes: Estimate
+    no: Estimate
+
+
+def accuracy_of(judge: Judge, question: str) -> Accuracy | None:
+    """What is known of a judge's errors. A judge may have it as `accuracy`, by question."""
+    known: Mapping[str, Accuracy] = getattr(judge, "accuracy", {})
+    return known.get(question)
 
 
 class Judge(Protocol):

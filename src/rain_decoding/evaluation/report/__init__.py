@@ -26,6 +26,10 @@ def render(
         summary=summary,
         run=run,
         costs=COSTS,
+        faults={
+            fault: found["judge"] for row in summary["overview"] for fault, found in row["faults"].items()
+        },
+        corrected=any(found["corrected"] for row in summary["overview"] for found in row["faults"].values()),
         numbers={name: number for number, name in enumerate(names)},
         tables=list(_tables(summary)),
         axes=list(axes_plots(plan, summary)),
@@ -72,7 +76,7 @@ def _quality_plots(plan: EvaluationPlan, summary: dict[str, Any]) -> Iterator[Pl
                 points = [
                     (name, number, span(costs[name][key]), span(rows[name]))
                     for number, name in enumerate(summary["decoders"])
-                    if name in costs
+                    if name in costs and rows[name]["value"] is not None
                 ]
                 plot = cost_plot(f"{family.name}, by {judge}", (f"{title} per answer", metric.title), points)
                 if plot is not None:

@@ -12,24 +12,32 @@ Row = dict[str, Any]
 
 
 def axes_plots(plan: EvaluationPlan, summary: dict[str, Any]) -> Iterator[Plot]:
-    """The suite's two questions against each other, for each judge that answered both."""
+    """The suite's two questions against each other: for each judge that answered both, else for the first of each."""
     if plan.suite.axes is None:
         return
-    (x_family, x_question), (y_family, y_question) = plan.suite.axes
-    for judge in summary["judges"]:
-        x_rows = asked(summary["rates"], x_family, judge, x_question)
-        y_rows = asked(summary["rates"], y_family, judge, y_question)
-        if x_rows and y_rows:
-            titles = tuple(
-                f"{next(iter(rows.values()))['metric']}, {family}"
-                for rows, family in ((x_rows, x_family), (y_rows, y_family))
-            )
-            points = [
-                (name, number, span(x_rows[name]), span(y_rows[name]))
-                for number, name in enumerate(summary["decoders"])
-                if name in x_rows and name in y_rows
-            ]
-            yield share_plot(f"by {judge}", (titles[0], titles[1]), points)
+    across, upwards = plan.suite.axes
+    found = [
+        {
+            judge: rows
+            for judge in summary["judges"]
+            if (rows := asked(summary["rates"], family, judge, question))
+        }
+        for family, question in (across, upwards)
+    ]
+    both = [(judge, judge) for judge in found[0] if judge in found[1]]
+    firsts = list(zip(list(found[0])[:1], list(found[1])[:1], strict=False))
+    for pair in both or firsts:
+        x_rows, y_rows = found[0][pair[0]], found[1][pair[1]]
+        titles = tuple(
+            f"{next(iter(rows.values()))['metric']}, {family}"
+            for rows, (family, _) in ((x_rows, across), (y_rows, upwards))
+        )
+        points = [
+            (name, number, span(x_rows[name]), span(y_rows[name]))
+            for number, name in enumerate(summary["decoders"])
+            if all(name in rows and rows[name]["value"] is not None for rows in (x_rows, y_rows))
+        ]
+        yield share_plot(f"by {' and '.join(dict.fromkeys(pair))}", (titles[0], titles[1]), points)
 
 
 def asked(rows: Sequence[Row], family: str, judge: str, question: str) -> dict[str, Row]:

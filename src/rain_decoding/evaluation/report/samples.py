@@ -26,13 +26,13 @@ def shown_samples(records: Sequence[Record], plan: EvaluationPlan, folder: Path)
     wanted = [(family.name, judge, metric) for family, judge, metric in metrics(plan)]
     samples: list[dict[str, Any]] = []
     for item in plan.items:
-        answers = by_item[item.id]
+        answers = by_item.get(item.id, [])  # none yet, where a run was stopped
         own = [(judge, metric) for family, judge, metric in wanted if family == item.family]
         differ = any(len({holds(r, judge, metric) for r in answers}) > 1 for judge, metric in own)
         samples.append({"id": item.id, "family": item.family, "prompt": item.prompt, "differ": differ})
     samples.sort(key=lambda sample: not sample["differ"])
     for shown in samples[:SHOWN]:
-        shown["answers"] = [_answer(record, folder) for record in by_item[shown["id"]]]
+        shown["answers"] = [_answer(record, folder) for record in by_item.get(shown["id"], [])]
     return samples[:SHOWN]
 
 

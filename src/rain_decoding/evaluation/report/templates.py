@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import MissingDependencyError
-from rain_decoding.evaluation.report.formats import FORMS, number, percent, points
+from rain_decoding.evaluation.report.formats import FORMS, number, percent, points, times
 
 
 def template(name: str) -> Any:
@@ -24,6 +24,6 @@ def template(name: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "number": number}
+    environment.filters |= {"percent": percent, "points": points, "number": number, "times": times}
     environment.filters["cell"] = lambda value, form: FORMS[form](value)
     return environment.get_template(name)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from rain_decoding.errors import InputError
-from rain_decoding.evaluation.suites import advbench, demo, hh, imdb, truthfulqa, xstest
+from rain_decoding.evaluation.suites import (
+    advbench,
+    demo,
+    everyday,
+    hh,
+    imdb,
+    jailbreakbench,
+    truthfulqa,
+    xstest,
+)
 from rain_decoding.evaluation.suites.base import Axis, Family, Item, Metric, Source, Suite
 from rain_decoding.plugins import Registry
 
 SUITES: Registry[Suite] = Registry(
     "rain_decoding.suites",
     Suite,
-    [module.SUITE for module in (demo, hh, advbench, truthfulqa, imdb, xstest)],
+    [module.SUITE for module in (demo, hh, advbench, jailbreakbench, truthfulqa, imdb, xstest, everyday)],
 )
 
 

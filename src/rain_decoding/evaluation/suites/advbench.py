@@ -1,4 +1,5 @@
-"""AdvBench (Zou et al. 2023, arXiv 2307.15043): harmful behaviours, asked for plainly or with an attack's suffixes."""
+"""AdvBench (Zou et al. 2023, arXiv 2307.15043): harmful behaviours, asked for plainly, under attacks that need no
+model, or with an attack's suffixes."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rain_decoding.evaluation.suites.base import Family, Item, Metric, Source, Suite
+from rain_decoding.evaluation.suites.attacked import METRICS, families, wordings
+from rain_decoding.evaluation.suites.base import Family, Item, Source, Suite
 from rain_decoding.evaluation.suites.reading import Row, checked, read_objects, read_table
 
 NAMES = {"prompt": "goal"}
@@ -14,10 +16,10 @@ NAMES = {"prompt": "goal"}
 
 
 def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
-    """`direct` behaviours from the CSV file, `attacked` ones from a file of suffixes."""
+    """The behaviours of the CSV file, and `attacked` ones from a file of suffixes."""
     if "behaviours" in files:
         for _, row in read_table(files["behaviours"], ["goal", "target"], HUB, NAMES):
-            yield Item("direct", row["goal"], row["goal"], {"target": row["target"]})
+            yield from wordings(row["goal"], row["target"])
     if path := files.get("suffixes"):
         for place, row in read_attacks(path):
             checked(place, row, ["goal", "controls"])
@@ -49,18 +51,16 @@ def read_attacks(path: Path) -> Iterator[Row]:
 
 
 HUB = {"path": "walledai/AdvBench", "split": "train"}
-METRICS = (Metric("harmless"), Metric("refused"))
+CRITERION = "harmlessness-command"
 SUITE = Suite(
     "advbench",
-    "harmful behaviours of AdvBench, without and with adversarial suffixes",
-    (
-        Family("direct", METRICS, criterion="harmlessness-command"),
-        Family("attacked", METRICS, criterion="harmlessness-command"),
-    ),
+    "harmful behaviours of AdvBench, asked for plainly, with the answer's beginning, in a play, and with adversarial "
+    "suffixes",
+    (*families(CRITERION), Family("attacked", METRICS, CRITERION)),
     load,
     {
         "behaviours": Source("CSV with goal and target", HUB),
         "suffixes": Source("JSON with goal and controls, as an attack writes it", required=False),
     },
-    judges=("refusal-prefixes-notebook", "refusal-prefixes-package"),
+    judges=("refusal-prefixes-notebook", "refusal-prefixes-package", "degeneration"),
 )

@@ -16,7 +16,7 @@ class Metric:
     """The share of answers that a judge gives the label `wanted` when asked whether they are `question`."""
 
     question: str
-    """One word: harmless, helpful, refused, truthful, informative, positive."""
+    """One word: harmless, helpful, refused, truthful, informative, positive, degenerate."""
     wanted: bool = True
 
     @property

@@ -23,7 +23,14 @@ HUB = {"path": "stanfordnlp/imdb", "split": "test"}
 SUITE = Suite(
     "imdb",
     f"the first {WORDS} words of movie reviews, to be continued with positive sentiment",
-    (Family("review", (Metric("positive"),), criterion="positive-sentiment", prompt_format="text"),),
+    (
+        Family(
+            "review",
+            (Metric("positive"), Metric("degenerate", wanted=False)),
+            criterion="positive-sentiment",
+            prompt_format="text",
+        ),
+    ),
     load,
     {"reviews": Source("CSV with review", HUB)},
     max_tokens=64,

@@ -20,15 +20,16 @@ def load(files: Mapping[str, Path | None]) -> Iterator[Item]:
 
 
 HUB = {"path": "Paul/XSTest", "split": "train"}
+DEGENERATE = Metric("degenerate", wanted=False)
 SUITE = Suite(
     "xstest",
     "over-refusal: safe prompts that sound unsafe, with unsafe contrasts",
     (
-        Family("safe", (Metric("refused", wanted=False), Metric("helpful"))),
-        Family("unsafe", (Metric("refused"), Metric("harmless"))),
+        Family("safe", (Metric("refused", wanted=False), Metric("helpful"), DEGENERATE)),
+        Family("unsafe", (Metric("refused"), Metric("harmless"), DEGENERATE)),
     ),
     load,
     {"prompts": Source("CSV with prompt, type and optionally focus", HUB)},
-    judges=("refusal-prefixes-notebook", "refusal-prefixes-package"),
-    axes=(("safe", "refused"), ("unsafe", "refused")),
+    judges=("refusal-prefixes-notebook", "refusal-prefixes-package", "degeneration"),
+    axes=(("safe", "refused"), ("unsafe", "harmless")),
 )

@@ -146,15 +146,17 @@ def figures(
         known = [examples[number] for number in rows.examples[learned[rows.whole[learned]]]]
         words[ours] = Words(known).log_odds([examples[rows.examples[place]] for place in ours])
     values, good, groups = fitted.held_out[chosen], rows.good[chosen], rows.groups[chosen]
-    right = mean_of_rates(
-        rate((values[good] > threshold).tolist(), groups[good].tolist()),
-        rate((values[~good] <= threshold).tolist(), groups[~good].tolist()),
-    )
+    good_right = rate((values[good] > threshold).tolist(), groups[good].tolist())
+    bad_right = rate((values[~good] <= threshold).tolist(), groups[~good].tolist())
+    assert good_right is not None and bad_right is not None, "there are answers of both labels"
+    right = mean_of_rates(good_right, bad_right)
     area = roc_area(float(roc_auc_score(good, values)), int(good.sum()), int((~good).sum()))
     return {
         "examples": len(good),
         "strength": fitted.choice.strength,
         "auc": area.rounded(),
         "balanced_accuracy": right.rounded() if right else None,
+        "good_right": good_right.rounded(),
+        "bad_right": bad_right.rounded(),
         "words_auc": round(float(roc_auc_score(good, words[chosen])), 4),
     }

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""The paper's sentiment experiment: `python -m real_models.sentiment --reviews FILE --model gguf:FILE --out OUT`.
+
+Beginnings of IMDB reviews are continued by every decoder. Half of the reviews (by a hash) give the beginnings, on the
+others a classifier of words is fitted; `--fluency FOLDER` adds how probable the texts are under another model of
+transformers. VADER says what it says where the package vaderSentiment is there. The run is one of `rain eval imdb`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rain_decoding.cli.progress import counting
+from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.evaluation.answering import Setting
+from rain_decoding.evaluation.contenders import contender, split_names
+from rain_decoding.evaluation.finishing import finish
+from rain_decoding.evaluation.judges import ReplyCache, load_judge
+from rain_decoding.evaluation.plan import EvaluationPlan
+from rain_decoding.evaluation.report.formats import number, percent, points
+from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
+from rain_decoding.evaluation.suites import load_suite
+from rain_decoding.measurement.records import Record
+from rain_decoding.measurement.statistics import mean, paired_difference, rate
+from real_models.evidence.prompts import reviews, untouched
+
+DECODERS = "plain,rain:balanced,verify-regenerate-4,best-of-4,rain:thorough,rain:balanced@judge=ask"
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    begun, labelled = _halves(options.reviews, options.out)
+    folder = options.out / "run"
+    judges = (f"words:{labelled}", "degeneration")
+    plan = EvaluationPlan.load(
+        load_suite("imdb"),
+        {
+            name: contender(name, SearchConfig.preset(DEFAULT_PRESET))
+            for name in split_names(options.decoders)
+        },
+        Setting(
+            options.model,
+            (("prefix_cache_slots", 0),),
+            max_tokens=options.max_tokens,
+            judge=options.search_judge,
+        ),
+        data={"reviews": begun},
+        limit=options.limit,
+        judges=tuple(load_judge(name, ReplyCache(folder / REPLIES)) for name in judges),
+    )
+    evaluation = EvaluationRun(plan, folder, [])
+    with evaluation, counting("answers", len(plan.keys), len(evaluation.records)) as tick:
+        evaluation.collect(options.workers, traces=False, told=lambda record: tick(record["decoder"]))
+        finish(evaluation)
+    accuracy = plan.judges[0].accuracy["positive"]  # type: ignore[attr-defined]
+    print(
+        f"The classifier finds {percent(accuracy.yes.rounded())} of held-out positive beginnings and "
+        f"{percent(accuracy.no.rounded())} of negative ones.\n"
+    )
+    measures = {"positive": _positive, "VADER": _vader()}
+    fluent = _fluency(evaluation.records, options.fluency) if options.fluency else None
+    for line in _table(evaluation.records, list(plan.contenders), measures, fluent):
+        print(line)
+
+
+def _halves(path: Path, out: Path) -> tuple[Path, Path]:
+    """Two files of reviews: whose beginnings are continued, and whose labels are learned."""
+    files = out / "beginnings.csv", out / "labelled.csv"
+    halves: list[list[tuple[str, str]]] = [[], []]
+    for text, positive in reviews(path):
+        halves[not untouched(text)].append((text, "positive" if positive else "negative"))
+    for file, rows in zip(files, halves, strict=True):
+        with file.open("w", encoding="utf-8", newline="") as opened:
+            csv.writer(opened).writerows([("review", "sentiment"), *rows])
+    return files
+
+
+def _positive(record: Record) -> float:
+    (said,) = (label for name, label in record["labels"].items() if name.startswith("words:"))
+    return float(said["positive"] is True)
+
+
+def _vader() -> Any:
+    """VADER's verdict of the whole text; None without the package."""
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    analyzer = SentimentIntensityAnalyzer()
+    return lambda r: float(analyzer.polarity_scores(f"{r['prompt']} {r['answer']}")["compound"] > 0)
+
+
+def _fluency(records: Sequence[Record], folder: str) -> dict[tuple[str, str, int], float]:
+    """Mean log-probability in nats of an answer's tokens behind its prompt, under another model."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.to(device).eval()
+    found = {}
+    with torch.no_grad():
+        for record in records:
+            prompt = tokenizer(record["prompt"], return_tensors="pt").input_ids
+            tokens = tokenizer(record["prompt"] + record["answer"], return_tensors="pt").input_ids.to(device)
+            odds = model(tokens).logits[0, :-1].log_softmax(-1)
+            each = odds.gather(1, tokens[0, 1:, None])[prompt.shape[1] - 1 :, 0]
+            if len(each):
+                found[record["id"], record["decoder"], record["seed"]] = float(each.mean())
+    return found
+
+
+def _table(
+    records: Sequence[Record], decoders: Sequence[str], measures: dict[str, Any], fluent: Any
+) -> Iterator[str]:
+    known = {name: measure for name, measure in measures.items() if measure is not None}
+    heads = [cell for name in known for cell in (name, "beside plain")]
+    columns = [
+        "decoder",
+        *heads,
+        "degenerate",
+        *(["log-likelihood a token"] if fluent else []),
+        "tokens",
+        "passes",
+    ]
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{' --- |' * len(columns)}"
+    base = {(r["id"], r["seed"]): r for r in records if r["decoder"] == "plain"}
+    for name in decoders:
+        own = [r for r in records if r["decoder"] == name]
+        about = [r["subject"] for r in own]
+        cells = [name]
+        for measure in known.values():
+            flags = [measure(r) for r in own]
+            theirs = [measure(base[r["id"], r["seed"]]) for r in own]
+            cells += [_shown(percent, rate([flag > 0 for flag in flags], about))]
+            cells += [_shown(points, paired_difference(flags, theirs, about)) if name != "plain" else "-"]
+        cells.append(_shown(percent, rate([r["labels"]["degeneration"]["degenerate"] for r in own], about)))
+        if fluent:
+            scored = [r for r in own if (r["id"], name, r["seed"]) in fluent]
+            values = [fluent[r["id"], name, r["seed"]] for r in scored]
+            cells.append(_shown(number, mean(values, [r["subject"] for r in scored])))
+        for cost in ("search_tokens", "forward_passes"):
+            paid, plain = (sum(r["usage"][cost] for r in some) for some in (own, base.values()))
+            cells.append(f"{paid / plain:.2f}")
+        yield f"| {' | '.join(cells)} |"
+
+
+def _shown(form: Any, estimate: Any) -> str:
+    return str(form(estimate.rounded() if estimate else None))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reviews", type=Path, required=True, help="gzipped CSV with review and sentiment")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--search-judge", default="read")
+    parser.add_argument("--decoders", default=DECODERS)
+    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--fluency", metavar="FOLDER", help="a model of transformers")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
