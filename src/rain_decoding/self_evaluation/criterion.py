@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from itertools import takewhile
 from operator import attrgetter
@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from rain_decoding.errors import CriterionError
 from rain_decoding.plugins import Registry
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
@@ -72,6 +73,8 @@ class Criterion:
     language: str = "en"
     reading_file: Path | None = None
     """Labelled answers that a probe may be fitted on (see docs/reading.md), where there are any."""
+    guidance: Guidance | None = None
+    """What is said to the model that is to follow it, where there is something."""
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
@@ -159,6 +162,7 @@ def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> 
         name=f"principle: {sentence}",
         summary=sentence,
         statements=tuple(statement.replace(PRINCIPLE, sentence) for statement in base.statements),
+        guidance=base.guidance and base.guidance.about(sentence, PRINCIPLE),
     )
 
 
@@ -209,8 +213,9 @@ _KEYS: dict[str, dict[str, type]] = {
         "breaks": list,
     },
     "examples": {"turns": list, "text": str, "verdict": str, "first": str},
+    "guidance": {field.name: list if field.name == "examples" else str for field in fields(Guidance)},
 }
-_SECTIONS = ("judge", "options", "conversation", "examples")
+_SECTIONS = ("judge", "options", "conversation", "guidance", "examples")
 
 
 class _Reader:
@@ -247,12 +252,12 @@ class _Reader:
 
     def criterion(self, data: Mapping[str, Any]) -> Criterion:
         self._check_keys((), {key: value for key, value in data.items() if key not in _SECTIONS})
-        sections = {name: data.get(name, {}) for name in _SECTIONS[:3]}
+        sections = {name: data.get(name, {}) for name in _SECTIONS[:4]}
         for name, section in sections.items():
             if not isinstance(section, dict):
                 raise self.fail((name,), "is not a table", hint=f"write [{name}]")
             self._check_keys((name,), section)
-        judge, options, conversation = sections.values()
+        judge, options, conversation, guidance = sections.values()
         placement: Placement = self._choice(("judge",), judge, "placement", get_args(Placement))
         if placement == "template":
             self._check_template(data)
@@ -278,6 +283,7 @@ class _Reader:
             prefix=self._prefix_file(judge),
             reading_file=self._reading_file(data),
             examples=self._examples(data.get("examples", []), len(statements)),
+            guidance=self._guidance(guidance) if guidance else None,
             **{**conversation, "breaks": self._breaks(conversation)},
         )
 
@@ -288,6 +294,19 @@ class _Reader:
         if not path.is_file():
             raise self.fail(("reading_file",), f"names {path}, which is not a file")
         return path.resolve()
+
+    def _guidance(self, guidance: Mapping[str, Any]) -> Guidance:
+        for key in ("principle", "decline"):
+            self._need(("guidance",), guidance, key)
+        examples = guidance.get("examples", [])
+        if not all(
+            isinstance(pair, list)
+            and len(pair) == 2
+            and all(isinstance(text, str) and text.strip() for text in pair)
+            for pair in examples
+        ):
+            raise self.fail(("guidance", "examples"), f"= {examples!r} is not made of pairs of texts")
+        return Guidance(**{**guidance, "examples": tuple((asked, answer) for asked, answer in examples)})
 
     def _check_template(self, data: Mapping[str, Any]) -> None:
         """Refuse what a chat template leaves no place for."""
