@@ -26,19 +26,19 @@ def verify_first(tree: Tree) -> Search:
     """Search until the text is finished, yielding requests, commits and `Rewound`."""
     verified = tree.root
     while not tree.finished(verified):
-        verified = yield from _decode(tree, verified)
-        if not _good_enough(tree, verified):
-            verified = yield from _recover(tree, verified)
+        verified, wrong = yield from _decode(tree, verified)
+        if wrong is not None:
+            verified = yield from _recover(tree, verified, wrong)
     if verified.score is None and verified is not tree.root and tree.config.on_unscored == "stop":
         return "unjudged"
     yield from _release(tree, verified)
     return "stop" if verified.token_set.finished else "length"
 
 
-def _decode(tree: Tree, start: Node) -> Searching[Node]:
+def _decode(tree: Tree, start: Node) -> Searching[tuple[Node, Node | None]]:
     """Decode plainly, one sentence ahead of what is judged.
 
-    Returns the first node that is judged bad, or else the finished one.
+    Returns the first node that is judged bad and the one with which the text went wrong, or else the finished one.
     """
     decoding: Branch[Sentence] | None = yield from ask(Launch(plain_sentence(tree, start)))
     judging: deque[tuple[Node, Branch[Judgement]]] = deque()
@@ -46,14 +46,13 @@ def _decode(tree: Tree, start: Node) -> Searching[Node]:
         if judging and judging[0][1].done:
             node, judged = judging.popleft()
             _credit(tree, node, judged.result)
-            if _is_bad(tree, node):
-                _turn_back(tree, node, _turning_point(_first_wrong(tree, node)))
-            if tree.finished(node) or _is_bad(tree, node):
+            bad = _is_bad(tree, node)
+            if tree.finished(node) or bad:
                 for branch in (decoding, *(branch for _, branch in judging)):
                     if branch is not None:
                         yield from ask(Drop(branch))
                 node.children.clear()  # what was decoded ahead of the judgement
-                return node
+                return node, _turn_back(tree, node) if bad else None
             if _is_good(tree, node):
                 yield from _release_held(tree, node)
         elif decoding is not None and decoding.done:
@@ -68,9 +67,8 @@ def _decode(tree: Tree, start: Node) -> Searching[Node]:
             )
 
 
-def _recover(tree: Tree, bad: Node) -> Searching[Node]:
+def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
     """After a bad judgement, the node to go on from: a good one, or the least bad that is left."""
-    wrong = _first_wrong(tree, bad)
     wrong.pruned = True
     node = _turning_point(wrong)
     while True:
@@ -133,7 +131,6 @@ def _cut(tree: Tree, bad: Node, turn: int) -> Node:
     rest.score = bad.score
     for parent, child in ((before, kept), (kept, rest)):
         tree.record("expand", node=parent.id, children=[describe(child)])
-    bad.turn = None
     return rest
 
 
@@ -142,10 +139,12 @@ def _turning_point(wrong: Node) -> Node:
     return wrong.parent
 
 
-def _turn_back(tree: Tree, bad: Node, to: Node) -> None:
-    """Count a bad judgement, after which the search goes on below `to`."""
+def _turn_back(tree: Tree, bad: Node) -> Node:
+    """Count a bad judgement, after which the search goes on before the node that is returned."""
     tree.rewinds += 1
-    _record_rewind(tree, bad, to)
+    wrong = _first_wrong(tree, bad)
+    _record_rewind(tree, bad, _turning_point(wrong))
+    return wrong
 
 
 def _record_rewind(tree: Tree, bad: Node, to: Node) -> None:
@@ -206,7 +205,8 @@ def _try(tree: Tree, node: Node, kind: Kind, proposals: list[Proposal]) -> Progr
             child.tried = tried
             _credit(tree, child, judgement)
             if _is_bad(tree, child):
-                _turn_back(tree, child, node)
+                tree.rewinds += 1
+                _record_rewind(tree, child, node)
             if tree.config.first_good and _is_good(tree, child):
                 for _, other in waiting:
                     yield from ask(Drop(other))

@@ -16,7 +16,7 @@ from rain_decoding.search.proposals.guided import under
 from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.search.sentences import Proposal
 from rain_decoding.search.tree import Manner, Node, Tree
-from rain_decoding.types import Decode, Reword, Stop, Tokens
+from rain_decoding.types import Decode, Reword, Tokens
 
 
 def critique(tree: Tree, node: Node, count: int) -> Program[list[Proposal]]:
@@ -27,7 +27,7 @@ def critique(tree: Tree, node: Node, count: int) -> Program[list[Proposal]]:
     critic = yield from ask(Reword("critic", node.tokens, bad))
     if critic is None:
         return []
-    said = yield from _criticise(tree, critic.prompt + critic.opening)
+    said = critic.opening + (yield from _criticise(tree, critic.prompt + critic.opening))
     tree.record("critique", node=node.id, tokens=list(said), wrong=node.children[0].id)
     reworded = yield from ask(Reword("criticised", node.tokens, bad, said))
     if reworded is None:
@@ -43,7 +43,8 @@ def _criticise(tree: Tree, prompt: Tokens) -> Program[Tokens]:
         longest,
         endings=tree.config.sentence_endings,
         min_tokens=shortest,
-        stop=replace(tree.stop, start=len(prompt)) if tree.stop.markers else Stop(),
+        stop=replace(tree.stop, start=len(prompt)),
+        logit_bias=tree.logit_bias,
     )
     return (yield from ask(decode)).tokens
 
