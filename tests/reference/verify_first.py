@@ -419,7 +419,7 @@ class VerifyFirst:
         new = []
         known = {child.sentence for child in node.children}
         # What is shorter to decode is judged earlier, and comes before what says the same.
-        for sentence, ticks, manner, given in sorted(made, key=lambda entry: entry[1]):
+        for sentence, _, manner, given in sorted(made, key=lambda entry: entry[1]):
             if not sentence or sentence in known:
                 self.events["repeated"] += 1
                 continue
@@ -499,14 +499,14 @@ class VerifyFirst:
         return made
 
     def by_declined(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
-        reworded = None if node.made["declined"] else self.reword("declined", node.tokens, (), ())
+        reworded = self.reword("declined", node.tokens, (), ()) if node.made["declined"] < 2 else None
         if not reworded:
             return []
         prompt, words = reworded
         opening = words[: self.world.max_tokens - len(node.tokens) + len(self.world.prompt)]
-        continued, ticks = self.declining(node.tokens, opening, (prompt, ()))
-        made = [(continued, ticks, (prompt, ()), len(opening)), (opening, 0, (prompt, ()), len(opening))]
-        return made[:count]
+        if node.made["declined"]:
+            return [(opening, 0, (prompt, ()), len(opening))]
+        return [(*self.declining(node.tokens, opening, (prompt, ())), (prompt, ()), len(opening))]
 
     def declining(self, start: Tokens, opening: Tokens, manner: Manner) -> tuple[Tokens, int]:
         """A sentence more behind the words of an opening, however long those are."""

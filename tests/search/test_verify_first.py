@@ -111,7 +111,7 @@ def other_prompt(
     """Some prompt and opening for each question, the same whenever it is asked; in some worlds there are none."""
     if text_hash(f"{purpose} of {world.number}", ()) % 4 == 0:
         return None
-    rng = random.Random(text_hash(purpose, tokens + (-1,) + sentence + (-1,) + critique))
+    rng = random.Random(text_hash(purpose, (*tokens, -1, *sentence, -1, *critique)))
     words = [token for token in range(len(world.vocabulary)) if token not in world.eos]
     plain = [token for token in words if not set("".join(world.markers)) & set(world.vocabulary[token])]
     prompt = tuple(rng.choices(words, k=rng.randint(1, 4)))

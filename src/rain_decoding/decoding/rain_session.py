@@ -30,6 +30,7 @@ from rain_decoding.types import (
     Judge,
     Judgement,
     Reword,
+    Reworded,
     Stop,
     Tokens,
 )
@@ -186,10 +187,7 @@ class RainSession(Session):
         """What the search gets for a request: of the judge, the embedder, the rewording, or the scheduler."""
         match request:
             case Reword():
-                reworded = self.rewording.reworded(request)
-                if problem := self.rewording.lacking.get(request.purpose):
-                    self.record({"event": "lacking", "purpose": request.purpose, "problem": problem})
-                return reworded
+                return self._reworded(request)
             case Judge() if request.proposed and (bad := self._degenerate(request)):
                 return bad
             case Judge():
@@ -209,6 +207,15 @@ class RainSession(Session):
     def rewording(self) -> Rewording:
         """Other prompts for the answer."""
         return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit)
+
+    def _reworded(self, request: Reword) -> Reworded | None:
+        """The other prompt; the trace says once what there is none for."""
+        known = set(self.rewording.lacking)
+        reworded = self.rewording.reworded(request)
+        for purpose in self.rewording.lacking.keys() - known:
+            problem = self.rewording.lacking[purpose]
+            self.record({"event": "lacking", "purpose": purpose, "problem": problem})
+        return reworded
 
     def _degenerate(self, request: Judge) -> Judgement | None:
         """The judgement of a proposal that needs no judge, because it is no answer."""
