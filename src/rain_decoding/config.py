@@ -235,7 +235,14 @@ class SearchConfig:
         return replace(self, **changes)
 
 
-_OURS = SearchConfig(strategy="verify-first", placement="cheapest", votes="debiased", min_label_mass=0.01)
+_OURS = SearchConfig(
+    strategy="verify-first",
+    placement="cheapest",
+    votes="debiased",
+    min_label_mass=0.01,
+    proposals=("guided:4", "openings", "sampled", "declined"),
+    rising_bar=True,
+)
 
 PRESETS: dict[str, SearchConfig] = {
     "fast": _OURS.with_changes(
@@ -243,6 +250,7 @@ PRESETS: dict[str, SearchConfig] = {
         alternatives=6,
         first_good=True,
         hold_back=0,
+        hold_tokens=16,
         max_simulations=40,
         order_margin=3.0,
     ),
@@ -254,6 +262,7 @@ PRESETS: dict[str, SearchConfig] = {
         max_children=64,
         max_simulations=200,
         hold_back=1000,
+        hold_tokens=1000,
     ),
     "paper-hh": SearchConfig(),
     "paper-adv": SearchConfig(

@@ -92,7 +92,7 @@ def test_guided_goes_on_under_the_criterions_prompt() -> None:
 
 
 def test_what_guidance_began_it_goes_on_with() -> None:
-    """Plain decoding would say " Sure" behind " Never.", too: in this world every sentence begins with the same words."""
+    """Plain decoding would say " Sure" behind " Never.", too: all its sentences begin so."""
 
     def script(text: str) -> dict[str, float]:
         answer = text.rpartition("Assistant:")[2]
