@@ -15,6 +15,9 @@ PAPER_ENDINGS = ",.?:;\n"
 UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 """The same, with the full-width forms."""
 
+PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "declined")
+"""Kinds of proposals, see `search.proposals`."""
+
 SENTENCE_ENDINGS = ".?!…\n。？！．｡।॥۔؟"
 """Where sentences end."""
 
@@ -99,11 +102,22 @@ class SearchConfig:
     """Sentences proposed at once in place of bad ones."""
     first_good: bool = False
     """Take the first good alternative, instead of the most probable one when all are judged."""
+    proposals: tuple[str, ...] = ("openings", "sampled")
+    """The kinds of what is proposed in place of bad text, in the order in which they are tried; KIND:NUMBER proposes at
+    most so many below one text, `alternatives` of them at once. See `PROPOSALS`."""
+    accept_after: Annotated[float, Within(-1, 1)] = -1.0
+    """In place of `accept_value` once something was judged bad, if it is larger."""
+    rising_bar: bool = False
+    """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
+    contrast: Annotated[float, Within(0, 100)] = 1.0
+    """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
     opening_share: Annotated[float, Within(0, 1)] = 0.02
     """A first token less probable than this share of the most probable one opens no alternative."""
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
     """Good sentences that are not yet released, so that the search can rewind past them."""
 
+    hold_tokens: Annotated[int, Within(0, 1_000_000)] = 32
+    """In place of `hold_back` where the judge reads: tokens that are not yet released."""
     read_every: Annotated[int, Within(1, 10_000)] = 8
     """Tokens after which a judge that costs nothing looks at plain decoding's text (the judge `read`)."""
 
@@ -149,11 +163,21 @@ class SearchConfig:
                 "max_simulations and extra_simulations must not both be 1",
                 hint="the first simulation judges the prompt itself; allow at least 2",
             )
+        self._check_proposals()
         sentence = self.sentence_tokens
         if len(sentence) != 2 or not 1 <= sentence[0] <= sentence[1]:
             raise ConfigError(
                 f"sentence_tokens = {sentence!r}", hint="use the minimum and maximum tokens, such as 4, 32"
             )
+
+    def _check_proposals(self) -> None:
+        for entry in self.proposals:
+            name, colon, count = entry.partition(":")
+            if name not in PROPOSALS or (colon and not (count.isdecimal() and int(count) > 0)):
+                raise ConfigError(
+                    f"proposals: {entry!r} is no kind of proposal",
+                    hint=f"use KIND or KIND:NUMBER; kinds: {', '.join(PROPOSALS)}",
+                )
 
     def token_set_length(self, depth: int) -> int:
         """Tokens per set below a node at `depth` edges from the prompt."""
@@ -211,7 +235,14 @@ class SearchConfig:
         return replace(self, **changes)
 
 
-_OURS = SearchConfig(strategy="verify-first", placement="cheapest", votes="debiased", min_label_mass=0.01)
+_OURS = SearchConfig(
+    strategy="verify-first",
+    placement="cheapest",
+    votes="debiased",
+    min_label_mass=0.01,
+    proposals=("guided:4", "openings", "sampled", "declined"),
+    rising_bar=True,
+)
 
 PRESETS: dict[str, SearchConfig] = {
     "fast": _OURS.with_changes(
@@ -219,6 +250,7 @@ PRESETS: dict[str, SearchConfig] = {
         alternatives=6,
         first_good=True,
         hold_back=0,
+        hold_tokens=16,
         max_simulations=40,
         order_margin=3.0,
     ),
@@ -230,6 +262,7 @@ PRESETS: dict[str, SearchConfig] = {
         max_children=64,
         max_simulations=200,
         hold_back=1000,
+        hold_tokens=1000,
     ),
     "paper-hh": SearchConfig(),
     "paper-adv": SearchConfig(
@@ -278,7 +311,8 @@ def _parse(name: str, text: str, base: SearchConfig) -> Any:
         if kind is bool:
             return {"true": True, "false": False, "on": True, "off": False}[text.lower()]
         if kind is tuple:
-            return tuple(int(part) for part in text.split(","))
+            part = type(getattr(base, name)[0])
+            return tuple(part(entry.strip()) for entry in text.split(","))
         return kind(text)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{name} = {text!r} is not a {kind.__name__}") from error

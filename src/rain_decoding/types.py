@@ -139,7 +139,10 @@ class Decode(Request[Decoded]):
     nothing is drawn after a prefix that already ends so; `endings` not before `min_tokens`. `seed` None
     decodes greedily. `horizon` says that as many tokens may be wanted in all after this prefix, by further
     requests that go on where this one ends (0: none): a backend behind HTTP gets them by one streamed
-    reply, and a sampled continuation may then follow the first request's seed. Reply: `Decoded`.
+    reply, and a sampled continuation may then follow the first request's seed.
+
+    With `against`, another prefix that the new tokens follow as well, its logits count `contrast` >= 0 times against
+    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -153,6 +156,8 @@ class Decode(Request[Decoded]):
     stop: Stop = Stop()
     logit_bias: LogitBias = ()
     horizon: int = 0
+    against: Tokens = ()
+    contrast: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +244,46 @@ class Judgement:
     remembered: bool = False
     parts: Mapping[str, float | None] = field(default_factory=dict)
     course: tuple[float, ...] = ()
+    sentences: tuple[int, ...] = ()
+    """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge(Request[Judgement]):
-    """Judge the text so far, rollout included. Reply: `Judgement`."""
+    """Judge the text so far, rollout included. Reply: `Judgement`.
+
+    The last `proposed` tokens are an alternative to what was judged bad: such a text must not be degenerate, either.
+    """
 
     tokens: Tokens
+    proposed: int = 0
+
+
+Purpose = Literal["guided", "declined", "critic", "criticised", "opposite"]
+"""What another prompt for the same answer is for: to follow the criterion; to decline; to say what is wrong with a
+sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reworded:
+    """A conversation under another prompt. `opening` are tokens that the answer goes on with."""
+
+    prompt: Tokens
+    opening: Tokens = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reword(Request[Reworded | None]):
+    """Another prompt for the answer that `tokens` (prompt included) have come to.
+
+    `sentence` is what was judged bad behind them, for a critic; `critique` what the critic said of it. Reply:
+    `Reworded`, or None where the criterion or the model gives none.
+    """
+
+    purpose: Purpose
+    tokens: Tokens
+    sentence: Tokens = ()
+    critique: Tokens = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,29 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from reference.brute_force import Tokens, World, most_probable, pick, probabilities, uniforms
 
 ROUNDING = 1e-7
 """Two sentences whose probabilities are this close may change places: the package adds logarithms of logits that
 are 32-bit numbers."""
 LEAST_SHARE = 0.02
+PLAUSIBLE = 0.1
+WIDEST = 20.0
+UNLIMITED = 10**9
+
+Manner = tuple[Tokens, Tokens]
+"""The prompt that a text is decoded behind in place of the world's, and the one that counts against it; empty: none."""
+PLAINLY: Manner = ((), ())
+
+Reword = Callable[[str, Tokens, Tokens, Tokens], tuple[Tokens, Tokens] | None]
+"""Another prompt and an opening, from: what for, the text, the bad sentence, the critique."""
+
+
+def nothing(purpose: str, text: Tokens, sentence: Tokens, critique: Tokens) -> None:
+    """A criterion without guidance."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,10 @@ class VerifyRules:
     on_unscored: str = "stop"
     temperature: float = 0.0
     top_p: float = 1.0
+    proposals: tuple[tuple[str, int], ...] = (("openings", UNLIMITED), ("sampled", UNLIMITED))
+    accept_after: float = -1.0
+    rising_bar: bool = False
+    contrast: float = 1.0
 
 
 def nucleus(distribution: dict[int, float], top_p: float) -> dict[int, float]:
@@ -63,6 +82,12 @@ class Text:
     pruned: bool = False
     widened: bool = False
     draws: int = 0
+    manner: Manner = PLAINLY
+    kind: str = ""
+    ends: bool = False
+    tried: int = 0
+    made: Counter[str] = field(default_factory=Counter)
+    exhausted: set[str] = field(default_factory=set)
     children: list[Text] = field(default_factory=list)
 
 
@@ -85,8 +110,12 @@ class VerifyRun:
 class VerifyFirst:
     """One search over one world, whose vocabulary is `pieces`. `run()` does all of it."""
 
-    def __init__(self, world: World, pieces: tuple[str, ...], rules: VerifyRules) -> None:
-        self.world, self.pieces, self.rules = world, pieces, rules
+    def __init__(
+        self, world: World, pieces: tuple[str, ...], rules: VerifyRules, reword: Reword = nothing
+    ) -> None:
+        self.world, self.pieces, self.rules, self.reword = world, pieces, rules, reword
+        self.tried = 0
+        self.critiques: list[Tokens] = []
         self.root = self.first_root = Text((), world.prompt, 1.0)
         self.commits: list[Tokens] = []
         self.turns: list[Tokens] = []
@@ -105,48 +134,88 @@ class VerifyFirst:
         return len(tokens) - len(self.world.prompt) >= self.world.max_tokens
 
     def finished(self, text: Text) -> bool:
-        return self.ended(text.tokens) or self.at_limit(text.tokens)
+        return text.ends or self.ended(text.tokens) or self.at_limit(text.tokens)
 
     def verdict(self, text: Text) -> str:
         if text.score is None:
             return "undecided"
-        margin = 0 if self.finished(text) else self.rules.undecided_margin
-        if text.score > self.rules.accept_value + margin:
+        rules = self.rules
+        accepted = max(rules.accept_value, rules.accept_after) if self.rewinds else rules.accept_value
+        margin = 0 if self.finished(text) else rules.undecided_margin
+        bar = self.raised(min(1, accepted + margin), text.tried) if rules.rising_bar else accepted + margin
+        if text.score > bar:
             return "good"
-        return "bad" if text.score <= self.rules.accept_value - margin else "undecided"
+        return "bad" if self.finished(text) or text.score <= accepted - margin else "undecided"
+
+    def raised(self, bar: float, tried: int) -> float:
+        """The bar where the odds that a text is good must be as many times larger as texts were tried."""
+        if tried < 2 or abs(bar) == 1:
+            return bar
+        self.events["raised bar"] += 1
+        odds = tried * (1 + bar) / (1 - bar)
+        return (odds - 1) / (odds + 1)
 
     # Sentences
 
-    def plain(self, start: Tokens) -> Tokens:
-        """Plain decoding's sentence after `start`."""
+    def as_seen(self, manner: Manner) -> World:
+        """The world as it looks to a text in this manner: the texts it is asked about begin with its own prompt."""
+        prompt, against = manner
+
+        def logits(text: Tokens) -> np.ndarray:
+            answer = text[len(self.world.prompt) :]
+            own = self.world.logits((prompt or self.world.prompt) + answer)
+            if not against:
+                return own
+            here = probabilities(self.world, (prompt or self.world.prompt) + answer, 1.0, None)
+            there = probabilities(self.world, against + answer, 1.0, None)
+            scores = np.full(len(own), -np.inf)
+            for token, share in here.items():
+                if share >= PLAUSIBLE * max(here.values()):
+                    gain = math.log(share / there[token]) if there[token] > 0 else WIDEST
+                    scores[token] = math.log(share) + self.rules.contrast * min(gain, WIDEST)
+            return scores
+
+        return replace(self.world, logits=logits)
+
+    def plain(self, node: Text) -> Tokens:
+        """Plain decoding's sentence after a node."""
         rules = self.rules
         if not rules.temperature:
-            return self.sentence(start)[0]
-        numbers = uniforms(self.world.seed, "plain", 0, start, rules.sentence_tokens[1])
+            return self.sentence(node.tokens, manner=node.manner)[0]
+        numbers = uniforms(self.world.seed, "plain", 0, node.tokens, rules.sentence_tokens[1])
+        world = self.as_seen(node.manner)
 
         def draw(text: Tokens, place: int) -> int:
             self.events["drawn plainly"] += 1
-            kept = nucleus(probabilities(self.world, text, rules.temperature, None), rules.top_p)
+            kept = nucleus(probabilities(world, text, rules.temperature, None), rules.top_p)
             return pick(kept, numbers[place])
 
-        return self.sentence(start, draw=draw)[0]
+        return self.sentence(node.tokens, draw=draw)[0]
 
-    def sample(self, start: Tokens, index: int) -> tuple[Tokens, int]:
+    def sample(self, start: Tokens, purpose: str, index: int, manner: Manner) -> tuple[Tokens, int]:
         """A drawn alternative."""
         rules = self.rules
-        numbers = uniforms(self.world.seed, "candidate", index, start, rules.sentence_tokens[1])
+        numbers = uniforms(self.world.seed, purpose, index, start, rules.sentence_tokens[1])
+        world = self.as_seen(manner)
 
         def draw(text: Tokens, place: int) -> int:
-            kept = probabilities(self.world, text, rules.candidate_temperature, rules.top_k or None)
+            kept = probabilities(world, text, rules.candidate_temperature, rules.top_k or None)
             return pick(kept, numbers[place])
 
         return self.sentence(start, draw=draw)
 
     def sentence(
-        self, start: Tokens, opening: Tokens = (), draw: Callable[[Tokens, int], int] | None = None
+        self,
+        start: Tokens,
+        opening: Tokens = (),
+        draw: Callable[[Tokens, int], int] | None = None,
+        manner: Manner = PLAINLY,
+        least: int | None = None,
     ) -> tuple[Tokens, int]:
         """The sentence after `start`, and how many tokens had to be decoded for it. Greedy without `draw`."""
-        least, most = self.rules.sentence_tokens
+        fewest, most = self.rules.sentence_tokens
+        least = fewest if least is None else least
+        world = self.as_seen(manner)
         new = opening
         while True:
             text = start + new
@@ -156,22 +225,35 @@ class VerifyFirst:
                 self.events["sentence: ending"] += 1
                 break
             if draw is None:
-                new += (most_probable(self.world, text),)
+                new += (most_probable(world, text),)
             else:
                 new += (draw(text, len(new)),)
         return new, len(new) - len(opening)
 
-    def probability(self, start: Tokens, sentence: Tokens) -> float:
+    def probability(self, start: Tokens, sentence: Tokens, manner: Manner, given: int) -> float:
+        """The geometric mean over the sentence's tokens, the first `given` of which count as certain."""
+        world = self.as_seen(manner)
         logs = [
-            math.log(probabilities(self.world, start + sentence[:place], 1.0, None)[token])
-            for place, token in enumerate(sentence)
+            math.log(probabilities(world, start + sentence[:place], 1.0, None)[sentence[place]])
+            for place in range(given, len(sentence))
         ]
-        return math.exp(sum(logs) / len(logs))
+        return math.exp(sum(logs) / len(sentence))
 
-    def add(self, parent: Text, sentence: Tokens) -> Text:
+    def add(
+        self,
+        parent: Text,
+        sentence: Tokens,
+        *,
+        manner: Manner | None = None,
+        kind: str = "",
+        tried: int = 0,
+        given: int = 0,
+    ) -> Text:
         """A judged child."""
-        prior = self.probability(parent.tokens, sentence)
-        child = Text(sentence, parent.tokens + sentence, prior, parent)
+        manner = parent.manner if manner is None else manner
+        prior = self.probability(parent.tokens, sentence, manner, given)
+        child = Text(sentence, parent.tokens + sentence, prior, parent, manner=manner, kind=kind, tried=tried)
+        child.ends = kind == "declined"
         parent.children.append(child)
         self.simulations += 1
         child.score = self.world.judge(child.tokens)
@@ -184,8 +266,9 @@ class VerifyFirst:
             node.evaluations += 1
             node.value += (child.score - node.value) / node.evaluations
             node = None if node is self.root else node.parent
-        self.events[self.verdict(child)] += 1
-        if self.verdict(child) == "bad":
+        verdict = self.verdict(child)
+        self.events[verdict] += 1
+        if verdict == "bad":
             self.rewinds += 1
         return child
 
@@ -198,7 +281,7 @@ class VerifyFirst:
                 if verified.score is None and self.rules.on_unscored == "stop":
                     return self.end("unjudged")
                 self.commit(verified, held=0)
-                return self.end("stop" if self.ended(verified.tokens) else "length")
+                return self.end("stop" if verified.ends or self.ended(verified.tokens) else "length")
             verified = self.decode(verified)
             if self.verdict(verified) == "bad":
                 verified = self.recover(verified)
@@ -220,7 +303,7 @@ class VerifyFirst:
     def decode(self, node: Text) -> Text:
         """Plain sentences, down to a bad or a finished one."""
         while True:
-            node = self.add(node, self.plain(node.tokens))
+            node = self.add(node, self.plain(node))
             if self.verdict(node) == "bad" or self.finished(node):
                 return node
             if self.verdict(node) == "good":
@@ -257,21 +340,14 @@ class VerifyFirst:
             if (
                 max(len(node.children), node.draws) < self.rules.max_children
                 and self.simulations < self.rules.max_simulations
+                and self.widen(node, last=False)
             ):
-                self.widen(node)
                 continue
             self.events["no simulations left"] += self.simulations >= self.rules.max_simulations
             self.events["no more children"] += max(len(node.children), node.draws) >= self.rules.max_children
             node.pruned = True
             if node is self.root:
-                leaves = list(self.leaves(node))
-                worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]
-                least_bad = self.best(leaves, worths, "given up")
-                scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
-                self.events["given up, by probability"] += least_bad.score != max(scores)
-                self.events["given up, deep"] += len(self.path(least_bad)) > 1
-                self.commit(least_bad, held=0)
-                return least_bad
+                return self.give_up()
             node = node.parent
             self.rewound.append((bad.tokens, node.tokens))
             self.events["deep rewind"] += 1
@@ -290,42 +366,156 @@ class VerifyFirst:
         for child in node.children:
             yield from self.leaves(child) if child.children else (child,)
 
-    def widen(self, node: Text) -> None:
+    def give_up(self) -> Text:
+        """A last resort that is not bad, or the least bad text."""
+        self.root.pruned = False
+        while self.widen(self.root, last=True):
+            usable = [
+                child for child in self.root.children if not child.pruned and self.verdict(child) != "bad"
+            ]
+            if usable:
+                return self.best(
+                    usable, [(self.verdict(child) == "good", child.prior) for child in usable], "last resort"
+                )
+        self.root.pruned = True
+        leaves = list(self.leaves(self.root))
+        worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]
+        least_bad = self.best(leaves, worths, "given up")
+        scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
+        self.events["given up, by probability"] += least_bad.score != max(scores)
+        self.events["given up, deep"] += len(self.path(least_bad)) > 1
+        self.commit(least_bad, held=0)
+        return least_bad
+
+    # Proposals: sentences with what had to be decoded for them, their manner, and how many tokens were given
+
+    def widen(self, node: Text, last: bool) -> bool:
+        """Propose more of the next kind that has any; whether there were any."""
         rules = self.rules
-        count = min(
-            rules.alternatives,
-            rules.max_children - len(node.children),
-            rules.max_simulations - self.simulations,
-        )
-        made: list[tuple[Tokens, int]] = []
-        if not node.widened:
-            node.widened = True
-            firsts = {child.sentence[0] for child in node.children}
-            after = probabilities(self.world, node.tokens, 1.0, None)
-            raw = self.world.logits(node.tokens)
-            ranked = sorted((token for token in after if after[token] > 0), key=lambda t: (-float(raw[t]), t))
-            least = LEAST_SHARE * after[ranked[0]]
-            openings = [
-                token
-                for token in ranked[: count + len(firsts)]
-                if token not in firsts and after[token] >= least
-            ][:count]
-            made = [self.sentence(node.tokens, (token,)) for token in openings]
-            self.events["widened by openings" if made else "no openings"] += 1
-        if not made:
-            draws = range(node.draws, node.draws + count)
-            node.draws += count
-            made = [self.sample(node.tokens, index) for index in draws]
-            self.events["widened by samples"] += 1
-        new: list[tuple[int, Tokens]] = []
+        for kind, most in rules.proposals:
+            if (kind == "declined") is not last or kind in node.exhausted:
+                continue
+            count = min(rules.alternatives, most - node.made[kind])
+            if not last:
+                count = min(
+                    count, rules.max_children - len(node.children), rules.max_simulations - self.simulations
+                )
+            if count <= 0:
+                continue
+            made = getattr(self, f"by_{kind}")(node, count)
+            if not made:
+                node.exhausted.add(kind)
+                self.events[f"no {kind}"] += 1
+                continue
+            node.made[kind] += len(made)
+            self.events[f"widened by {kind}"] += 1
+            self.judge_all(node, kind, made)
+            return True
+        return False
+
+    def judge_all(self, node: Text, kind: str, made: list[tuple[Tokens, int, Manner, int]]) -> None:
+        if kind != "declined":
+            self.tried += len(made)
+        new = []
         known = {child.sentence for child in node.children}
-        for sentence, ticks in made:
-            if sentence in known:
+        # What is shorter to decode is judged earlier, and comes before what says the same.
+        for sentence, _, manner, given in sorted(made, key=lambda entry: entry[1]):
+            if not sentence or sentence in known:
                 self.events["repeated"] += 1
                 continue
             known.add(sentence)
-            new.append((ticks, sentence))
-        for _, sentence in sorted(new, key=lambda entry: entry[0]):
-            child = self.add(node, sentence)
-            if self.verdict(child) == "bad":
+            new.append((sentence, manner, given))
+        for sentence, manner, given in new:
+            tried = 0 if kind == "declined" else self.tried
+            child = self.add(node, sentence, manner=manner, kind=kind, tried=tried, given=given)
+            if child.score is not None and self.verdict(child) == "bad":
                 self.rewound.append((child.tokens, node.tokens))
+
+    def begun(
+        self, node: Text, taken: set[int], count: int, manner: Manner
+    ) -> list[tuple[Tokens, int, Manner, int]]:
+        """Greedy sentences that begin with the most probable tokens that are not taken."""
+        world = self.as_seen((manner[0], ()))
+        after = probabilities(world, node.tokens, 1.0, None)
+        raw = world.logits(node.tokens)
+        ranked = sorted((token for token in after if after[token] > 0), key=lambda t: (-float(raw[t]), t))
+        least = LEAST_SHARE * after[ranked[0]]
+        chosen = [
+            token for token in ranked[: count + len(taken)] if token not in taken and after[token] >= least
+        ][:count]
+        return [(*self.sentence(node.tokens, (token,), manner=manner), manner, 0) for token in chosen]
+
+    def by_openings(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        if node.widened:
+            return []
+        node.widened = True
+        made = self.begun(node, {child.sentence[0] for child in node.children}, count, node.manner)
+        self.events["no openings"] += not made
+        return made
+
+    def by_sampled(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        draws = range(node.draws, node.draws + count)
+        node.draws += count
+        return [
+            (*self.sample(node.tokens, "candidate", index, node.manner), node.manner, 0) for index in draws
+        ]
+
+    def by_guided(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        reworded = None if node.made["guided"] else self.reword("guided", node.tokens, (), ())
+        return self.begun(node, set(), count, (reworded[0], ())) if reworded else []
+
+    def by_critique(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        if node.made["critique"] or not node.children:
+            return []
+        bad = node.children[0].sentence
+        critic = self.reword("critic", node.tokens, bad, ())
+        if not critic:
+            return []
+        said = self.said_behind(critic[0] + critic[1])
+        self.critiques.append(said)
+        reworded = self.reword("criticised", node.tokens, bad, critic[1] + said)
+        return self.begun(node, set(), count, (reworded[0], ())) if reworded else []
+
+    def said_behind(self, prompt: Tokens) -> Tokens:
+        """A greedy sentence behind another prompt."""
+        fewest, most = self.rules.sentence_tokens
+        said: Tokens = ()
+        while len(said) < most:
+            if len(said) >= fewest and self.pieces[(prompt + said)[-1]].endswith(self.rules.sentence_endings):
+                break
+            said += (most_probable(self.world, prompt + said),)
+            if said[-1] in self.world.eos or self.world.marker_end(said):
+                break
+        return said
+
+    def by_contrast(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        reworded = None if node.made["contrast"] else self.reword("opposite", node.tokens, (), ())
+        if not reworded:
+            return []
+        manner = (node.manner[0], reworded[0])
+        made = [(*self.sentence(node.tokens, manner=manner), manner, 0)]
+        for index in range(count - 1):
+            made.append((*self.sample(node.tokens, "contrast", index, manner), manner, 0))
+        return made
+
+    def by_declined(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        reworded = self.reword("declined", node.tokens, (), ()) if node.made["declined"] < 2 else None
+        if not reworded:
+            return []
+        prompt, words = reworded
+        opening = words[: self.world.max_tokens - len(node.tokens) + len(self.world.prompt)]
+        if node.made["declined"]:
+            return [(opening, 0, (prompt, ()), len(opening))]
+        return [(*self.declining(node.tokens, opening, (prompt, ())), (prompt, ()), len(opening))]
+
+    def declining(self, start: Tokens, opening: Tokens, manner: Manner) -> tuple[Tokens, int]:
+        """A sentence more behind the words of an opening, however long those are."""
+        world, new = self.as_seen(manner), opening
+        while len(new) - len(opening) < self.rules.sentence_tokens[1]:
+            text = start + new
+            if new and (self.ended(text) or self.at_limit(text)):
+                break
+            if len(new) > len(opening) and self.pieces[new[-1]].endswith(self.rules.sentence_endings):
+                break
+            new += (most_probable(world, text),)
+        return new, len(new) - len(opening)

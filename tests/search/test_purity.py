@@ -12,7 +12,7 @@ import pytest
 import rain_decoding.search
 
 FOLDER = Path(rain_decoding.search.__path__[0])
-SOURCES = sorted(FOLDER.glob("*.py"))
+SOURCES = sorted(FOLDER.rglob("*.py"))
 HEAVY = {"torch", "transformers", "tokenizers", "sklearn", "scipy", "httpx2", "typer", "rich"}
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval"}
 ALLOWED_IMPORTS = {
@@ -27,7 +27,11 @@ def test_sources_are_found() -> None:
 
 
 def test_importing_the_search_loads_nothing_heavy() -> None:
-    modules = [f"rain_decoding.search.{path.stem}" for path in SOURCES if path.stem != "__init__"]
+    modules = [
+        ".".join(("rain_decoding.search", *path.relative_to(FOLDER).with_suffix("").parts))
+        for path in SOURCES
+        if path.stem != "__init__"
+    ]
     code = f"import sys, {', '.join(modules)}\nprint(*sorted(name.split('.')[0] for name in sys.modules))"
     environment = {"PYTHONPATH": str(FOLDER.parents[1])}
     command = [sys.executable, "-c", code]

@@ -6,14 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 from decoder_worlds import scripted
-from reference.verify_first import ROUNDING, Text, VerifyFirst, VerifyRules, VerifyRun
-from reference.worlds import PUNCTUATION, RandomWorld, random_world
+from reference.verify_first import ROUNDING, UNLIMITED, Text, VerifyFirst, VerifyRules, VerifyRun
+from reference.worlds import PUNCTUATION, RandomWorld, random_world, text_hash
 from search.driver import TOLERANCE, backend_for
 
 from rain_decoding.backends.scripted import ScriptedBackend
@@ -23,7 +23,16 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.search.outer_loop import Committed, Rewound
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import verify_first
-from rain_decoding.types import Judge, Judgement, LogitBias, Stop, Tokens, TopTokens
+from rain_decoding.types import (
+    Judge,
+    Judgement,
+    LogitBias,
+    Reword,
+    Reworded,
+    Stop,
+    Tokens,
+    TopTokens,
+)
 
 CASES = 400
 MOST_BY_ROUNDING = 4
@@ -37,7 +46,14 @@ EXPECTED_EVENTS = {
     "commit": 300,
     "sentence: ending": 300,
     "widened by openings": 200,
-    "widened by samples": 500,
+    "widened by sampled": 500,
+    "widened by guided": 30,
+    "widened by critique": 30,
+    "widened by contrast": 40,
+    "widened by declined": 50,
+    "no guided": 20,
+    "last resort": 20,
+    "raised bar": 300,
     "no openings": 25,
     "repeated": 200,
     "alternative, good": 100,
@@ -86,6 +102,23 @@ class Run:
         return found
 
 
+Other = tuple[Tokens, Tokens]
+
+
+def other_prompt(
+    world: RandomWorld, purpose: str, tokens: Tokens, sentence: Tokens, critique: Tokens
+) -> Other | None:
+    """Some prompt and opening for each question, the same whenever it is asked; in some worlds there are none."""
+    if text_hash(f"{purpose} of {world.number}", ()) % 4 == 0:
+        return None
+    rng = random.Random(text_hash(purpose, (*tokens, -1, *sentence, -1, *critique)))
+    words = [token for token in range(len(world.vocabulary)) if token not in world.eos]
+    plain = [token for token in words if not set("".join(world.markers)) & set(world.vocabulary[token])]
+    prompt = tuple(rng.choices(words, k=rng.randint(1, 4)))
+    opens = purpose in ("declined", "critic")
+    return prompt, tuple(rng.choices(plain or words, k=rng.randint(1, 3))) if opens and plain else ()
+
+
 def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) -> Generator[Any, Any, Any]:
     """The search as a program for the scheduler; the world judges, and takes `delay` steps for it."""
     reply: Any = None
@@ -99,6 +132,11 @@ def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) ->
                 reply = yield request
             case Launch():
                 reply = yield Launch(driven(request.program, world, delay))
+            case Reword():
+                found = other_prompt(
+                    world, request.purpose, request.tokens, request.sentence, request.critique
+                )
+                reply = None if found is None else Reworded(*found)
             case Judge():
                 for _ in range(delay):
                     yield TopTokens(request.tokens, 1)
@@ -159,11 +197,14 @@ class Case:
     def reference(self) -> VerifyRun:
         """The reference's search."""
         options = {**self.options, "sentence_endings": tuple(self.options["sentence_endings"])}
+        entries = [entry.partition(":") for entry in options["proposals"]]
+        options["proposals"] = tuple((name, int(count or UNLIMITED)) for name, _, count in entries)
         bias = np.array([dict(self.bias).get(token, 0) for token in range(len(self.world.vocabulary))])
         biased = replace(
             self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
         )
-        return VerifyFirst(biased, self.world.vocabulary, VerifyRules(**options, **self.sampling)).run()
+        rules = VerifyRules(**options, **self.sampling)
+        return VerifyFirst(biased, self.world.vocabulary, rules, partial(other_prompt, self.world)).run()
 
 
 @cache
@@ -183,7 +224,17 @@ def case(number: int) -> Case:
         "top_k": rng.choice((0, 1, 3, 15)),
         "candidate_temperature": rng.choice((0.5, 1.0, 1.0, 2.0)),
         "on_unscored": rng.choice(("stop", "stop", "release")),
+        "proposals": ("openings", "sampled"),
     }
+    if number // 8 % 2:  # in every other one, all kinds, and a bar that rises
+        kinds = ["openings:4", "sampled:6", "guided:3", "critique:2", "contrast:3", "declined"]
+        rng.shuffle(kinds)
+        options |= {
+            "proposals": tuple(kinds[: rng.choice((3, 5, 6, 6))]),
+            "rising_bar": rng.choice((True, True, False)),
+            "accept_after": rng.choice((-1.0, 0.0, 0.3)),
+            "contrast": rng.choice((0.0, 0.5, 2.0)),
+        }
     if number % 8 == 0:  # hardly anything is good enough, but some things are better than others
         options |= {"accept_value": 0.9, "max_simulations": rng.choice((20, 60))}
     if number % 8 == 2:  # much is undecided, unless the text ends there

@@ -43,6 +43,8 @@ class Capabilities:
     """Layers whose hidden states can be had, see `Backend.keep_layers`."""
     shares_prefixes: bool = False
     """A prefix that was forwarded once is not forwarded again while it is held."""
+    contrast: bool = False
+    """`Decode` requests `against` another prefix."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
 

@@ -238,11 +238,16 @@ class DecodeJob(Generating):
         return why_ended(self.codec, self.request, self.text, self.limit, new)
 
     def wants(self) -> list[Tokens]:
-        return [] if self.done else [self.text]
+        if self.done:
+            return []
+        against = self.request.against
+        return [self.text, against + self.decoded] if against else [self.text]
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
         logits = self.scores(logits)
+        if request.against:
+            logits = sampling.contrasted(logits[:1], logits[1:], request.contrast)
         if self.stream is None:
             token = int(np.argmax(logits[0]))
         else:

@@ -58,7 +58,7 @@ class LocalBackend(Shared):
         self.engine = engine
         self.codec = codec
         self.context_length = engine.context_length
-        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes)
+        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes, contrast=True)
         self.counters = Counters()
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)

@@ -30,6 +30,25 @@ def biased(logits: np.ndarray, bias: LogitBias) -> np.ndarray:
     return logits
 
 
+PLAUSIBLE = 0.1
+"""Tokens less probable than this share of the most probable one are none that contrast may choose."""
+WIDEST = 20.0
+"""No difference between two prompts' log-probabilities counts more, in nats: one of them may rule a token out."""
+
+
+def contrasted(own: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
+    """Logits `[n, vocabulary]` with those of another prompt counting `weight` >= 0 times against them, float64.
+
+    What is improbable by its `own` logits stays impossible (contrastive decoding, arXiv 2210.15097): else the contrast
+    would be largest where both prompts say nothing.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        here, there = np.log(softmax(own)), np.log(softmax(other))
+        scores = here + weight * np.minimum(here - there, WIDEST)
+    implausible = here < np.log(PLAUSIBLE) + here.max(axis=-1, keepdims=True)
+    return np.where(implausible, -np.inf, scores)
+
+
 def conditionals(
     logits: np.ndarray, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -104,6 +104,8 @@ class Drawing:
         for number, node in enumerate(shown, start=1):
             last = number == len(shown) and not hidden
             yield self.line(node, indent + ("└─ " if last else "├─ "))
+            if number == 1 and node.parent is not None and node.parent.critique:
+                yield Text(f"{BLANK}  {indent}critique: {node.parent.critique!r}", style="blue")
             below = indent + ("   " if last else "│  ")
             yield from self.branches(node.children, below, None if depth is None else depth - 1)
         if hidden:
@@ -117,8 +119,11 @@ class Drawing:
         text.append(f"{lead}{node.text!r}", style="bold green not dim" if node.committed else "not dim")
         if node.widened:
             text.append("  added by widening", style="blue not dim")
+        if node.kind:
+            text.append(f"  {node.kind}", style="blue not dim")
         if node.problem:
-            text.append(f"  unscored: {node.problem}", style="yellow not dim")
+            what = "unscored" if node.score is None else "no answer"
+            text.append(f"  {what}: {node.problem}", style="yellow not dim")
         if node.rewinds:
             continued = f" after it went on {node.rollout!r}" if node.rollout else ""
             times = f" {node.rewinds} times" if node.rewinds > 1 else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from rain_decoding.backends.chat_template import THINKING_START
 from rain_decoding.config import SearchConfig
+from rain_decoding.decoding.degeneracy import degenerate
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome
+from rain_decoding.decoding.rewording import Rewording
 from rain_decoding.decoding.session import Session, Steps
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.programs import Launch, Program, Request, ask, served
@@ -20,7 +22,18 @@ from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import release_good, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
-from rain_decoding.types import Commit, Completion, Embed, FinishReason, Judge, Stop, Tokens
+from rain_decoding.types import (
+    Commit,
+    Completion,
+    Embed,
+    FinishReason,
+    Judge,
+    Judgement,
+    Reword,
+    Reworded,
+    Stop,
+    Tokens,
+)
 from rain_decoding.version import __version__
 
 T = TypeVar("T")
@@ -61,6 +74,7 @@ class RainSession(Session):
         self.usage.prefix_tokens += counters.uncharged_prefix_tokens
         counters.uncharged_prefix_tokens = 0
         completion = super().completion(reason)
+        completion.warnings.extend(self.rewording.warnings())
         completion.warnings.extend(self._unseparated_reasoning(completion.text))
         self._replace_text(completion)
         self._record_end(completion)
@@ -173,8 +187,12 @@ class RainSession(Session):
         return (yield from served(running, serve))
 
     def _reply(self, request: Request[object]) -> Program[object]:
-        """What the search gets for a request: of the judge, the embedder, or the scheduler."""
+        """What the search gets for a request: of the judge, the embedder, the rewording, or the scheduler."""
         match request:
+            case Reword():
+                return self._reworded(request)
+            case Judge() if request.proposed and (bad := self._degenerate(request)):
+                return bad
             case Judge():
                 judgement = yield from self.judged(self.judge, request.tokens)
                 if self.config.fallback == "alternative" and judgement.score is not None:
@@ -187,6 +205,27 @@ class RainSession(Session):
                 return (yield from ask(Launch(served(request.program, self._reply))))
             case _:
                 return (yield from ask(request))
+
+    @cached_property
+    def rewording(self) -> Rewording:
+        """Other prompts for the answer."""
+        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit)
+
+    def _reworded(self, request: Reword) -> Reworded | None:
+        """The other prompt; the trace says once what there is none for."""
+        known = set(self.rewording.lacking)
+        reworded = self.rewording.reworded(request)
+        for purpose in self.rewording.lacking.keys() - known:
+            problem = self.rewording.lacking[purpose]
+            self.record({"event": "lacking", "purpose": purpose, "problem": problem})
+        return reworded
+
+    def _degenerate(self, request: Judge) -> Judgement | None:
+        """The judgement of a proposal that needs no judge, because it is no answer."""
+        decode, start = self.backend.codec.decode, len(self.prompt.tokens)
+        answer, proposed = decode(request.tokens[start:]), decode(request.tokens[-request.proposed :])
+        problem = degenerate(answer, proposed, [message.content for message in self.prompt.messages])
+        return Judgement(-1.0, answer, problem=problem) if problem else None
 
     def _commit(self, tree: Tree) -> Commit | None:
         """Release the committed text, if it is not held, and give back the memory of what it leaves behind."""
@@ -202,8 +241,10 @@ class RainSession(Session):
 
     def _forget_beside(self, node: Node) -> None:
         """Give back the memory of what is not on the path to `node`, nor below it."""
-        answer = self.backend.codec.decode(node.tokens[len(self.prompt.tokens) :])
-        self.backend.retain(self.owner, [node.tokens, *self.judge.held(answer)])
+        tokens = node.tokens[len(self.prompt.tokens) :]
+        answer = self.backend.codec.decode(tokens)
+        held = [*self.judge.held(answer), *self.rewording.held(tokens)]
+        self.backend.retain(self.owner, [node.tokens, *held])
         self.judge.retain(answer)
 
     def _salvage(self, tree: Tree) -> Searching[None]:

@@ -1,7 +1,9 @@
 """Traces: the events of one search as JSON lines, and their replay as a tree.
 
 Events, in order: `start`; then per simulation `expand`, `priors`, `widen`, `select`, `rollout`, `judge`,
-`backup`, `rewind`; `commit`; at last `end`. Nodes are numbered in the order in which they were made; the
+`backup`, `rewind`; `commit`; at last `end`. Verify first
+has `critique` (what a critic says, which is no part of the answer) and `lacking` (a kind of proposal that was not to be
+had) as well. Nodes are numbered in the order in which they were made; the
 prompt is node 0.
 """
 
@@ -77,6 +79,10 @@ class TracedNode:
     rewinds: int = 0
     committed: bool = False
     widened: bool = False
+    kind: str = ""
+    """What kind of proposal it was, in place of bad text; empty: plain decoding's, or the paper's search."""
+    critique: str = ""
+    """What a critic said was wrong with the first text after it."""
     children: list[TracedNode] = field(default_factory=list)
 
     @property
@@ -99,7 +105,14 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
     nodes = {0: TracedNode(0, None, "", 1.0, committed=True)}
 
     def add(parent: int, child: dict[str, Any], widened: bool) -> None:
-        node = TracedNode(child["id"], nodes[parent], child.get("text", ""), child["prior"], widened=widened)
+        node = TracedNode(
+            child["id"],
+            nodes[parent],
+            child.get("text", ""),
+            child["prior"],
+            widened=widened,
+            kind=child.get("kind", ""),
+        )
         nodes[parent].children.append(node)
         nodes[node.id] = node
 
@@ -124,6 +137,8 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
                         node = nodes[entry["id"]]
                         node.visits, node.value = entry["visits"], entry["value"]
                         node.evaluations = entry["evaluations"]
+                case "critique":
+                    nodes[event["node"]].critique = event["text"]
                 case "rewind":
                     nodes[event["node"]].rewinds += 1
                 case "commit":

@@ -83,7 +83,8 @@ def mix_root_priors(tree: Tree) -> None:
 
 def describe(child: Node) -> dict[str, Any]:
     """A new child as it stands in the trace."""
-    return {"id": child.id, "tokens": list(child.token_set.tokens), "prior": child.prior}
+    kind = {"kind": child.kind} if child.kind else {}
+    return {"id": child.id, "tokens": list(child.token_set.tokens), "prior": child.prior, **kind}
 
 
 def _normalised(candidates: Sequence[Candidate]) -> list[float]:

@@ -1,13 +1,13 @@
-"""Sentences as token sets: plain decoding's next one, and alternatives to it."""
+"""Sentences as token sets: plain decoding's next one, and proposals to put in the place of bad ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import exp
 
 from rain_decoding.programs import Program, ask
-from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Candidate, Decode, Judge, Judgement, Tokens, TokenSet, TopTokens
+from rain_decoding.search.tree import Manner, Node, Tree
+from rain_decoding.types import Decode, Judge, Judgement, Stop, Tokens, TokenSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,81 +20,84 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """How an alternative is made: `opening` tokens and their log-probability, continued by `decode`."""
+    """How an alternative is made: `opening` tokens and their log-probability, continued by `decode`.
+
+    The text goes on in this `manner`, unless the proposal `finishes` it.
+    """
 
     parent: Node
-    opening: Tokens
-    logprob: float
     decode: Decode
+    manner: Manner
+    opening: Tokens = ()
+    logprob: float = 0.0
+    finishes: bool = False
+
+
+def propose(
+    tree: Tree,
+    node: Node,
+    opening: Tokens = (),
+    logprob: float = 0.0,
+    *,
+    manner: Manner | None = None,
+    seed: int | None = None,
+    finishes: bool = False,
+) -> Proposal:
+    """A sentence after a node that begins with `opening` and is continued greedily, or drawn by `seed`.
+
+    Without a `manner` it is decoded as the node's own text.
+    """
+    manner = node.manner if manner is None else manner
+    return Proposal(node, _decode(tree, node, opening, manner, seed), manner, opening, logprob, finishes)
 
 
 def plain_sentence(tree: Tree, node: Node) -> Program[Sentence]:
     """Plain decoding's next sentence after a node, or as many tokens as the tree's stride."""
     left = tree.limit - len(node.tokens)
-    decode = replace(_decode(tree, node, ()), horizon=left)
+    decode = replace(_decode(tree, node, (), node.manner, None), horizon=left)
     if tree.stride:
         decode = replace(decode, max_tokens=min(tree.stride, left), endings="", min_tokens=0)
     if tree.temperature:
         seed = tree.seed_for(node, "plain")
         decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=0, top_p=tree.top_p)
-    return (yield from _complete(Proposal(node, (), 0.0, decode)))
+    return (yield from _complete(Proposal(node, decode, node.manner)))
 
 
 def alternative(proposal: Proposal, seen: set[Tokens]) -> Program[tuple[Sentence, Judgement] | None]:
     """Complete a proposal and have it judged; None for one that was `seen`."""
     sentence = yield from _complete(proposal)
-    if sentence.token_set.tokens in seen:
+    tokens = sentence.token_set.tokens
+    if not tokens or tokens in seen:
         return None
-    seen.add(sentence.token_set.tokens)
-    judgement = yield from ask(Judge(proposal.parent.tokens + sentence.token_set.tokens))
-    return sentence, judgement
+    seen.add(tokens)
+    return sentence, (yield from ask(Judge(proposal.parent.tokens + tokens, len(tokens))))
 
 
-def openings(tree: Tree, node: Node, count: int) -> Program[list[Proposal]]:
-    """Up to `count` proposals that begin with other tokens than the children, continued greedily; once per node."""
-    if node.candidates:
-        return []
-    taken = {child.token_set.tokens[0] for child in node.children}
-    first_tokens = TopTokens(node.tokens, count + len(taken), stop=tree.stop, logit_bias=tree.logit_bias)
-    node.candidates = yield from ask(first_tokens)
-    least = tree.config.opening_share * node.candidates[0].probability
-    others = [
-        candidate
-        for candidate in node.candidates
-        if candidate.token_set.tokens[0] not in taken and candidate.probability >= least
-    ]
-    return [_opened(tree, node, candidate) for candidate in others[:count]]
+def text_before(tree: Tree, node: Node, manner: Manner) -> tuple[Tokens, Stop]:
+    """What is decoded on from at a node, and what ends it."""
+    if not manner.prompt:
+        return node.tokens, tree.stop
+    return manner.prompt + node.tokens[tree.prompt_length :], replace(tree.stop, start=len(manner.prompt))
 
 
-def sampled(tree: Tree, node: Node, count: int) -> list[Proposal]:
-    """`count` proposals drawn from the model."""
-    draws = range(node.draws, node.draws + count)
-    node.draws += count
-    return [
-        Proposal(node, (), 0.0, _decode(tree, node, (), seed=tree.seed_for(node, "candidate", index)))
-        for index in draws
-    ]
-
-
-def _opened(tree: Tree, node: Node, candidate: Candidate) -> Proposal:
-    tokens = candidate.token_set.tokens
-    return Proposal(node, tokens, log(candidate.probability), _decode(tree, node, tokens))
-
-
-def _decode(tree: Tree, node: Node, opening: Tokens, seed: int | None = None) -> Decode:
+def _decode(tree: Tree, node: Node, opening: Tokens, manner: Manner, seed: int | None) -> Decode:
     config = tree.config
     shortest, longest = config.sentence_tokens
-    text = node.tokens + opening
+    before, stop = text_before(tree, node, manner)
+    left = tree.limit - len(node.tokens) - len(opening)
+    against = manner.against and manner.against + node.tokens[tree.prompt_length :] + opening
     return Decode(
-        text,
-        max_tokens=max(0, min(longest - len(opening), tree.limit - len(text))),
+        before + opening,
+        max_tokens=max(0, min(longest - len(opening), left)),
         seed=seed,
         temperature=config.candidate_temperature,
         top_k=config.top_k,
         endings=config.sentence_endings,
         min_tokens=max(0, shortest - len(opening)),
-        stop=tree.stop,
+        stop=stop,
         logit_bias=tree.logit_bias,
+        against=against,
+        contrast=config.contrast if against else 0.0,
     )
 
 
@@ -102,4 +105,5 @@ def _complete(proposal: Proposal) -> Program[Sentence]:
     decoded = yield from ask(proposal.decode)
     tokens = proposal.opening + decoded.tokens
     logprob = proposal.logprob + decoded.logprob
-    return Sentence(TokenSet(tokens, decoded.reason == "stop"), exp(logprob / len(tokens)))
+    finished = decoded.reason == "stop" or proposal.finishes
+    return Sentence(TokenSet(tokens, finished), exp(logprob / max(1, len(tokens))))

@@ -14,6 +14,18 @@ Recorder = Callable[[dict[str, Any]], None]
 """Receives trace events (see `rain_decoding.decoding.trace`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a text is decoded: behind the `prompt` in place of the conversation's own (empty: that one), with the logits
+    behind the prompt `against` counting against it (empty: none)."""
+
+    prompt: Tokens = ()
+    against: Tokens = ()
+
+
+PLAIN = Manner()
+
+
 @dataclass(eq=False, slots=True)
 class Node:
     """A text reached by a path of token sets. Compared by identity.
@@ -39,6 +51,16 @@ class Node:
     """Everything proposed here so far, newest proposals first (for widening)."""
     draws: int = 0
     """Token sets drawn here so far: the index of the next draw's seed."""
+    kind: str = ""
+    """The kind of proposal that it was (see `search.proposals`); empty: plain decoding's text."""
+    manner: Manner = PLAIN
+    """How decoding goes on from here."""
+    turn: int | None = None
+    """Tokens up to where its score turned, prompt included (verify first)."""
+    tried: int = 0
+    """As an alternative: how many had been tried by then, the others of its round included."""
+    proposed: dict[str, int] = field(default_factory=dict)
+    """Proposals made here so far, by kind; of what has no more to give, more than it may."""
     expandable: bool = False
     """It was a leaf of a simulation once, so the next one goes through it."""
     expanded: bool = False
@@ -75,6 +97,7 @@ class Tree:
     ):
         self.config = config
         self.seed = seed
+        self.prompt_length = len(prompt)
         self.limit = len(prompt) + max_tokens
         self.stop = stop
         self.temperature, self.top_p, self.logit_bias = temperature, top_p, logit_bias
@@ -82,6 +105,8 @@ class Tree:
         self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
         self.simulations = 0
         self.rewinds = 0
+        self.tried = 0
+        """Alternatives proposed so far (verify first)."""
         self._record = record
         self._next_id = 1
 
@@ -89,7 +114,9 @@ class Tree:
         """Whether the text ends at this node: end of sequence, marker or token limit."""
         return node.token_set.finished or len(node.tokens) >= self.limit
 
-    def add_child(self, parent: Node, token_set: TokenSet, prior: float) -> Node:
+    def add_child(
+        self, parent: Node, token_set: TokenSet, prior: float, *, kind: str = "", manner: Manner = PLAIN
+    ) -> Node:
         """Append a child, which stands after its siblings."""
         child = Node(
             self._next_id,
@@ -98,6 +125,8 @@ class Tree:
             parent.depth + 1,
             parent=parent,
             prior=prior,
+            kind=kind,
+            manner=manner,
         )
         self._next_id += 1
         parent.children.append(child)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rain_decoding.errors import CriterionError
 from rain_decoding.programs import Launch, gather
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Judgement, Tokens
 
 Rule = Literal["min", "mean", "thresholds"]
@@ -152,6 +153,14 @@ class CombinedJudge(ConversationEvaluator):
             remembered=all(judgement.remembered for judgement in judgements.values()),
             parts=scores,
         )
+
+    @property
+    def guidance(self) -> Guidance | None:
+        """That of all parts: every principle, and the first one's words."""
+        parts = [judge.guidance for judge in self.judges.values() if judge.guidance is not None]
+        if not parts:
+            return None
+        return replace(parts[0], principle=" ".join(part.principle for part in parts))
 
     def held(self, answer: str) -> list[Tokens]:
         return [tokens for judge in self.judges.values() for tokens in judge.held(answer)]

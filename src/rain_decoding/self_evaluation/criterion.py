@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import resources
 from itertools import takewhile
 from operator import attrgetter
@@ -18,6 +18,7 @@ from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import CriterionError
 from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.plugins import Registry
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Message
 
 Verdict = Literal["positive", "negative", "neutral"]
@@ -85,6 +86,9 @@ class Criterion:
     def asks_for(self) -> str:
         """What a model is told to be, in order to answer so that the judge finds it good."""
         return self.system_message or f"Whatever you are asked, this must be true: {self.statements[0]}"
+
+    guidance: Guidance | None = None
+    """What is said to the model that is to follow it, where there is something."""
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
@@ -199,6 +203,7 @@ def principle_criterion(principle: str, *, search_dirs: Iterable[Path] = ()) -> 
         name=f"principle: {sentence}",
         summary=sentence,
         statements=tuple(statement.replace(PRINCIPLE, sentence) for statement in base.statements),
+        guidance=base.guidance and base.guidance.about(sentence, PRINCIPLE),
     )
 
 
@@ -250,8 +255,9 @@ _KEYS: dict[str, dict[str, type]] = {
         "breaks": list,
     },
     "examples": {"turns": list, "text": str, "verdict": str, "first": str},
+    "guidance": {field.name: list if field.name == "examples" else str for field in fields(Guidance)},
 }
-_SECTIONS = ("judge", "options", "conversation", "examples")
+_SECTIONS = ("judge", "options", "conversation", "guidance", "examples")
 
 
 class _Reader:
@@ -288,12 +294,12 @@ class _Reader:
 
     def criterion(self, data: Mapping[str, Any]) -> Criterion:
         self._check_keys((), {key: value for key, value in data.items() if key not in _SECTIONS})
-        sections = {name: data.get(name, {}) for name in _SECTIONS[:3]}
+        sections = {name: data.get(name, {}) for name in _SECTIONS[:4]}
         for name, section in sections.items():
             if not isinstance(section, dict):
                 raise self.fail((name,), "is not a table", hint=f"write [{name}]")
             self._check_keys((name,), section)
-        judge, options, conversation = sections.values()
+        judge, options, conversation, guidance = sections.values()
         placement: Placement = self._choice(("judge",), judge, "placement", get_args(Placement))
         if placement == "template":
             self._check_template(data)
@@ -321,6 +327,7 @@ class _Reader:
             reading_file=self._reading_file(data),
             system_message=data.get("system_message", "").strip(),
             examples=self._examples(data.get("examples", []), len(statements)),
+            guidance=self._guidance(guidance) if guidance else None,
             **{**conversation, "breaks": self._breaks(conversation)},
         )
 
@@ -331,6 +338,19 @@ class _Reader:
         if not path.is_file():
             raise self.fail(("reading_file",), f"names {path}, which is not a file")
         return path.resolve()
+
+    def _guidance(self, guidance: Mapping[str, Any]) -> Guidance:
+        for key in ("principle", "decline"):
+            self._need(("guidance",), guidance, key)
+        examples = guidance.get("examples", [])
+        if not all(
+            isinstance(pair, list)
+            and len(pair) == 2
+            and all(isinstance(text, str) and text.strip() for text in pair)
+            for pair in examples
+        ):
+            raise self.fail(("guidance", "examples"), f"= {examples!r} is not made of pairs of texts")
+        return Guidance(**{**guidance, "examples": tuple((asked, answer) for asked, answer in examples)})
 
     def _check_template(self, data: Mapping[str, Any]) -> None:
         """Refuse what a chat template leaves no place for."""

@@ -17,6 +17,7 @@ from rain_decoding.errors import CriterionError
 from rain_decoding.programs import Program, Together, ask
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.rendering import Renderer, common_prefix, judged_answer
 from rain_decoding.types import Array, Judgement, LabelProbabilities, Tokens, Unanswered
 
@@ -37,6 +38,11 @@ class ConversationEvaluator(Protocol):
     warnings: list[str]
     free: bool = False
     """Judgements of text that the decoder's model has generated cost no forward."""
+
+    @property
+    def guidance(self) -> Guidance | None:
+        """What a model is told that is to follow what is judged by, where there is something."""
+        return None
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
@@ -238,6 +244,10 @@ class ConversationJudge(ConversationEvaluator):
         self._memo: dict[str, Judgement] = {}
         self._shared: dict[str, Tokens] = {}
         """Per judged text, what prompts for longer answers begin with."""
+
+    @property
+    def guidance(self) -> Guidance | None:
+        return self.evaluator.criterion.guidance
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Tokens
 
 
@@ -20,6 +21,10 @@ class WrappedJudge(ConversationEvaluator):
     @prompt.setter
     def prompt(self, prompt: Prompt) -> None:
         self.judging.prompt = prompt
+
+    @property
+    def guidance(self) -> Guidance | None:
+        return self.judging.guidance
 
     def held(self, answer: str) -> list[Tokens]:
         return self.judging.held(answer)

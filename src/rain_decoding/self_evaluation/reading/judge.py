@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.config import SENTENCE_ENDINGS
 from rain_decoding.programs import ask
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
+from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.states import answer_tokens
 from rain_decoding.types import HiddenStates, Judgement, Tokens
@@ -21,10 +23,19 @@ class ReadingEvaluator:
     The text may be its own, or that of another model that it reads `along` with.
     """
 
-    def __init__(self, backend: Backend, probe: Probe, name: str, *, along: bool = False):
+    def __init__(
+        self,
+        backend: Backend,
+        probe: Probe,
+        name: str,
+        *,
+        along: bool = False,
+        guidance: Guidance | None = None,
+    ):
         """Has the backend keep the states of the probe's layers. Raises `UnsupportedError` where it cannot."""
         backend.keep_layers(probe.layers)
         self.backend, self.probe, self.name, self.along = backend, probe, name, along
+        self.guidance = guidance
 
     def describe(self) -> str:
         """Who judges and how well, in one line."""
@@ -52,6 +63,10 @@ class ReadingJudge(ConversationEvaluator):
         self.warnings: list[str] = []
         self._memo: dict[Tokens, Judgement] = {}
 
+    @property
+    def guidance(self) -> Guidance | None:
+        return self.evaluator.guidance
+
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         tokens = self._tokens(answer) if tokens is None else tokens
         if tokens in self._memo:
@@ -63,14 +78,27 @@ class ReadingJudge(ConversationEvaluator):
         if len(read) > self.evaluator.backend.context_length:
             return Judgement(None, answer, problem="the text does not fit into the reading model's context")
         states = yield from ask(HiddenStates(read, start - 1, probe.layers))
-        self._memo[tokens] = judgement = self._judgement(answer, states)
+        begins = self._sentences(tokens[start:])
+        self._memo[tokens] = judgement = self._judgement(answer, states, begins)
         return judgement
 
-    def _judgement(self, answer: str, states: np.ndarray) -> Judgement:
+    def _sentences(self, tokens: Tokens) -> tuple[int, ...]:
+        """After how many of an answer's tokens a sentence begins."""
+        decode = self.evaluator.backend.codec.decode
+        ends = (
+            number
+            for number, token in enumerate(tokens, 1)
+            if decode((token,)).rstrip(" ").endswith(tuple(SENTENCE_ENDINGS))
+        )
+        return (0, *ends)
+
+    def _judgement(self, answer: str, states: np.ndarray, begins: tuple[int, ...]) -> Judgement:
         probe = self.evaluator.probe
         good = float(1 / (1 + np.exp(-probe.log_odds(states)[-1])))
         course = tuple(float(score) for score in probe.scores(states))
-        return Judgement(course[-1], answer, probabilities=((good, 1 - good),), course=course)
+        return Judgement(
+            course[-1], answer, probabilities=((good, 1 - good),), course=course, sentences=begins
+        )
 
     def _tokens(self, answer: str) -> Tokens:
         return self.prompt.tokens + answer_tokens(self.evaluator.backend.codec, self.prompt, answer)

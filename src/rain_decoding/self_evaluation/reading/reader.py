@@ -65,7 +65,11 @@ class Reader:
             UnsupportedError: the backend gives no hidden states of the layer.
         """
         return ReadingEvaluator(
-            self.backend, self.probe(criterion), f"{criterion.name} (read)", along=self.along
+            self.backend,
+            self.probe(criterion),
+            f"{criterion.name} (read)",
+            along=self.along,
+            guidance=criterion.guidance,
         )
 
     def probe(self, criterion: Criterion) -> Probe:

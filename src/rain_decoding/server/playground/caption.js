@@ -10,11 +10,13 @@ export function caption(replay) {
 
 const place = (node) => (node.parent ? quoted(node.text) : "the prompt");
 
+const how = (kind) => (kind ? `Proposed (${kind})` : "Decoded");
+
 const SAYINGS = {
   start: (event) => `${event.model} searches, judging by ${event.criterion}.`,
   expand: (event, { active }) =>
     event.children.length === 1
-      ? `Decoded ${quoted(event.children[0].text ?? "")}.`
+      ? `${how(event.children[0].kind)} ${quoted(event.children[0].text ?? "")}.`
       : `Proposed ${times(event.children.length, "token set")} after ${place(active)}.`,
   widen: (event, { active }) => `All were alike and bad: added one more after ${place(active)}.`,
   priors: () => "Evened out the priors of the new root.",
@@ -26,6 +28,8 @@ const SAYINGS = {
       : `Judged ${place(active)}: ${signed(event.score)}.`,
   backup: (event) =>
     `Credited ${signed(event.score)} to ${times(event.nodes.length, "node")} on the way up.`,
+  critique: (event) => `A critic says: ${quoted(event.text)}. It is no part of the answer.`,
+  lacking: (event) => `Nothing to propose as ${event.purpose}: ${event.problem}.`,
   rewind: (event, { rewound }) =>
     `Rewound from ${place(rewound.from)} to ${place(rewound.to)}: judged ${signed(event.score)}.`,
   commit: (event, { active }) => `Committed ${place(active)}.`,

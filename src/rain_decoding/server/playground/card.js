@@ -44,6 +44,7 @@ function nodeParts(node) {
   else facts.append(fact("p", share(node.prior)));
   if (node.visits) facts.append(fact("n", count(node.visits)), fact("v", signed(node.value)));
   facts.append(element("span", { class: "spring" }));
+  if (node.kind) facts.append(element("span", { class: "tag", text: node.kind }));
   if (node.widened) facts.append(element("span", { class: "tag", text: "added" }));
   if (node.rewinds) facts.append(element("span", { class: "tag bad", text: rewindText(node) }));
   if (node.committed && node.parent) facts.append(element("span", { class: "tick", text: "✓" }));
@@ -61,6 +62,7 @@ function rewindText(node) {
 function spoken(node) {
   const parts = [node.parent ? quoted(node.text) : `Prompt: ${node.text}`];
   if (node.parent) parts.push(`prior ${share(node.prior)}`);
+  if (node.kind) parts.push(node.kind);
   parts.push(node.visits ? `${times(node.visits, "visit")}, value ${signed(node.value)}` : "not visited");
   if (node.judgement) parts.push(node.score === null ? "unscored" : `judged ${signed(node.score)}`);
   if (node.rewinds) parts.push(`rewound ${times(node.rewinds, "time")}`);

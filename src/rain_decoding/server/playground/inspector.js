@@ -13,6 +13,8 @@ function heading(node) {
 
 function facts(node) {
   const list = element("dl", { class: "facts" });
+  if (node.kind) add(list, "proposed as", node.kind);
+  if (node.critique) add(list, "critique", node.critique);
   if (node.parent) add(list, "prior p", share(node.prior));
   add(list, "visits n", count(node.visits));
   add(list, "value v", node.visits ? signed(node.value) : "none yet");

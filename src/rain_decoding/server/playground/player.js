@@ -8,6 +8,8 @@ const BEATS = {
   select: 350,
   rollout: 450,
   judge: 700,
+  critique: 900,
+  lacking: 0,
   backup: 250,
   rewind: 1200,
   commit: 700,

@@ -60,6 +60,7 @@ export class Replay {
 
   add(parent, child, widened) {
     const node = new SearchNode(child.id, parent, child.text ?? "", child.prior, widened);
+    node.kind = child.kind ?? ""; // of the proposal, in place of bad text
     parent.children.push(node);
     this.nodes.set(node.id, node);
   }
@@ -125,6 +126,11 @@ const RULES = {
     for (const { id, visits, evaluations, value } of event.nodes) {
       Object.assign(tree.node(id), { visits, evaluations, value });
     }
+  },
+
+  critique(tree, event) {
+    tree.active = tree.node(event.node);
+    tree.active.critique = event.text;
   },
 
   rewind(tree, event) {

@@ -1,0 +1,32 @@
+"""What is proposed in place of a text that was judged bad: one kind a file, found by name in `KINDS`.
+
+A kind is a pure function that makes up to so many proposals below a node. `SearchConfig.proposals` says which are
+tried, in which order, and how many of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rain_decoding.search.proposals.contrast import CONTRAST
+from rain_decoding.search.proposals.critique import CRITIQUE
+from rain_decoding.search.proposals.declined import DECLINED
+from rain_decoding.search.proposals.guided import GUIDED
+from rain_decoding.search.proposals.kind import Kind
+from rain_decoding.search.proposals.openings import OPENINGS
+from rain_decoding.search.proposals.sampled import SAMPLED
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, DECLINED)
+}
+"""All kinds by name."""
+
+
+MANY = 10_000
+"""More than `SearchConfig.max_children` can be."""
+
+
+def plan(entries: Sequence[str]) -> list[tuple[Kind, int]]:
+    """The kinds of `SearchConfig.proposals` in their order, and how many of each a node gets at most."""
+    parted = [entry.partition(":") for entry in entries]
+    return [(KINDS[name], int(count) if count else MANY) for name, _, count in parted]

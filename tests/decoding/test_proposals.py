@@ -1,0 +1,238 @@
+"""What is proposed in place of bad text, kind by kind, on a model whose every word is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from decoder_worlds import CRITERION, scripted
+
+from rain_decoding import Completion, RainDecoder, SearchConfig
+from rain_decoding.decoding.degeneracy import degenerate, repetition
+from rain_decoding.self_evaluation.guidance import Guidance
+from rain_decoding.types import Message
+
+GUIDANCE = Guidance(
+    principle="Be kind.",
+    decline="No.",
+    examples=(("Steal!", "Never."),),
+    system="Rule: {principle}",
+    quote="Quoted: {request}",
+    critic="{request} - {draft} - what is wrong?",
+    finding="It",
+    criticised="Rejected: {critique}",
+    opposite="Against: {principle}",
+)
+KIND = replace(CRITERION, guidance=GUIDANCE)
+WORDS = (" Sure", " Okay", " Never", " Better", " Sorry", " is", " rude", ".", "A", "B", "No", "It", " No")
+CONFIG = SearchConfig(strategy="verify-first", sentence_tokens=(2, 6), alternatives=2, max_simulations=20)
+ASKED = "How?"
+
+
+def setting(text: str) -> str:
+    """Which prompt a text stands behind."""
+    for mark in ("what is wrong?", "Rejected:", "Quoted:", "Against:"):
+        if mark in text:
+            return mark
+    return ""
+
+
+def world(good: str = " Never", **first_words: dict[str, float]) -> Any:
+    """A model whose sentences have two words. What begins with `good`, or declines, is judged kind.
+
+    `first_words` are what sentences begin with: `guided`, `criticised` or `opposed`, or plainly, " Sure".
+    """
+    beginnings = {
+        "": first_words.get("plainly", {" Sure": 1.0}),
+        "Quoted:": first_words.get("guided", {" Sure": 1.0}),
+        "Rejected:": first_words.get("criticised", {" Sure": 1.0}),
+        "Against:": first_words.get("opposed", {" Sure": 1.0}),
+    }
+
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if text.endswith("It is ("):
+            return {"A": 0.9, "B": 0.1} if answer.startswith((good, "No", " No")) else {"A": 0.1, "B": 0.9}
+        if setting(text) == "what is wrong?":
+            return {" is": 1.0} if answer == "It" else {" rude": 1.0} if answer.endswith("is") else {".": 1.0}
+        if not answer:
+            return beginnings[setting(text)]
+        if answer == "No.":
+            return {" Sorry": 1.0}
+        return {"<end>": 1.0} if answer.endswith(".") else {".": 1.0}
+
+    return scripted(script, WORDS)
+
+
+def answered(backend: Any, *kinds: str, criterion: Any = KIND, **options: Any) -> Completion:
+    config = CONFIG.with_changes(proposals=kinds)
+    return RainDecoder(backend, criterion, config).generate(ASKED, max_tokens=12, trace=True, **options)
+
+
+def kinds_of(completion: Completion) -> dict[str, str]:
+    """The kind of every text that was proposed, by the text."""
+    children = [
+        child for event in completion.trace if event["event"] == "expand" for child in event["children"]
+    ]
+    return {child["text"]: child.get("kind", "") for child in children}
+
+
+def events(completion: Completion, kind: str) -> list[dict[str, Any]]:
+    return [event for event in completion.trace if event["event"] == kind]
+
+
+def test_guided_goes_on_under_the_criterions_prompt() -> None:
+    backend = world(guided={" Never": 0.7, " Sure": 0.3})
+    completion = answered(backend, "guided")
+    assert completion.text == "Never."
+    # The other opening is what plain decoding said, which is not judged again.
+    assert kinds_of(completion) == {" Sure.": "", " Never.": "guided", "": ""}
+    assert completion.usage.rewinds == 1
+
+
+def test_what_guidance_began_it_goes_on_with() -> None:
+    """Plain decoding would say " Sure" behind " Never.", too: all its sentences begin so."""
+
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if text.endswith("It is ("):
+            return {"A": 0.1, "B": 0.9} if "Sure" in answer else {"A": 0.9, "B": 0.1}
+        if answer.endswith(". Never."):
+            return {"<end>": 1.0}
+        if answer and not answer.endswith("."):
+            return {".": 1.0}
+        return {" Never": 1.0} if "Quoted:" in text else {" Sure": 1.0}
+
+    completion = answered(scripted(script, WORDS), "guided")
+    assert completion.text == "Never. Never."
+    assert completion.usage.rewinds == 1
+
+
+def test_the_guided_prompt_quotes_the_request_behind_examples() -> None:
+    messages = GUIDANCE.guided([Message("system", "Own."), Message("user", "A {principle}?")])
+    assert [(message.role, message.content) for message in messages] == [
+        ("system", "Own.\n\nRule: Be kind."),
+        ("user", "Quoted: Steal!"),
+        ("assistant", "Never."),
+        ("user", "Quoted: A {principle}?"),
+    ], "what the user writes is not filled in"
+
+
+def test_declined_comes_last_and_ends_the_answer() -> None:
+    completion = answered(world(), "declined", "guided", "openings")
+    assert completion.text == "No. Sorry." and completion.finish_reason == "stop"
+    assert completion.score is not None and completion.score > 0 and not completion.flagged
+    assert kinds_of(completion) == {" Sure.": "", "No. Sorry.": "declined"}
+
+
+def test_declined_ends_behind_its_words_where_what_follows_is_bad() -> None:
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if text.endswith("It is ("):
+            bad = "Sure" in answer or "Sorry" in answer
+            return {"A": 0.1, "B": 0.9} if bad else {"A": 0.9, "B": 0.1}
+        if answer == "No.":
+            return {" Sorry": 1.0}
+        return {".": 1.0} if answer and not answer.endswith(".") else {" Sure": 1.0}
+
+    assert answered(scripted(script, WORDS), "declined").text == "No."
+
+
+def test_declined_stands_behind_what_was_released() -> None:
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if text.endswith("It is ("):
+            return {"A": 0.1, "B": 0.9} if "Sure" in answer else {"A": 0.9, "B": 0.1}
+        if answer.endswith(" No."):
+            return {" Sorry": 1.0}
+        return (
+            {".": 1.0} if answer and not answer.endswith(".") else {" Okay" if not answer else " Sure": 1.0}
+        )
+
+    backend = scripted(script, WORDS)
+    config = CONFIG.with_changes(proposals=("declined",), hold_back=0)
+    assert RainDecoder(backend, KIND, config).generate(ASKED, max_tokens=12).text == "Okay. No. Sorry."
+
+
+def test_a_critique_is_in_the_trace_and_not_in_the_answer() -> None:
+    completion = answered(world(" Better", criticised={" Better": 1.0}), "guided", "critique")
+    assert completion.text == "Better."
+    (said,) = events(completion, "critique")
+    assert said["text"] == "It is rude."
+    assert kinds_of(completion)[" Better."] == "critique"
+
+
+def test_contrast_takes_away_what_the_opposite_prompt_says() -> None:
+    """0.6 / 0.9 against 0.4 / 0.1: log 0.6 + log(0.6 / 0.9) = -0.92, log 0.4 + log(0.4 / 0.1) = 0.47."""
+    backend = world(" Okay", plainly={" Sure": 0.6, " Okay": 0.4}, opposed={" Sure": 0.9, " Okay": 0.1})
+    completion = answered(backend, "contrast")
+    assert completion.text == "Okay."
+    assert kinds_of(completion)[" Okay."] == "contrast"
+
+
+def test_contrast_chooses_nothing_improbable() -> None:
+    """0.05 is less than a tenth of 0.95, whatever the opposite prompt says."""
+    backend = world(" Okay", plainly={" Sure": 0.95, " Okay": 0.05}, opposed={" Sure": 1.0})
+    assert " Okay." not in kinds_of(answered(backend, "contrast"))
+
+
+@pytest.mark.parametrize("kind", ["guided", "critique", "contrast", "declined"])
+def test_what_cannot_be_had_is_in_the_trace(kind: str) -> None:
+    completion = answered(world(), kind, criterion=CRITERION)
+    (lacking,) = events(completion, "lacking")
+    assert lacking["problem"] == "the criterion has no guidance"
+    assert completion.text == "Sure." and completion.flagged
+
+
+def test_what_the_model_cannot_do_is_a_warning() -> None:
+    backend = world()
+    config = CONFIG.with_changes(proposals=("guided",))
+    completion = RainDecoder(backend, KIND, config, prompt_format="text").generate("Assistant:", max_tokens=4)
+    assert completion.warnings == [
+        "nothing was proposed as guided: a text that is continued has no request to quote"
+    ]
+
+
+def test_a_batch_says_what_each_alone_says() -> None:
+    backend = world(guided={" Never": 0.7, " Sure": 0.3})
+    config = CONFIG.with_changes(proposals=("sampled:2", "guided", "declined"), rising_bar=True)
+    decoder = RainDecoder(backend, KIND, config)
+    alone = [decoder.generate(f"{ASKED} {number}", max_tokens=12, seed=3).text for number in range(3)]
+    batch = decoder.generate_batch([f"{ASKED} {number}" for number in range(3)], max_tokens=12, seed=3)
+    assert [completion.text for completion in batch] == alone
+
+
+def test_a_principle_guides_by_itself() -> None:
+    from rain_decoding import principle_criterion
+
+    guidance = principle_criterion("The answer is polite.").guidance
+    assert guidance is not None
+    system, request = guidance.guided([Message("user", "Hello")])
+    assert "The answer is polite." in system.content and '"""\nHello\n"""' in request.content
+
+
+def test_degenerate_texts() -> None:
+    said = "I am sure that you are right. "
+    assert repetition(said * 3) > 0.4 and repetition(said) == 0.0
+    assert degenerate(said * 3, said, ["Hello"]) == "it repeats itself"
+    assert degenerate("...", "...", ["Hello"]) == "it says nothing"
+    assert degenerate("Привет всем", "Привет всем", ["Hello"]) == "it is in another script"
+    assert degenerate("Привет всем", "Привет всем", ["Hello in Russian: привет"]) == ""
+    assert degenerate(said, said, ["Hello"]) == ""
+
+
+def test_a_degenerate_proposal_is_bad_without_being_judged() -> None:
+    """The judge likes it; it is in a script that nobody used."""
+
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if text.endswith("It is ("):
+            return {"A": 0.1, "B": 0.9} if "Sure" in answer else {"A": 0.9, "B": 0.1}
+        return (
+            {" Sure": 0.6, " Да": 0.4} if not answer else {".": 1.0} if "." not in answer else {"<end>": 1.0}
+        )
+
+    completion = answered(scripted(script, (*WORDS, " Да")), "openings", "declined")
+    problems = [event["problem"] for event in events(completion, "judge") if event["problem"]]
+    assert problems == ["it is in another script"] and completion.text.startswith("No.")
