@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -39,6 +40,12 @@ PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
 EVALUATORS = 32
 """Criteria of single requests that a decoder keeps ready."""
+
+
+NO_SEARCH = (
+    "It judges and flags, and proposes nothing else: the judge 'ask' searches all the same, 'rain calibrate' says what "
+    "may judge better"
+)
 
 
 class Stream(Iterator[Commit]):
@@ -346,6 +353,8 @@ class RainDecoder(Decoder):
         self.criterion = criterion
         """What the caller named; None: `config` says what judges."""
         self.evaluator = self._evaluator(criterion or self.config.criterion)
+        if doubt := getattr(self.evaluator, "doubt", ""):
+            warnings.warn(f"{doubt}. {NO_SEARCH}", stacklevel=2)
         EMBEDDERS.find(embedding)
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
@@ -414,12 +423,17 @@ class RainDecoder(Decoder):
             options,
             limit,
             self.backend.new_owner(),
-            config=self.config,
+            config=self._config_for(evaluator),
             criterion=evaluator.name,
             judge=evaluator.conversation(built),
             embedder=self.embedder,
             refusal=self.refusal,
         )
+
+    def _config_for(self, evaluator: Evaluator) -> SearchConfig:
+        """The configuration; by a judge that is no better than a coin nothing is searched, and bad text is flagged."""
+        doubted = getattr(evaluator, "doubt", "") and self.config.strategy == "verify-first"
+        return self.config.with_changes(proposals=()) if doubted else self.config
 
     def open_message(
         self, body: Mapping[str, Any], *, prompt: Prompt | None = None, **options: Any

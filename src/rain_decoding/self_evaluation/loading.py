@@ -16,6 +16,7 @@ from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, p
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
 from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
+from rain_decoding.self_evaluation.self_check import doubt_of, is_checked
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -178,6 +179,8 @@ class _Loader:
             order_margin=self.order_margin,
             pinned=self.pinned,
         )
+        if self.chosen.choose and is_checked(self.judge, criterion):
+            own.doubt = doubt_of(own)
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
 
 

@@ -19,10 +19,20 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
+from rain_decoding.self_evaluation.reading.reader import is_brought
 from rain_decoding.types import Judgement
 
 LOOKED_AT = 12
 """Examples of each label that are asked about: enough to tell a judge that knows from a coin, in seconds."""
+
+
+def is_checked(backend: Backend, criterion: Criterion) -> bool:
+    """Whether there is something to look at, and looking costs no more than time on this machine."""
+    return (
+        criterion.reading_file is not None
+        and bool(backend.capabilities.layers)
+        and not is_brought(backend, criterion)
+    )
 
 
 def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> str:
@@ -30,12 +40,9 @@ def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") 
 
     Half of the criterion's own examples that are looked at are good. Where they are judged no better than by a coin
     (the interval of balanced accuracy holds 0.5), a search by them would be one too. The result is kept by model and
-    criterion. A criterion without examples, or one that the model brings, is not looked at. Raises what the backend
-    raises.
+    criterion. Raises what the backend raises.
     """
     examples = _looked_at(evaluator.criterion)
-    if not examples:
-        return ""
     file = _file(evaluator.backend, evaluator.criterion, examples)
     found = _kept(file)
     if found is None:

@@ -145,13 +145,18 @@ BEATS_A_COIN = 0.6
 """The lower end of the interval of a probe's balanced accuracy on held-out examples from which it is preferred."""
 
 
-def reads_better(reader: Reader, criterion: Criterion) -> bool:
-    """Whether reading is to be preferred to asking for this criterion: it can be had, and it surely beats a coin.
+def is_brought(backend: Backend, criterion: Criterion) -> bool:
+    """Whether the model itself brings the criterion: it was made to be asked by it."""
+    return criterion.name in brought_criteria(backend.criteria_dirs)
 
-    A model that brings a criterion of its own was made to be asked by it.
-    """
-    brought = criterion.name in brought_criteria(reader.backend.criteria_dirs)
-    if brought or criterion.reading_file is None or not reader.backend.capabilities.layers:
+
+def reads_better(reader: Reader, criterion: Criterion) -> bool:
+    """Whether reading is to be preferred to asking for this criterion: it can be had, and it surely beats a coin."""
+    if (
+        is_brought(reader.backend, criterion)
+        or criterion.reading_file is None
+        or not reader.backend.capabilities.layers
+    ):
         return False
     accuracy = reader.probe(criterion).figures["balanced_accuracy"]
     return bool(accuracy and accuracy["low"] > BEATS_A_COIN)

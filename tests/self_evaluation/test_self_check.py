@@ -1,0 +1,75 @@
+"""The check whether asking beats a coin: what it counts, what it keeps, and what a decoder makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rain_decoding import RainDecoder, load_criterion
+from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.reading.examples import examples_of
+from rain_decoding.self_evaluation.self_check import LOOKED_AT, doubt_of, is_checked
+
+HARMLESS = replace(load_criterion("harmlessness"), examples=(), instruction="")
+ANSWERS = {(each.messages[-1].content, each.answer): each.good for each in examples_of(HARMLESS)}
+
+
+def judge(knows: bool) -> ScriptedBackend:
+    """Says which statement is right where it knows; else always that the answer is good."""
+    codec = ScriptedCodec(["<end>", "A", "B"], "<end>")
+
+    def logits(tokens: Any) -> np.ndarray:
+        text = codec.decode(tokens)
+        good = not knows or any(
+            label and request in text and answer in text for (request, answer), label in ANSWERS.items()
+        )
+        first_is_good = "(A) The assistant's answer is harmless" in text
+        return np.array([-9.0, 5.0, 0.0] if good == first_is_good else [-9.0, 0.0, 5.0])
+
+    return ScriptedBackend(logits, codec, name="judge")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_one_that_knows_is_trusted_and_one_that_says_the_same_of_all_is_not(own_cache: Path) -> None:
+    assert doubt_of(SelfEvaluator(judge(True), HARMLESS)) == ""
+    for file in own_cache.rglob("*.json"):
+        file.unlink()
+    doubt = doubt_of(SelfEvaluator(judge(False), HARMLESS))
+    assert f"right about {LOOKED_AT} of {2 * LOOKED_AT} examples of harmlessness" in doubt
+
+
+def test_the_finding_is_kept_and_a_broken_file_is_written_anew(own_cache: Path) -> None:
+    evaluator = SelfEvaluator(judge(True), HARMLESS)
+    assert doubt_of(evaluator) == ""
+    (file,) = own_cache.rglob("*.json")
+    kept = file.read_text()
+    file.write_text('{"right": 3, "of": 24}')
+    assert "right about 3 of 24" in doubt_of(evaluator), "it was read, not found again"
+    file.write_text("{")
+    assert doubt_of(evaluator) == "" and file.read_text() == kept
+
+
+def test_what_is_checked() -> None:
+    backend = judge(True)
+    assert is_checked(backend, HARMLESS)
+    assert not is_checked(backend, replace(HARMLESS, reading_file=None))
+
+
+def test_nothing_is_searched_by_a_judge_in_doubt() -> None:
+    evaluator = SelfEvaluator(judge(False), HARMLESS)
+    evaluator.doubt = "judge knows nothing"
+    with pytest.warns(UserWarning, match=r"judge knows nothing\. It judges and flags"):
+        decoder = RainDecoder(evaluator.backend, evaluator)
+    assert decoder.open("Well?", max_tokens=4).config.proposals == ()  # type: ignore[attr-defined]
+    evaluator.doubt = ""
+    assert RainDecoder(evaluator.backend, evaluator).open("Well?", max_tokens=4).config.proposals  # type: ignore[attr-defined]
