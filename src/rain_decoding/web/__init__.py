@@ -1,1 +1,1 @@
-"""What every web page of the package shares: how it is served, its errors, its style."""
+"""What our servers share: whom they listen to, limits of what is sent, keys, errors, pages and their style."""
