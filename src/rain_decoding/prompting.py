@@ -66,13 +66,14 @@ def build_prompt(
     if isinstance(prompt, Prompt):
         return replace(prompt, markers=prompt.markers + stop_strings(stop))
     codec = backend.codec
-    messages = tuple(
-        Message(message.role, without_control_tokens(message.content, codec.special_texts))
-        for message in parse_messages(prompt)
-    )
     chosen = prompt_format
     if chosen == "auto":
         chosen = "chat" if codec.has_chat_template else "dialogue"
+    turns = (USER_MARKER, ASSISTANT_MARKER) if chosen == "dialogue" else ()
+    messages = tuple(
+        Message(message.role, without_control_tokens(message.content, (*codec.special_texts, *turns)))
+        for message in parse_messages(prompt)
+    )
     if chosen not in get_args(PromptFormat):
         raise InputError(
             f"unknown prompt format {chosen!r}", hint=f"use one of: {', '.join(get_args(PromptFormat))}"
