@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import islice
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from decoder_worlds import lock_world
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.transformers.plain import PlainEngine
-from rain_decoding.benchmarks.speed import measuring
+from rain_decoding.benchmarks.speed import measuring, modes
 from rain_decoding.benchmarks.speed.contenders import (
     Contender,
     DecoderContender,
@@ -245,3 +247,16 @@ def test_a_backend_that_is_not_on_torch_is_counted_by_its_own_counters() -> None
     assert (sample.passes, sample.tokens_forwarded) == (expected.forward_passes, expected.search_tokens)
     assert 0 < sample.model_seconds < sample.seconds
     assert "forward" not in vars(backend.engine), "nothing is left behind"
+
+
+def test_what_was_measured_before_ctrl_c_is_reported(demo_backend: LocalBackend) -> None:
+    plan = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(4,), repeats=3)
+    made = make_contenders(["plain"], demo_backend, JudgeOptions())
+
+    def stopped(items: Iterable[Measurement], total: int) -> Iterator[Measurement]:
+        yield from islice(items, 2)
+        raise KeyboardInterrupt
+
+    report = modes.compare(plan, made, demo_backend, stopped)
+    assert report["note"] == "stopped after 2 of 3 measurements"
+    assert [each["samples"] for each in report["results"]] == [2]

@@ -34,7 +34,13 @@ def compare(
     model, units = torch_model(backend), plan.units(backend)
     speed = engine_speed(backend, plan.seed)
     running = measuring.run(units, contenders, model, repeats=plan.repeats, seed=plan.seed, shards=shards)
-    samples: list[Measurement] = list(tracked(running, len(units) * len(contenders) * plan.repeats))
+    samples: list[Measurement] = []
+    total = len(units) * len(contenders) * plan.repeats
+    try:
+        samples.extend(tracked(running, total))
+    except KeyboardInterrupt:  # what was measured counts
+        if not samples:
+            raise
     results = summarise(samples, bytes_per_slot(model))
     return {
         "mode": "compare",
@@ -42,6 +48,7 @@ def compare(
         "engine": speed,
         "results": results,
         "fits": fits(samples),
+        **({"note": f"stopped after {len(samples)} of {total} measurements"} if len(samples) < total else {}),
     }
 
 
