@@ -31,7 +31,8 @@ class WordsJudge:
     """Says whether the request continued by the answer is positive, by the words of texts that are labelled so.
 
     FILE is a CSV file with `review` and `sentiment` (positive or negative). It is fitted on whole texts; how often it
-    errs is measured on the beginnings of those held out, since answers are no longer. Raises `InputError` for a file that does not fit.
+    errs is measured on the beginnings of those held out, since answers are no longer. Raises `InputError` for a file
+    that does not fit.
     """
 
     questions: tuple[str, ...] = ("positive",)
