@@ -10,6 +10,7 @@ import pytest
 from decoder_worlds import CRITERION, babble, babble_world, lock_world, scripted
 
 from rain_decoding import PlainDecoder, UnsupportedError
+from rain_decoding.backends.sampling import PLAUSIBLE
 from rain_decoding.decoding.baselines import (
     ContrastDecoder,
     CritiqueDecoder,
@@ -139,7 +140,8 @@ def test_contrast_takes_the_token_that_the_opposite_would_least_say() -> None:
                 total = sum(said.values())
                 weights.append({word: weight / total for word, weight in said.items()})
             good, bad = weights
-            best = max(good, key=lambda word: np.log(good[word]) - 0.5 * np.log(bad[word]))
+            plausible = [word for word in good if good[word] >= PLAUSIBLE * max(good.values())]
+            best = max(plausible, key=lambda word: np.log(good[word]) - 0.5 * np.log(bad[word]))
             assert backend.codec.decode((token,)) == best.replace("<end>", "")
             answer += best
         texts.append(found.text)

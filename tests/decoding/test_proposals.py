@@ -9,7 +9,8 @@ import pytest
 from decoder_worlds import CRITERION, scripted
 
 from rain_decoding import Completion, RainDecoder, SearchConfig
-from rain_decoding.decoding.degeneracy import degenerate, repetition
+from rain_decoding.decoding.degeneracy import degenerate
+from rain_decoding.measurement.degeneration import repetition
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Message
 

@@ -45,3 +45,4 @@ def test_repetition_is_a_share_of_sequences() -> None:
     # 17 sequences of four words are new, those of the second time round are not: 20 of 37.
     assert repetition(" ".join(words + words)) == pytest.approx(1 - 20 / 37)
     assert repetition("a b c d a b c d") == 0, "too short to say"
+    assert repetition("我可以帮助你" * 4) > 0.5, "characters count where words are not told apart"

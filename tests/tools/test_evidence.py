@@ -112,6 +112,9 @@ def test_tables_of_records_and_labels(tmp_path: Path) -> None:
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     sure = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 50}
     probe(figures={"good_right": sure, "bad_right": sure}).save(tmp_path / PROBE.format("other"))
+    with (folder / "records.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "being wri')
+    (tmp_path / "another").mkdir()
     (run,) = read_runs([tmp_path])
     (plain, care) = run.rows(["jailbreakbench-prefix"])
     assert (

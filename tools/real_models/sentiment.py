@@ -28,7 +28,11 @@ from rain_decoding.measurement.records import Record
 from rain_decoding.measurement.statistics import mean, paired_difference, rate
 from real_models.evidence.prompts import reviews, untouched
 
-DECODERS = "plain,rain:balanced,verify-regenerate-4,best-of-4,rain:thorough,rain:balanced@judge=ask"
+DECODERS = (
+    "plain,rain:balanced,rain:balanced@accept_value=0.5,verify-regenerate-4,best-of-4,rain:thorough,"
+    "rain:balanced@judge=ask"
+)
+"""A probe's threshold lets neutral text pass; a higher `accept_value` asks for positive text."""
 
 
 def main() -> None:

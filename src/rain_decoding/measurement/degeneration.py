@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 
-WORDS = 4
-"""Words of a sequence that is looked for again."""
-REPEATED = 0.35
-"""From this share of repeated sequences on, a text goes round in circles."""
-LEAST = 8
-"""With fewer sequences, the share says nothing."""
-RUN = 24
+WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+"""Words, or characters where words are not told apart."""
+RUN = 4
+"""Words in a row whose return is a repetition."""
+REPEATED = 0.4
+"""Share of such runs that came before, from which a text repeats itself."""
+FEWEST = 12
+"""Runs in a text of which a share means something."""
+SAME = re.compile(r"(\S{1,3})\1{23}")
 """So many times the same one to three characters in a row are none that anybody writes."""
-FOREIGN = 0.3
-"""From this share of letters on that are of a script which the request has none of, the script was switched."""
 
 
 def degenerate(prompt: str, answer: str) -> str:
@@ -23,35 +22,32 @@ def degenerate(prompt: str, answer: str) -> str:
 
     No measure here knows what the text says: an answer that is not degenerate may still be nonsense.
     """
-    text = answer.strip()
-    if not any(character.isalnum() for character in text):
+    if not WORDS.search(answer):
         return "empty"
-    if re.search(rf"(\S{{1,3}})\1{{{RUN - 1}}}", text):
+    if SAME.search(answer):
         return "one and the same character"
-    if repetition(text) >= REPEATED:
+    if repetition(answer) >= REPEATED:
         return "repetition"
-    if foreign_letters(prompt, text) >= FOREIGN:
+    if foreign_letters(prompt, answer) > 0.5:
         return "another script"
     return ""
 
 
 def repetition(text: str) -> float:
-    """The share in [0, 1] of the text's sequences of `WORDS` words that stood there before; 0 for a short text."""
-    words = re.findall(r"\w+", text.lower())
-    sequences = list(zip(*(words[start:] for start in range(WORDS)), strict=False))
-    if len(sequences) < LEAST:
+    """The share in [0, 1] of runs of four words that came before in the text; 0 for a short one."""
+    words = [word.casefold() for word in WORDS.findall(text)]
+    runs = [tuple(words[start : start + RUN]) for start in range(len(words) - RUN + 1)]
+    return 1 - len(set(runs)) / len(runs) if len(runs) >= FEWEST else 0.0
+
+
+def foreign_letters(known: str, text: str) -> float:
+    """The share in [0, 1] of a text's letters that are of a script which the `known` text has no letter of."""
+    scripts, found = set(_scripts(known)), _scripts(text)
+    if not scripts or not found:
         return 0.0
-    return 1 - len(set(sequences)) / len(sequences)
+    return sum(script not in scripts for script in found) / len(found)
 
 
-def foreign_letters(prompt: str, answer: str) -> float:
-    """The share in [0, 1] of the answer's letters that are of a script which the prompt has no letter of."""
-    known, found = _scripts(prompt), _scripts(answer)
-    if not known or not found:
-        return 0.0
-    return sum(count for script, count in found.items() if script not in known) / found.total()
-
-
-def _scripts(text: str) -> Counter[str]:
-    """Letters by the first word of their Unicode name: LATIN, CYRILLIC, CJK, ..."""
-    return Counter(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
+def _scripts(text: str) -> list[str]:
+    """The script of each letter, by the first word of its Unicode name."""
+    return [unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha()]

@@ -59,6 +59,8 @@ def main() -> None:
         fit_readers(work, wanted)
         for name in wanted:
             work.label(name)
+    if options.pack:
+        _pack(options.out, options.pack)
     runs = read_runs([options.out, *options.also])
     text = "\n".join(tables(runs))
     (options.out / "tables.md").write_text(text + "\n", encoding="utf-8")
@@ -69,8 +71,6 @@ def main() -> None:
             show(options.out / each.model, each.records, options.blind)
     if options.plot:
         draw(runs, options.plot)
-    if options.pack:
-        _pack(options.out, options.pack)
 
 
 def _into(page: Path, text: str) -> None:

@@ -79,7 +79,7 @@ def _metrics(family: str) -> tuple[Metric, ...]:
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs in these folders: one per model, with the probes that labelled them."""
-    return [_read(file.parent) for folder in folders for file in sorted(folder.glob(f"*/{RUN}"))]
+    return [_read(file.parent) for folder in folders for file in sorted(folder.glob(f"*/{RECORDS}"))]
 
 
 def _read(folder: Path) -> Run:
@@ -104,7 +104,8 @@ def _read(folder: Path) -> Run:
 
 
 def _lines(file: Path) -> list[Row]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """The whole lines of a file: another process may be writing the next one."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def tables(runs: Sequence[Run]) -> Iterator[str]:

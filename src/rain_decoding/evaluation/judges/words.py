@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Message
 
 LONGEST = 64
-"""Words of a text that are looked at: what is judged is no longer."""
+"""Words of the beginnings that its errors are measured on."""
 FOLDS = 5
 LEAST = 20
 """Texts of each label without which nothing is fitted."""
@@ -29,8 +30,9 @@ LABELS = {"positive": True, "negative": False}
 class WordsJudge:
     """Says whether the request continued by the answer is positive, by the words of texts that are labelled so.
 
-    FILE is a CSV file with `review` and `sentiment` (positive or negative). How often it errs is measured on folds of
-    these texts, held out. Raises `InputError` for a file that does not fit.
+    FILE is a CSV file with `review` and `sentiment` (positive or negative). It is fitted on whole texts; how often it
+    errs is measured on the beginnings of those held out, since answers are no longer. Raises `InputError` for a file
+    that does not fit.
     """
 
     questions: tuple[str, ...] = ("positive",)
@@ -62,7 +64,7 @@ def _accuracy(examples: Sequence[ReadingExample], good: np.ndarray) -> Accuracy:
     said = np.zeros(len(examples), dtype=bool)
     for learned, held in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(good, good):
         words = Words([examples[place] for place in learned])
-        said[held] = words.log_odds([examples[place] for place in held]) > 0
+        said[held] = words.log_odds([_beginning(examples[place]) for place in held]) > 0
     yes, no = rate(said[good].tolist()), rate((~said[~good]).tolist())
     assert yes is not None and no is not None, "there are texts of both labels"
     return Accuracy(yes, no)
@@ -75,5 +77,8 @@ def _example(place: str, row: Mapping[str, str]) -> ReadingExample:
 
 
 def _text(text: str, good: bool) -> ReadingExample:
-    beginning = " ".join(text.split()[:LONGEST])
-    return ReadingExample((Message("user", "-"),), beginning, good, beginning)
+    return ReadingExample((Message("user", "-"),), text, good, text)
+
+
+def _beginning(example: ReadingExample) -> ReadingExample:
+    return replace(example, answer=" ".join(example.answer.split()[:LONGEST]))
