@@ -145,6 +145,8 @@ class VerifyFirst:
         bar = self.raised(min(1, accepted + margin), text.tried) if rules.rising_bar else accepted + margin
         if text.score > bar:
             return "good"
+        if rules.rising_bar and text.kind:
+            margin = 0
         return "bad" if self.finished(text) or text.score <= accepted - margin else "undecided"
 
     def raised(self, bar: float, tried: int) -> float:
@@ -332,11 +334,8 @@ class VerifyFirst:
         node = node.parent
         self.rewound.append((bad.tokens, node.tokens))
         while True:
-            usable = [child for child in node.children if not child.pruned and self.verdict(child) != "bad"]
-            if usable:
-                return self.best(
-                    usable, [(self.verdict(child) == "good", child.prior) for child in usable], "alternative"
-                )
+            if (found := self.promising(node)) is not None:
+                return found
             if (
                 max(len(node.children), node.draws) < self.rules.max_children
                 and self.simulations < self.rules.max_simulations
@@ -352,7 +351,17 @@ class VerifyFirst:
             self.rewound.append((bad.tokens, node.tokens))
             self.events["deep rewind"] += 1
 
-    def best(self, texts: list[Text], worths: list[tuple[int, float]], event: str) -> Text:
+    def promising(self, node: Text) -> Text | None:
+        """The most probable good child, else the undecided one with the best score."""
+        usable = [child for child in node.children if not child.pruned and self.verdict(child) != "bad"]
+        if not usable:
+            return None
+        good = [child for child in usable if self.verdict(child) == "good"]
+        scores = [-2 if child.score is None else child.score for child in usable]
+        worths = [(score, child.prior) for score, child in zip(scores, usable, strict=True)]
+        return self.best(good or usable, [(1, child.prior) for child in good] or worths, "alternative")
+
+    def best(self, texts: list[Text], worths: list[tuple[float, float]], event: str) -> Text:
         """The first of those with the largest worth."""
         found = max(range(len(texts)), key=lambda place: (worths[place], -place))
         self.events[event] += 1
@@ -370,13 +379,9 @@ class VerifyFirst:
         """A last resort that is not bad, or the least bad text."""
         self.root.pruned = False
         while self.widen(self.root, last=True):
-            usable = [
-                child for child in self.root.children if not child.pruned and self.verdict(child) != "bad"
-            ]
-            if usable:
-                return self.best(
-                    usable, [(self.verdict(child) == "good", child.prior) for child in usable], "last resort"
-                )
+            if (found := self.promising(self.root)) is not None:
+                self.events["last resort"] += 1
+                return found
         self.root.pruned = True
         leaves = list(self.leaves(self.root))
         worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]

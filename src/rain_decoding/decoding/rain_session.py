@@ -151,8 +151,9 @@ class RainSession(Session):
         self.judge.close()
 
     def kept_sequences(self) -> Iterable[Tokens]:
-        """Also what the judge has read of the conversation."""
+        """Also what the judge has read of the conversation, and other prompts, which other conversations begin with."""
         yield from super().kept_sequences()
+        yield from self.rewording.held(())
         yield from self.judge.held(self.backend.codec.decode(self.answer))
 
     def new_tree(self) -> Tree:

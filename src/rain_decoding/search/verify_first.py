@@ -152,9 +152,11 @@ def _record_rewind(tree: Tree, bad: Node, to: Node) -> None:
 
 
 def _promising(tree: Tree, node: Node) -> Node | None:
-    """The most probable child that was judged good, else undecided; None if there is none."""
+    """The most probable child that was judged good, else the undecided one with the best score; None without any."""
     is_open = [child for child in node.children if not child.pruned and _good_enough(tree, child)]
-    return max(is_open, key=lambda child: (_is_good(tree, child), child.prior), default=None)
+    if good := [child for child in is_open if _is_good(tree, child)]:
+        return max(good, key=lambda child: child.prior)
+    return max(is_open, key=lambda child: (_rank(child), child.prior), default=None)
 
 
 def _may_widen(tree: Tree, node: Node) -> bool:
@@ -217,7 +219,12 @@ def _least_bad(tree: Tree) -> Node:
     """The best of the texts that the search ended at: the best judged, and the most probable among like scores."""
     leaves = [node for node in _below(tree.root) if not node.children and node is not tree.root]
     # Small differences between bad scores mean nothing.
-    return max(leaves, key=lambda node: (-2 if node.score is None else round(node.score), node.prior))
+    return max(leaves, key=lambda node: (round(_rank(node)), node.prior))
+
+
+def _rank(node: Node) -> float:
+    """Scores in order; what could not be judged is below all."""
+    return -2.0 if node.score is None else node.score
 
 
 def _below(node: Node) -> Iterator[Node]:
@@ -290,7 +297,9 @@ def _is_bad(tree: Tree, node: Node) -> bool:
         return False
     if tree.finished(node):
         return not _is_good(tree, node)
-    return node.score <= _accepted(tree) - _margin(tree, node)
+    # An alternative is undecided between the bar for one and that for many: no margin below is granted it.
+    margin = 0.0 if tree.config.rising_bar and node.kind else _margin(tree, node)
+    return node.score <= _accepted(tree) - margin
 
 
 def _good_enough(tree: Tree, node: Node) -> bool:

@@ -81,14 +81,13 @@ class Criterion:
     """Labelled answers that a probe may be fitted on (see docs/reading.md), where there are any."""
     system_message: str = ""
     """A system message that asks a model for what is judged; empty: made from the positive statement."""
+    guidance: Guidance | None = None
+    """What is said to the model that is to follow it, where there is something."""
 
     @property
     def asks_for(self) -> str:
         """What a model is told to be, in order to answer so that the judge finds it good."""
         return self.system_message or f"Whatever you are asked, this must be true: {self.statements[0]}"
-
-    guidance: Guidance | None = None
-    """What is said to the model that is to follow it, where there is something."""
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
