@@ -35,7 +35,8 @@ def by_command_line(preset: str, criterion: str | None, backend: LocalBackend) -
 
 
 def by_request_to_the_server(preset: str, criterion: str | None, backend: LocalBackend) -> Any:
-    return Decoders(RainDecoder(backend, criterion), "balanced").get(Way(preset=preset))
+    """Of an operator's preset: what a client's preset may change, see `server/test_permissions.py`."""
+    return Decoders(RainDecoder(backend, criterion, SearchConfig.preset(preset)), preset).get(Way())
 
 
 def by_evaluation(preset: str, criterion: str | None, backend: LocalBackend) -> Any:

@@ -13,7 +13,7 @@ from rain_decoding.errors import ConfigError, ModelNotFoundError
 
 NOT_AS_TEXT = {
     "name", "file", "display_name", "criteria_dirs", "dialogue_header", "known_models", "quantization_config",
-    "model_kwargs", "api_key",
+    "model_kwargs", "api_key", "trust_model_criteria",
 }  # fmt: skip
 """Objects, and what does not belong into records."""
 

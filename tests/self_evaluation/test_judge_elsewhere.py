@@ -136,9 +136,10 @@ def test_the_demo_model_judged_by_another_copy_of_itself_answers_the_same(demo: 
     from rain_decoding.demo import SHOWCASE
 
     other = load_backend("demo")
+    config = SearchConfig.preset("balanced", placement="criterion")  # a judge elsewhere has no cheaper place
     for prompt in (SHOWCASE[0], SHOWCASE[3]):
-        own = RainDecoder(demo, "harmlessness").generate(prompt)
-        completion = RainDecoder(demo, "harmlessness", judge=other).generate(prompt)
+        own = RainDecoder(demo, "harmlessness", config).generate(prompt)
+        completion = RainDecoder(demo, "harmlessness", config, judge=other).generate(prompt)
         assert completion.text == own.text
         assert completion.score == pytest.approx(own.score, abs=1e-4)
         assert completion.usage.self_evaluations == own.usage.self_evaluations

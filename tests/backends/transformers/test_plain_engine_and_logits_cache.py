@@ -8,6 +8,7 @@ from backends.transformers import tiny
 
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.transformers.plain import PlainEngine
+from rain_decoding.bounded import ENTRY_BYTES
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
@@ -23,7 +24,7 @@ def test_plain_forwards_in_batches_of_equal_length(kind, max_step_tokens):
 
 def test_the_least_recently_used_logits_go_first():
     rows = {name: np.full(4, value, dtype=np.float32) for value, name in enumerate("abc")}
-    cache: LogitsCache[str] = LogitsCache(max_bytes=2 * rows["a"].nbytes)
+    cache: LogitsCache[str] = LogitsCache(max_bytes=2 * (rows["a"].nbytes + ENTRY_BYTES))
     cache.put("a", rows["a"])
     cache.put("b", rows["b"])
     assert cache.get("a") is not None
@@ -35,7 +36,7 @@ def test_the_least_recently_used_logits_go_first():
 
 def test_dropped_and_replaced_logits_give_their_bytes_back():
     row = np.zeros(4, dtype=np.float32)
-    cache: LogitsCache[str] = LogitsCache(max_bytes=2 * row.nbytes)
+    cache: LogitsCache[str] = LogitsCache(max_bytes=2 * (row.nbytes + ENTRY_BYTES))
     for name in "aab":
         cache.put(name, row)
     cache.drop("b")

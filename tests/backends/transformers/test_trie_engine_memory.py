@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rain_decoding.backends import trie_engine
 from rain_decoding.backends.transformers.engine import TrieEngine
+from rain_decoding.bounded import ENTRY_BYTES
 from rain_decoding.errors import CapacityError
 
 
@@ -203,7 +204,7 @@ class TestMemoryLimit:
 
 
 def test_the_logits_memory_is_bounded():
-    row = 4 * tiny.VOCABULARY
+    row = 4 * tiny.VOCABULARY + ENTRY_BYTES
     engine = TrieEngine(tiny.model("llama"), 128, logits_cache_bytes=2 * row)
     sequence = tiny.tokens(5)
     cost(engine, sequence[:3], sequence[:4], sequence)
