@@ -55,7 +55,7 @@ def main() -> None:
         states = States(backend, made)
         probe = states.learn()
         seconds = round(time.perf_counter() - started, 1)
-        told(judge="made by the model, folds held out", examples=len(made), seconds=seconds, **probe.figures)
+        told(judge="made by the model, folds held out", seconds=seconds, **probe.figures)
         answers = States(backend, read_examples(ANSWERS / f"{name}.jsonl"))
         told(judge="read", **areas(answers.scores(probe), answers.examples, 0.0))
         told(judge="words", **areas(Words(made).log_odds(answers.examples), answers.examples, 0.0))
