@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.backends.base import Backend, Counters, Handle, Reply
 from rain_decoding.errors import BackendError
 from rain_decoding.programs import Await, Branch, Drop, Launch, Program, Request, Together
 from rain_decoding.turns import TURN, Shared, in_turn
@@ -23,6 +24,7 @@ from rain_decoding.types import FinishReason
 
 Event = TypeVar("Event")
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 
 COSTS = ("forwarded", "requests")
 """What a `Handle` counts."""
@@ -414,3 +416,32 @@ class Scheduler(Shared):
         if task in parent.awaited:
             parent.awaited = ()
             parent.scheduler._resume(parent, None)
+
+
+def results_of(
+    backend: Backend, programs: Iterable[tuple[Key, Program[Result]]], concurrency: int
+) -> Iterator[tuple[Key, Result]]:
+    """Run programs that nobody listens to, `concurrency` at once, each with an owner of its own.
+
+    Yields what each was called and its result, as they are done. However it ends, no owner keeps anything. Raises the
+    first program's error.
+    """
+    names: dict[AnyTask, Key] = {}
+
+    def tasks() -> Iterator[AnyTask]:
+        for name, program in programs:
+            task: AnyTask = Task(program, backend.new_owner())
+            names[task] = name
+            yield task
+
+    try:
+        with closing(Scheduler.of(backend).run(tasks(), concurrency)) as finished:
+            for task in finished:
+                name = names.pop(task)
+                backend.finish(task.owner)
+                if task.error is not None:
+                    raise task.error
+                yield name, cast(Result, task.result)
+    finally:
+        for task in names:
+            backend.finish(task.owner)

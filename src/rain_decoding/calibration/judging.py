@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.calibration.labelled import LabelledAnswer
 from rain_decoding.errors import ContextLengthError
 from rain_decoding.prompting import PromptFormat, build_prompt
-from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import Judging, SelfEvaluator
 from rain_decoding.self_evaluation.question_forms import in_form, usual_forms
 from rain_decoding.types import Judgement
 
@@ -54,10 +52,9 @@ def judge_answers(
         form: SelfEvaluator(backend, in_form(criterion, form, backend.codec), votes="debiased")
         for form in forms
     }
-    started: dict[Task, tuple[int, str]] = {}
     too_long: list[Judged] = []
 
-    def tasks() -> Iterator[Task]:
+    def programs() -> Iterator[tuple[tuple[int, str], Judging]]:
         for index, answer in enumerate(answers):
             try:
                 prompt = build_prompt(answer.messages, backend, prompt_format=prompt_format)
@@ -66,23 +63,10 @@ def judge_answers(
                 too_long.extend(Judged(index, answer, form, unscored) for form in forms)
                 continue
             for form, evaluator in evaluators.items():
-                judging = evaluator.conversation(prompt).judge(answer.answer)
-                task: Task[Any, Judgement] = Task(judging, backend.new_owner())
-                started[task] = (index, form)
-                yield task
+                yield (index, form), evaluator.conversation(prompt).judge(answer.answer)
 
-    try:
-        with closing(Scheduler.of(backend).run(tasks(), concurrency)) as finished:
-            for task in finished:
-                index, form = started.pop(task)
-                backend.finish(task.owner)
-                if task.error is not None:
-                    raise task.error
-                assert task.result is not None
-                yield Judged(index, answers[index], form, task.result)
-    finally:
-        for task in started:
-            backend.finish(task.owner)
+    for (index, form), judgement in results_of(backend, programs(), concurrency):
+        yield Judged(index, answers[index], form, judgement)
     yield from too_long
 
 

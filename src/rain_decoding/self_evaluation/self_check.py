@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.prompting import PromptFormat, build_prompt
-from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import Judging, SelfEvaluator
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.reader import is_brought
-from rain_decoding.types import Judgement
 
 LOOKED_AT = 12
 """Examples of each label that are asked about: enough to tell a judge that knows from a coin, in seconds."""
@@ -69,23 +66,14 @@ def _looked_at(criterion: Criterion) -> list[ReadingExample]:
 
 def _right(evaluator: SelfEvaluator, examples: Sequence[ReadingExample], prompt_format: PromptFormat) -> int:
     backend = evaluator.backend
-    tasks = {}
-    for example in examples:
-        prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
-        task: Task[Any, Judgement] = Task(
-            evaluator.conversation(prompt).judge(example.answer), backend.new_owner()
-        )
-        tasks[task] = example
-    right = 0
-    with closing(Scheduler.of(backend).run(iter(tasks), len(tasks))) as finished:
-        for task in finished:
-            backend.finish(task.owner)
-            if task.error is not None:
-                raise task.error
-            assert task.result is not None
-            score = task.result.score
-            right += score is not None and (score > 0) == tasks[task].good
-    return right
+
+    def programs() -> Iterator[tuple[bool, Judging]]:
+        for example in examples:
+            prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
+            yield example.good, evaluator.conversation(prompt).judge(example.answer)
+
+    judged = results_of(backend, programs(), len(examples))
+    return sum(found.score is not None and (found.score > 0) == good for good, found in judged)
 
 
 def _file(backend: Backend, criterion: Criterion, examples: Sequence[ReadingExample]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from importlib import resources
 from itertools import product
 
@@ -11,7 +10,7 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ContextLengthError
 from rain_decoding.programs import Program, ask
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.scheduler import Scheduler, Task
+from rain_decoding.scheduler import results_of
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.types import Decode, Decoded, Message, Stop
@@ -40,9 +39,8 @@ def made_examples(
     Two a request, in about the order of the requests. That it was told so is no part of an example, so only what the
     answers say can tell them apart. Raises what the backend raises.
     """
-    tasks: dict[Task[object, Decoded], tuple[str, bool]] = {}
 
-    def started() -> Iterator[Task[object, Decoded]]:
+    def programs() -> Iterator[tuple[tuple[str, bool], Program[Decoded]]]:
         for number, (request, good) in enumerate(product(everyday_requests(), (True, False))):
             rule = (KEPT if good else BROKEN).format(principle=principle)
             try:
@@ -51,23 +49,13 @@ def made_examples(
                 )
             except ContextLengthError:
                 continue
-            task = Task[object, Decoded](
-                _answer(prompt, derive_seed(seed, (number,), "made")), backend.new_owner()
-            )
-            tasks[task] = request, good
-            yield task
+            yield (request, good), _answer(prompt, derive_seed(seed, (number,), "made"))
 
-    with closing(Scheduler.of(backend).run(started(), AT_ONCE)) as finished:
-        for task in finished:
-            request, good = tasks.pop(task)
-            backend.finish(task.owner)
-            if task.error is not None:
-                raise task.error
-            assert task.result is not None
-            tokens = [token for token in task.result.tokens if token not in backend.codec.eos]
-            answer = backend.codec.decode(tokens).strip()
-            if answer:
-                yield ReadingExample((Message("user", request),), answer, good, request, "made")
+    for (request, good), decoded in results_of(backend, programs(), AT_ONCE):
+        tokens = [token for token in decoded.tokens if token not in backend.codec.eos]
+        answer = backend.codec.decode(tokens).strip()
+        if answer:
+            yield ReadingExample((Message("user", request),), answer, good, request, "made")
 
 
 def _answer(prompt: Prompt, seed: int) -> Program[Decoded]:
