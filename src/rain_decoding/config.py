@@ -15,7 +15,7 @@ PAPER_ENDINGS = ",.?:;\n"
 UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 """The same, with the full-width forms."""
 
-PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "declined")
+PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "steered", "declined")
 """Kinds of proposals, see `search.proposals`."""
 
 SENTENCE_ENDINGS = ".?!…\n。？！．｡।॥۔؟"
@@ -111,6 +111,8 @@ class SearchConfig:
     """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
+    steering: Annotated[float, Within(1e-3, 10)] = 0.1
+    """Length of what is added to hidden states in proposals of the kind `steered`, in lengths of these states."""
     opening_share: Annotated[float, Within(0, 1)] = 0.02
     """A first token less probable than this share of the most probable one opens no alternative."""
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1

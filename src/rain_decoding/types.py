@@ -80,6 +80,20 @@ class Stop:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Hidden states of the tokens from `start` on are shifted along the backend's direction `number` (0: none is).
+
+    See `Backend.shift_along`. Where the prefix begins at `start` or behind it, all that is generated is shifted.
+    """
+
+    number: int = 0
+    start: int = 0
+
+
+UNSHIFTED = Shift()
+
+
 # Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
 # logits first: probabilities and the greedy token are those of the biased logits.
 
@@ -96,6 +110,7 @@ class TopTokens(Request[list[Candidate]]):
     temperature: float = 1.0
     stop: Stop = Stop()
     logit_bias: LogitBias = ()
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +157,8 @@ class Decode(Request[Decoded]):
     reply, and a sampled continuation may then follow the first request's seed.
 
     With `against`, another prefix that the new tokens follow as well, its logits count `contrast` >= 0 times against
-    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. Reply: `Decoded`.
+    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. A `shift`, here and
+    in `TopTokens`, is for those capable of `shifts`; states behind `against` are not shifted. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -158,6 +174,7 @@ class Decode(Request[Decoded]):
     horizon: int = 0
     against: Tokens = ()
     contrast: float = 0.0
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,17 +276,20 @@ class Judge(Request[Judgement]):
     proposed: int = 0
 
 
-Purpose = Literal["guided", "declined", "critic", "criticised", "opposite"]
+Purpose = Literal["guided", "declined", "critic", "criticised", "opposite", "steered"]
 """What another prompt for the same answer is for: to follow the criterion; to decline; to say what is wrong with a
-sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks."""
+sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks; or, of the same prompt,
+to go on with shifted states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """A conversation under another prompt. `opening` are tokens that the answer goes on with."""
+    """A conversation under another prompt (empty: its own). `opening` are tokens that the answer goes on with, `shift`
+    the number of a direction that its states are shifted along (0: none)."""
 
     prompt: Tokens
     opening: Tokens = ()
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from rain_decoding.backends.base import (
     Handle,
     Reply,
     Steering,
+    cannot_shift,
     check_layers,
     check_request,
 )
 from rain_decoding.backends.dialogue import header_or_default
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.turns import Shared, in_turn
@@ -58,7 +60,9 @@ class LocalBackend(Shared):
         self.engine = engine
         self.codec = codec
         self.context_length = engine.context_length
-        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes, contrast=True)
+        self.capabilities = Capabilities(
+            engine.layers, engine.shares_prefixes, contrast=True, shifts=engine.directions is not None
+        )
         self.counters = Counters()
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
@@ -110,6 +114,14 @@ class LocalBackend(Shared):
         """See `Backend.keep_layers`."""
         check_layers(self.name, layers, self.engine.layers)
         self.engine.keep_layers(layers)
+
+    @in_turn
+    def shift_along(self, direction: Direction) -> int:
+        """See `Backend.shift_along`."""
+        if self.engine.directions is None:
+            raise cannot_shift(self.name)
+        check_layers(self.name, direction.layers, self.engine.layers)
+        return self.engine.directions.number(direction)
 
     @in_turn
     def step(self) -> list[Reply]:

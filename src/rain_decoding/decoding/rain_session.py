@@ -22,6 +22,7 @@ from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import release_good, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.reading.direction import direction_of, probe_of
 from rain_decoding.types import (
     Commit,
     Completion,
@@ -210,7 +211,9 @@ class RainSession(Session):
     @cached_property
     def rewording(self) -> Rewording:
         """Other prompts for the answer."""
-        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit)
+        probe = probe_of(self.judge)
+        direction = direction_of(probe, self.config.steering) if probe is not None else None
+        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, direction)
 
     def _reworded(self, request: Reword) -> Reworded | None:
         """The other prompt; the trace says once what there is none for."""

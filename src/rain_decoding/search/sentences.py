@@ -7,7 +7,7 @@ from math import exp
 
 from rain_decoding.programs import Program, ask
 from rain_decoding.search.tree import Manner, Node, Tree
-from rain_decoding.types import Decode, Judge, Judgement, Stop, Tokens, TokenSet
+from rain_decoding.types import UNSHIFTED, Decode, Judge, Judgement, Shift, Stop, Tokens, TokenSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +73,17 @@ def alternative(proposal: Proposal, seen: set[Tokens]) -> Program[tuple[Sentence
     return sentence, (yield from ask(Judge(proposal.parent.tokens + tokens, len(tokens))))
 
 
-def text_before(tree: Tree, node: Node, manner: Manner) -> tuple[Tokens, Stop]:
-    """What is decoded on from at a node, and what ends it."""
-    if not manner.prompt:
-        return node.tokens, tree.stop
-    return manner.prompt + node.tokens[tree.prompt_length :], replace(tree.stop, start=len(manner.prompt))
+def text_before(tree: Tree, node: Node, manner: Manner) -> tuple[Tokens, Stop, Shift]:
+    """What is decoded on from at a node, what ends it, and what is shifted."""
+    prompt = manner.prompt or node.tokens[: tree.prompt_length]
+    shift = Shift(manner.shift, len(prompt) - 1) if manner.shift else UNSHIFTED
+    return prompt + node.tokens[tree.prompt_length :], replace(tree.stop, start=len(prompt)), shift
 
 
 def _decode(tree: Tree, node: Node, opening: Tokens, manner: Manner, seed: int | None) -> Decode:
     config = tree.config
     shortest, longest = config.sentence_tokens
-    before, stop = text_before(tree, node, manner)
+    before, stop, shift = text_before(tree, node, manner)
     left = tree.limit - len(node.tokens) - len(opening)
     against = manner.against and manner.against + node.tokens[tree.prompt_length :] + opening
     return Decode(
@@ -98,6 +98,7 @@ def _decode(tree: Tree, node: Node, opening: Tokens, manner: Manner, seed: int |
         logit_bias=tree.logit_bias,
         against=against,
         contrast=config.contrast if against else 0.0,
+        shift=shift,
     )
 
 

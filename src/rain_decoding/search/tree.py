@@ -17,10 +17,12 @@ Recorder = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a text is decoded: behind the `prompt` in place of the conversation's own (empty: that one), with the logits
-    behind the prompt `against` counting against it (empty: none)."""
+    behind the prompt `against` counting against it (empty: none), and its hidden states shifted along the direction
+    `shift` (0: none) from the last token of the prompt on."""
 
     prompt: Tokens = ()
     against: Tokens = ()
+    shift: int = 0
 
 
 PLAIN = Manner()

@@ -15,9 +15,10 @@ from rain_decoding.search.proposals.guided import GUIDED
 from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.search.proposals.openings import OPENINGS
 from rain_decoding.search.proposals.sampled import SAMPLED
+from rain_decoding.search.proposals.steered import STEERED
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, DECLINED)
+    kind.name: kind for kind in (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, STEERED, DECLINED)
 }
 """All kinds by name."""
 
