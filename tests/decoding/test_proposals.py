@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from decoder_worlds import CRITERION, scripted
+from self_evaluation import judges
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import Completion, RainDecoder, SearchConfig
+from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.decoding.degeneracy import degenerate
 from rain_decoding.measurement.degeneration import repetition
 from rain_decoding.self_evaluation.guidance import Guidance
-from rain_decoding.types import Message
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.types import LAST, Message
 
 GUIDANCE = Guidance(
     principle="Be kind.",
@@ -176,6 +181,84 @@ def test_contrast_chooses_nothing_improbable() -> None:
     """0.05 is less than a tenth of 0.95, whatever the opposite prompt says."""
     backend = world(" Okay", plainly={" Sure": 0.95, " Okay": 0.05}, opposed={" Sure": 1.0})
     assert " Okay." not in kinds_of(answered(backend, "contrast"))
+
+
+def wary(backend: Any) -> ReadingEvaluator:
+    """Reads as bad what holds " Sure". A scripted model's states are its tokens, so that shifts are added to logits."""
+    weights = np.zeros((1, 2 * backend.engine.vocabulary_size))
+    weights[0, backend.codec.encode(" Sure", start=False)[0]] = -50.0
+    found = probe(layers=(LAST,), weights=weights, bias=5.0, threshold=0.0, patience=0.0)
+    return ReadingEvaluator(backend, found, "kind")
+
+
+@pytest.mark.parametrize(
+    ("steering", "text"),
+    [(0.3, "Sure."), (0.5, "Okay.")],
+)
+def test_steered_shifts_towards_what_is_read_as_good(steering: float, text: str) -> None:
+    """log 0.6 = -0.51 and log 0.4 = -0.92: what is 0.3 less for " Sure" still says it, 0.5 less does not."""
+    backend = world(plainly={" Sure": 0.6, " Okay": 0.4})
+    config = CONFIG.with_changes(proposals=("steered:1",), steering=steering)
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12, trace=True)
+    assert completion.text == text
+    assert kinds_of(completion).get(" Okay.") == ("steered" if steering == 0.5 else None)
+
+
+def test_what_was_steered_goes_on_so() -> None:
+    """Every sentence would begin with " Sure"."""
+
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if answer.count(".") == 2:
+            return {"<end>": 1.0}
+        return {".": 1.0} if answer and not answer.endswith(".") else {" Sure": 0.6, " Okay": 0.4}
+
+    backend = scripted(script, WORDS)
+    config = CONFIG.with_changes(proposals=("steered:1",), steering=0.5)
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12)
+    assert completion.text == "Okay. Okay." and completion.usage.rewinds == 1
+
+
+def test_steered_needs_a_judge_that_reads() -> None:
+    completion = answered(world(), "steered")
+    (lacking,) = events(completion, "lacking")
+    assert lacking["problem"] == "the judge does not read the model's hidden states by a probe"
+    assert not completion.warnings
+
+
+def test_steered_needs_a_model_that_can_be_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = world()
+    monkeypatch.setattr(backend, "capabilities", replace(backend.capabilities, shifts=False))
+    config = CONFIG.with_changes(proposals=("steered",))
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=4)
+    assert completion.warnings == ["nothing was proposed as steered: scripted cannot shift hidden states"]
+
+
+@pytest.mark.parametrize("engine", ["trie", "rows", "none"])
+def test_steered_texts_are_the_same_beside_others_and_leave_nothing_behind(engine: str) -> None:
+    tokenizer = judges.tokenizer("byte-level")
+    backend = wrap(
+        judges.model(len(tokenizer)),
+        tokenizer,
+        name="tiny",
+        engine=engine,
+        dialogue_header="",
+        prefix_cache_slots=0,
+    )
+    layer = max(backend.capabilities.layers)
+    backend.keep_layers([layer])
+    width = backend.engine.hidden((1, 2), 0, (layer,), backend.new_owner())[0].shape[-1]
+    weights = np.random.default_rng(3).normal(size=(1, 2 * width))
+    found = probe(layers=(layer,), weights=weights, bias=0.0, threshold=40.0, patience=0.0)
+    config = CONFIG.with_changes(proposals=("steered:2", "sampled:2"), steering=0.7)
+    decoder = RainDecoder(backend, ReadingEvaluator(backend, found, "kind"), config)
+    prompts = [f"{ASKED} {number}" for number in range(3)]
+    backend.clear()
+    alone = [decoder.generate(prompt, max_tokens=16, trace=True) for prompt in prompts]
+    assert any("steered" in kinds_of(each).values() for each in alone)
+    again = decoder.generate_batch(prompts, max_tokens=16)
+    assert [each.tokens for each in again] == [each.tokens for each in alone]
+    assert backend.engine.slots_used == 0
 
 
 @pytest.mark.parametrize("kind", ["guided", "critique", "contrast", "declined"])
