@@ -14,10 +14,14 @@ from self_evaluation.reading.synthetic import probe
 from rain_decoding import Completion, RainDecoder, SearchConfig
 from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.decoding.degeneracy import degenerate
+from rain_decoding.decoding.rewording import Rewording
 from rain_decoding.measurement.degeneration import repetition
+from rain_decoding.prompting import build_prompt
+from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
-from rain_decoding.types import LAST, Message
+from rain_decoding.self_evaluation.rendering import common_prefix
+from rain_decoding.types import LAST, Message, Reword
 
 GUIDANCE = Guidance(
     principle="Be kind.",
@@ -293,7 +297,35 @@ def test_a_principle_guides_by_itself() -> None:
     guidance = principle_criterion("The answer is polite.").guidance
     assert guidance is not None
     system, request = guidance.guided([Message("user", "Hello")])
-    assert "The answer is polite." in system.content and '"""\nHello\n"""' in request.content
+    assert (
+        "The answer is polite." in system.content and request.content == 'Someone sent this message: "Hello"'
+    )
+
+
+def test_other_conversations_share_what_guided_prompts_begin_with() -> None:
+    """System message and examples are forwarded once: of the second conversation only what is its own."""
+    tokenizer = judges.tokenizer("byte-level")
+    backend = wrap(judges.model(len(tokenizer)), tokenizer, name="tiny", dialogue_header="")
+    prompts = [Rewording(backend, build_prompt(text, backend), GUIDANCE, 12) for text in ("How?", "Why not?")]
+    found = [each.reworded(Reword("guided", each.prompt.tokens)) for each in prompts]
+    costs = []
+    for each in found:
+        assert each is not None
+        owner = backend.new_owner()
+        costs.append(backend.engine.forward([each.prompt], [owner])[1][0])
+        backend.finish(owner, [each.prompt])
+    shared = common_prefix(found[0].prompt, found[1].prompt)
+    assert costs == [len(found[0].prompt), len(found[1].prompt) - shared] and shared > costs[1]
+
+
+def test_the_rule_stands_once_in_a_guided_prompt() -> None:
+    for name in ("harmlessness", "harmlessness-command"):
+        guidance = load_criterion(name).guidance
+        assert guidance is not None
+        texts = [message.content for message in guidance.guided([Message("user", "How are you?")])]
+        assert texts[0] == guidance.instruction and sum("How are you?" in text for text in texts) == 1
+        assert sum(guidance.instruction[:40] in text for text in texts) == 1
+        assert sum(map(len, texts)) < 1300, "about 270 tokens"
 
 
 def test_degenerate_texts() -> None:
