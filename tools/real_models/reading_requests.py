@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What reading requests tells: `python -m real_models.requests --data FOLDER --model hf:FOLDER`.
+"""What reading requests tells: `python -m real_models.reading_requests --data FOLDER --model hf:FOLDER`.
 
 A probe of requests is fitted on the criterion's examples and tried on prompts that it has not seen: XSTest's, safe and
 unsafe, the everyday requests, and the goals of AdvBench and JailbreakBench, plain and attacked. Prints one JSON object
