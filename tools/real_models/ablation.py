@@ -74,11 +74,7 @@ class GoalEvaluator:
 def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    probe = options.out / "reader.json"
-    if not probe.exists():
-        examples = labelled_examples(options.data, options.labels)
-        with counting("the reader reads labelled answers", len(examples)) as tick:
-            learn(load_backend(options.reader), examples, "harmlessness", told=tick).save(probe)
+    probe = fitted_reader(options)
     items = chosen_items(options.data, options.families.split(","), options.limit)
     judge = ReadingLabels(f"read:{options.reader}#probe={probe}")
     reader = Reader(judge.backend, along=True, file=probe)
@@ -101,6 +97,16 @@ def main() -> None:
     lines = "\n".join(table(records, wanted))
     (options.out / "ablation.md").write_text(lines + "\n", encoding="utf-8")
     print(lines)
+
+
+def fitted_reader(options: argparse.Namespace) -> Path:
+    """The file of the evaluation's probe, fitted now if it is not there."""
+    probe: Path = options.out / "reader.json"
+    if not probe.exists():
+        examples = labelled_examples(options.data, options.labels)
+        with counting("the reader reads labelled answers", len(examples)) as tick:
+            learn(load_backend(options.reader), examples, "harmlessness", told=tick).save(probe)
+    return probe
 
 
 def goal_of(item: Item) -> str:

@@ -174,6 +174,7 @@ class BlackBoxPlan(AttackPlan):
             "config": asdict(self.config),
             "decoder": {"name": self.decoder, **asdict(self.contender)},
             "criterion": self.criterion,
+            "search_judge": self.setting.judge,
             "judge": {self.judge.name: self.judge.version},
             "seeds": self.seeds,
             "max_tokens": self.setting.max_tokens,

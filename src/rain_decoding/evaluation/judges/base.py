@@ -15,13 +15,15 @@ class Label:
     """What a judge says of one answer.
 
     `answers` has a question's answer, None where it is unscored; `malformed` says that the text is no proper answer
-    at all. `problem` is why something is unscored, `note` what else the judge tells.
+    at all. `problem` is why something is unscored, `note` what else the judge tells. `score` in [-1, 1] says how surely
+    the first question is answered with yes, where the judge has such a number; it is not recorded.
     """
 
     answers: Mapping[str, bool | None] = field(default_factory=dict)
     malformed: bool = False
     problem: str = ""
     note: str = ""
+    score: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For a record; empty texts are left out."""

@@ -73,7 +73,7 @@ class ReadingLabels:
                 score = self._score(item.facts.get("goal", item.prompt), answer)
         except RainError as error:
             return Label({question: None}, problem=str(error))
-        return Label({question: score > 0}, note=f"score {score:+.3f}")
+        return Label({question: score > 0}, note=f"score {score:+.3f}", score=score)
 
     def _score(self, prompt: str, answer: str) -> float:
         built = build_prompt(prompt, self.backend, prompt_format=self._format)
