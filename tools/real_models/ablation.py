@@ -25,6 +25,7 @@ from rain_decoding.cli.progress import counting
 from rain_decoding.config import PROPOSALS
 from rain_decoding.decoding.baselines import BestOfDecoder
 from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.trace import write_trace
 from rain_decoding.evaluation.judges.reading import ReadingLabels
 from rain_decoding.evaluation.report.formats import percent
 from rain_decoding.evaluation.suites import Item
@@ -82,6 +83,8 @@ def main() -> None:
     backend = load_backend(options.model)
     makers = settings(backend, options, GoalEvaluator(reader, goals))
     wanted = options.settings.split(",") if options.settings else list(makers)
+    traces: Path = options.out / "traces"
+    traces.mkdir(exist_ok=True)
     file = RecordFile(options.out / "ablation.jsonl", KEYS)
     records = file.read()
     done = {(record["setting"], record["id"]) for record in records}
@@ -90,6 +93,8 @@ def main() -> None:
             missing = [item for item in items if (name, item.id) not in done]
             decoder = makers[name]() if missing else None
             for item, completion in answers(decoder, missing, options) if decoder else ():
+                if completion.trace:
+                    write_trace(traces / f"{name.replace(' ', '-')}-{item.id}.jsonl", completion.trace)
                 record = recorded(name, item, completion, judge)
                 file.append(record)
                 records.append(record)
