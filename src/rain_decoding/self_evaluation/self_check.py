@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from platformdirs import user_cache_path
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Judging, SelfEvaluator
+from rain_decoding.self_evaluation.kept import keep, kept_file
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.reader import is_brought
 
@@ -44,9 +41,8 @@ def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") 
     found = _kept(file)
     if found is None:
         found = {"right": _right(evaluator, examples, prompt_format), "of": len(examples)}
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        text = json.dumps(found) + "\n"
+        keep(file, lambda partly: partly.write_text(text, encoding="utf-8"))
     from rain_decoding.measurement.statistics import rate  # it brings scipy
 
     right = rate([number < found["right"] for number in range(found["of"])])
@@ -78,10 +74,7 @@ def _right(evaluator: SelfEvaluator, examples: Sequence[ReadingExample], prompt_
 
 def _file(backend: Backend, criterion: Criterion, examples: Sequence[ReadingExample]) -> Path:
     asked = json.dumps(asdict(criterion), default=str, sort_keys=True)
-    name = hashlib.sha256(repr((backend.fingerprint, asked, examples_hash(examples))).encode()).hexdigest()[
-        :32
-    ]
-    return user_cache_path("rain-decoding") / "checks" / f"{name}.json"
+    return kept_file("checks", backend.fingerprint, asked, examples_hash(examples))
 
 
 def _kept(file: Path) -> dict[str, int] | None:
