@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rain_decoding.prompting import Prompt
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator, Judging
+from rain_decoding.self_evaluation.evaluator import (
+    ConversationEvaluator,
+    Evaluator,
+    Judging,
+    description,
+)
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import Judgement, Tokens
 
@@ -20,6 +25,11 @@ class Cascade:
     def __init__(self, reading: Evaluator, behind: Evaluator, sure: float):
         self.reading, self.behind, self.sure = reading, behind, sure
         self.name = f"{reading.name}, else {behind.name}"
+
+    def describe(self) -> str:
+        """Who judges and how well, in one line."""
+        reading, behind = (description(each) for each in (self.reading, self.behind))
+        return f"{reading}; where that is less than {self.sure:.0%} sure, {behind}"
 
     def conversation(self, prompt: Prompt) -> CascadeJudge:
         """A judge for answers to one prompt."""

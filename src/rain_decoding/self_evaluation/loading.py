@@ -18,8 +18,8 @@ from rain_decoding.self_evaluation.combination_syntax import Expression, Named, 
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
-from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
-from rain_decoding.self_evaluation.self_check import doubt_of, is_checked
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, unheard, why_not_read
+from rain_decoding.self_evaluation.self_check import check, is_checked
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -194,11 +194,13 @@ class _Loader:
         return self.criterion(find_criterion(name, self.judge))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
-        reader = self.chosen.reader
-        if reader is not None and (not self.chosen.choose or reads_better(reader, criterion)):
+        reader, reason = self.chosen.reader, ""
+        if reader is not None and self.chosen.choose:
+            reason = why_not_read(reader, criterion)
+        if reader is not None and not reason:
             read = reader.evaluator(criterion)
             return self._cascade(ElsewhereEvaluator(read) if reader.along else read, criterion)
-        return self._asked(criterion)
+        return self._asked(criterion, reason)
 
     def _cascade(self, reading: Evaluator, criterion: Criterion) -> Evaluator:
         """The reading judge, with who stands behind it."""
@@ -214,7 +216,7 @@ class _Loader:
             )
         return Cascade(reading, asked, self.read_surely)
 
-    def _asked(self, criterion: Criterion) -> Evaluator:
+    def _asked(self, criterion: Criterion, reason: str = "") -> Evaluator:
         if self.cheapest and criterion.suffix_as_good and self.judge is self.backend:
             criterion = replace(criterion, placement="suffix")
         own = SelfEvaluator(
@@ -225,8 +227,11 @@ class _Loader:
             order_margin=self.order_margin,
             pinned=self.pinned,
         )
+        own.remarks = [f"since {reason}"] if reason else []
         if self.chosen.choose and is_checked(self.judge, criterion):
-            own.doubt = doubt_of(own)
+            found = check(own)
+            own.doubt = found.doubt(own)
+            own.remarks.append(f"right about {found.right} of {found.of} examples")
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
 
 
