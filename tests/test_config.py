@@ -183,6 +183,7 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
         "strategy",
         "fallback",
         "fallback_alternatives",
+        "read_surely",
     }
 
 

@@ -142,6 +142,9 @@ class SearchConfig:
     other order. Above the judge's preference for a label it changes no verdict. 1000: always both (paper)."""
     min_label_mass: Annotated[float, Within(0, 1)] = 0.0
     """A judgement whose labels hold less probability than this together is unscored. Paper: 0."""
+    read_surely: Annotated[float, Within(0.5, 1)] = 0.9
+    """In a cascade (the judge `read+ask`), the probability of its verdict from which the reading is sure: what lies
+    between this and one minus this is escalated. 0.5: nothing."""
     on_unscored: Literal["stop", "release"] = "stop"
     """What happens to text that could not be judged: stop with finish_reason "unjudged", or release it."""
     calibration: str = ""

@@ -263,6 +263,8 @@ class Judgement:
     course: tuple[float, ...] = ()
     sentences: tuple[int, ...] = ()
     """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
+    escalated: bool = False
+    """In a cascade: the reading was unsure, and the judge behind it was asked; `parts` has the scores of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +341,8 @@ class Usage:
     """Judgements, those that were remembered left out; 0 for plain decoding."""
     unscored: int = 0
     """Those of `self_evaluations` that gave no score."""
+    escalations: int = 0
+    """Those of `self_evaluations` for which a cascade asked the judge behind the reading."""
     rewinds: int = 0
     """Times that the search turned back; 0 where nothing is searched."""
     peak_kv_slots: int = 0

@@ -13,7 +13,9 @@ from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import ConfigError, CriterionError, PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.transformers.loading import wrap
+from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.reader import Reader
@@ -82,6 +84,22 @@ def test_good_text_is_plain_decodings_and_costs_what_it_costs(
         assert read.usage.forward_passes == plain.usage.forward_passes
         assert read.usage.search_tokens == plain.usage.search_tokens
         assert read.score is not None and read.score > 0.9 and read.usage.rewinds == 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_cascade_costs_nothing_where_the_reading_is_sure(backend: Any, preset: str) -> None:
+    reading = ReadingEvaluator(backend, contented(*width_and_layer(backend)), "kind")
+    cascade = Cascade(reading, SelfEvaluator(backend, CRITERION), SearchConfig.preset(preset).read_surely)
+    decoder = RainDecoder(backend, cascade, SearchConfig.preset(preset))
+    for prompt in PROMPTS[:2]:
+        backend.clear()
+        plain = PlainDecoder(backend).generate(prompt, max_tokens=33)
+        backend.clear()
+        read = decoder.generate(prompt, max_tokens=33)
+        assert (read.text, read.tokens, read.finish_reason) == (plain.text, plain.tokens, plain.finish_reason)
+        assert read.usage.forward_passes == plain.usage.forward_passes
+        assert read.usage.search_tokens == plain.usage.search_tokens
+        assert read.usage.self_evaluations and not read.usage.escalations
 
 
 def test_the_same_text_beside_others(backend: Any) -> None:

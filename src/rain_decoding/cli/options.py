@@ -18,9 +18,8 @@ from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
 from rain_decoding.self_evaluation.embedding import EMBEDDERS
-from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.evaluator import Evaluator, description
 from rain_decoding.self_evaluation.loading import JUDGE_FORMS
-from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
@@ -131,6 +130,5 @@ def set_up(model: str, *, preset: str = DEFAULT_PRESET, **options: Any) -> Setup
                 err.print(f"fitting a probe of {model} on {of} examples; it is kept for the next time")
 
         decoder = load_decoder(model, preset=preset, told=told, **options)
-    if isinstance(decoder.evaluator, ReadingEvaluator):
-        err.print(f"judge: {decoder.evaluator.describe()}", markup=False, style="dim")
+    err.print(f"judge: {description(decoder.evaluator)}", markup=False, style="dim")
     return Setup(decoder.backend, decoder, decoder.evaluator, preset, model)

@@ -397,6 +397,7 @@ class RainDecoder(Decoder):
             votes=config.votes,
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
+            read_surely=config.read_surely,
             cheapest=config.placement == "cheapest" and self.calibration is None,
             judge=judge or self._judge,
             pinned=pinned,

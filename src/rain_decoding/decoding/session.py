@@ -221,6 +221,7 @@ class Session:
         if not judgement.remembered:
             self.usage.self_evaluations += 1
             self.usage.unscored += judgement.score is None
+            self.usage.escalations += judgement.escalated
         return judgement
 
     def run(self) -> Steps[Completion]:

@@ -159,6 +159,7 @@ class Tree:
             problem=judgement.problem,
             remembered=judgement.remembered,
             **({"parts": dict(judgement.parts)} if judgement.parts else {}),
+            **({"escalated": True} if judgement.escalated else {}),
             **({"course": [round(score, 4) for score in judgement.course]} if judgement.course else {}),
         )
 

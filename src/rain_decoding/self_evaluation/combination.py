@@ -151,6 +151,7 @@ class CombinedJudge(ConversationEvaluator):
             next(iter(judgements.values())).text,
             problem="; ".join(problems),
             remembered=all(judgement.remembered for judgement in judgements.values()),
+            escalated=any(judgement.escalated for judgement in judgements.values()),
             parts=scores,
         )
 

@@ -71,6 +71,12 @@ class Evaluator(Protocol):
         ...
 
 
+def description(evaluator: Evaluator) -> str:
+    """Who judges and how well, in one line, as far as the evaluator can say it by `describe`."""
+    describe = getattr(evaluator, "describe", None)
+    return evaluator.name if describe is None else str(describe())
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTokens:
     """Where the labels stand in the vocabulary.
@@ -154,6 +160,8 @@ class SelfEvaluator:
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
         self.doubt = ""
         """Why its judgements are not to be searched by, where that was found (see `self_check`)."""
+        self.remarks: list[str] = []
+        """Why the model is asked, and what is known of its answers."""
         self.renderer = Renderer(criterion, backend.codec)
         self.labels = find_label_tokens(backend.codec, self.renderer.sample("a", "a"), criterion.labels)
         self.question_length = 0
@@ -177,6 +185,10 @@ class SelfEvaluator:
         shared = one[: common_prefix(one, other)]
         if pinned and shared and len(shared) < self.backend.context_length:
             self.backend.pin(shared)
+
+    def describe(self) -> str:
+        """Who judges and how well, in one line."""
+        return ", ".join([f"{self.name}: {self.backend.name} is asked", *self.remarks])
 
     def conversation(self, prompt: Prompt) -> ConversationJudge:
         """A judge for answers to one prompt. It remembers what it judged."""

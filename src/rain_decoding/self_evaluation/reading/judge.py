@@ -42,7 +42,9 @@ class ReadingEvaluator:
         figures, probe = self.probe.figures, self.probe
         accuracy = figures.get("balanced_accuracy")
         right = f", right in {accuracy['value']:.0%} of held-out examples" if accuracy else ""
-        return f"{self.name}: {probe.place} of {self.backend.name}{right}"
+        alarms = figures.get("false_alarms")
+        false = f", {probe.false_alarms:.0%} false alarms (at most {alarms['high']:.0%})" if alarms else ""
+        return f"{self.name}: {probe.place} of {self.backend.name}{right}{false}"
 
     def conversation(self, prompt: Prompt) -> ReadingJudge:
         """A judge for answers to one prompt."""

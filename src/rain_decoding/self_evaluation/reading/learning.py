@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import InputError
-from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
+from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area, upper_bound
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
@@ -138,6 +138,7 @@ def figures(
 ) -> dict[str, Any]:
     """How well the `chosen` rows were judged while held out: AUC and balanced accuracy with 95% intervals.
 
+    Of false alarms there is the bound that their rate is below with 95% confidence, for good answers like these.
     Beside them, the same of words, on the same folds.
     """
     words = np.full(len(rows.good), np.nan)
@@ -151,8 +152,10 @@ def figures(
     assert good_right is not None and bad_right is not None, "there are answers of both labels"
     right = mean_of_rates(good_right, bad_right)
     area = roc_area(float(roc_auc_score(good, values)), int(good.sum()), int((~good).sum()))
+    alarms, n = int((values[good] <= threshold).sum()), int(good.sum())
     return {
         "examples": len(good),
+        "false_alarms": {"alarms": alarms, "of": n, "high": round(upper_bound(alarms, n), 4)},
         "strength": fitted.choice.strength,
         "auc": area.rounded(),
         "balanced_accuracy": right.rounded() if right else None,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,16 @@ from rain_decoding.version import __version__
 
 FORMAT = "rain-probe-2"
 REFIT = "fit one for this model and criterion: rain calibrate --save-probe FILE, or leave it out"
+
+
+class Linear(NamedTuple):
+    """Log-odds in nats that an answer of a fixed length is good: `(weights * states).sum() + constant`."""
+
+    weights: Array
+    """Float64 `[layers, 1 + tokens, width]`, as the states that `Probe.log_odds` takes."""
+    constant: float
+    threshold: float
+    """Log-odds above which the score is above 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +91,15 @@ class Probe:
         """
         values, evidence = self._values(states)
         return np.tanh(evidence * (values - self.threshold) / 2)
+
+    def linear(self, tokens: int) -> Linear:
+        """The log-odds of an answer of so many tokens > 0 as a function of its states."""
+        own, before = np.split(self.weights / len(self.layers), 2, axis=1)
+        pooled, counts = POOLINGS[self.pooling](np.eye(tokens))
+        slope = self.slope * float(counts[-1] / (counts[-1] + self.patience))
+        parts = [before[:, None], pooled[-1][None, :, None] * own[:, None]]
+        at = slope * self.threshold + self.intercept
+        return Linear(slope * np.concatenate(parts, axis=1), slope * self.bias + self.intercept, at)
 
     def _values(self, states: np.ndarray) -> tuple[Array, Array]:
         """Values, and what they count for, each `[tokens]`."""

@@ -150,13 +150,14 @@ def is_brought(backend: Backend, criterion: Criterion) -> bool:
     return criterion.name in brought_criteria(backend.criteria_dirs)
 
 
-def reads_better(reader: Reader, criterion: Criterion) -> bool:
-    """Whether reading is to be preferred to asking for this criterion: it can be had, and it surely beats a coin."""
-    if (
-        is_brought(reader.backend, criterion)
-        or criterion.reading_file is None
-        or not reader.backend.capabilities.layers
-    ):
-        return False
+def why_not_read(reader: Reader, criterion: Criterion) -> str:
+    """Why asking is to be preferred for this criterion; empty where reading can be had and surely beats a coin."""
+    if is_brought(reader.backend, criterion):
+        return "it brings the criterion"
+    if criterion.reading_file is None:
+        return "the criterion has no examples to read by"
+    if not reader.backend.capabilities.layers:
+        return "it gives no hidden states to read"
     accuracy = reader.probe(criterion).figures["balanced_accuracy"]
-    return bool(accuracy and accuracy["low"] > BEATS_A_COIN)
+    beats = accuracy and accuracy["low"] > BEATS_A_COIN
+    return "" if beats else "reading it is not surely better than a coin"
