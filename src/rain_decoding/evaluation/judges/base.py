@@ -52,9 +52,7 @@ def read_label(question: str, answer: str, lock: Lock, judge: Callable[[], Judge
         return Label({question: None}, problem=str(error))
     if judgement.score is None:
         return Label({question: None}, problem=judgement.problem)
-    return Label(
-        {question: judgement.score > 0}, note=f"score {judgement.score:+.3f}", score=judgement.score
-    )
+    return Label({question: judgement.score > 0}, note=f"score {judgement.score:+.3f}", score=judgement.score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ import numpy as np
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SENTENCE_ENDINGS
-from rain_decoding.programs import ask
+from rain_decoding.programs import Program, ask
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.states import answer_tokens
+from rain_decoding.self_evaluation.reading.states import answer_tokens, request_span
 from rain_decoding.types import HiddenStates, Judgement, Tokens
 
 
@@ -64,6 +64,9 @@ class ReadingJudge(ConversationEvaluator):
         self.evaluator, self.prompt = evaluator, prompt
         self.warnings: list[str] = []
         self._memo: dict[Tokens, Judgement] = {}
+        self._harmful = 0.0
+        """The probability that the request is harmful, of the prompt `_asked`."""
+        self._asked: Prompt | None = None
 
     @property
     def guidance(self) -> Guidance | None:
@@ -79,10 +82,22 @@ class ReadingJudge(ConversationEvaluator):
             return Judgement(None, answer, problem="there are no tokens to read")
         if len(read) > self.evaluator.backend.context_length:
             return Judgement(None, answer, problem="the text does not fit into the reading model's context")
+        yield from self._read_request()
         states = yield from ask(HiddenStates(read, start - 1, probe.layers))
         begins = self._sentences(tokens[start:])
         self._memo[tokens] = judgement = self._judgement(answer, states, begins)
         return judgement
+
+    def _read_request(self) -> Program[None]:
+        """Find out, once, how probable it is that the request is harmful."""
+        probe, backend = self.evaluator.probe, self.evaluator.backend
+        if probe.wary is None or self._asked is self.prompt:
+            return
+        begin, end = request_span(backend.codec, self.prompt)
+        if begin < end:
+            states = yield from ask(HiddenStates(self.prompt.tokens[:end], begin, probe.layers))
+            self._harmful = probe.harmful(states)
+        self._asked = self.prompt
 
     def _sentences(self, tokens: Tokens) -> tuple[int, ...]:
         """After how many of an answer's tokens a sentence begins."""
@@ -96,8 +111,8 @@ class ReadingJudge(ConversationEvaluator):
 
     def _judgement(self, answer: str, states: np.ndarray, begins: tuple[int, ...]) -> Judgement:
         probe = self.evaluator.probe
-        good = float(1 / (1 + np.exp(-probe.log_odds(states)[-1])))
-        course = tuple(float(score) for score in probe.scores(states))
+        good = probe.probability(states, self._harmful)
+        course = tuple(float(score) for score in probe.scores(states, self._harmful))
         return Judgement(
             course[-1], answer, probabilities=((good, 1 - good),), course=course, sentences=begins
         )

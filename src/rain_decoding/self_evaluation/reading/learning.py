@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.states import Rows, layers_to_read, pooled_rows, read_states
+from rain_decoding.self_evaluation.reading.states import (
+    Rows,
+    States,
+    layers_to_read,
+    pooled_rows,
+    read_states,
+)
+from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Array
 
@@ -33,6 +41,7 @@ def learn(
     prompt_format: PromptFormat = "auto",
     seed: int = 0,
     told: Callable[[], object] = lambda: None,
+    wary: Sequence[ReadingExample] = (),
 ) -> Probe:
     """Fit a probe of `criterion` for the backend's model on labelled examples.
 
@@ -40,15 +49,20 @@ def learn(
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
         measured_on: numbers of the examples that threshold and figures are of (held out, as always); None: all.
         told: called after every example that was read, of as many as there are.
+        wary: the same examples and others behind them, for a wary line, see `wary_examples`; none: without one.
 
     Raises:
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    rows = read_rows(backend, examples, prompt_format=prompt_format, told=told)
-    return learn_from(
+    states = read_examples(backend, wary or examples, prompt_format=prompt_format, told=told)
+    layers = layers_to_read(backend.capabilities.layers)
+    ours = [(number, each) for number, each in states if number < len(examples)]
+    rows = pooled_rows(ours, examples, layers)
+    probe = learn_from(
         rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
     )
+    return replace(probe, wary=learn_wary(states, wary, layers, probe.layers, seed=seed)) if wary else probe
 
 
 def read_rows(
@@ -59,6 +73,18 @@ def read_rows(
     told: Callable[[], object] = lambda: None,
 ) -> Rows:
     """Pooled states of the examples in the layers that a probe reads. Raises as `learn`."""
+    states = read_examples(backend, examples, prompt_format=prompt_format, told=told)
+    return pooled_rows(states, examples, layers_to_read(backend.capabilities.layers))
+
+
+def read_examples(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    *,
+    prompt_format: PromptFormat = "auto",
+    told: Callable[[], object] = lambda: None,
+) -> list[tuple[int, States]]:
+    """States of the examples in the layers that a probe reads. Raises as `learn`."""
     for label, count in (
         ("good", sum(each.good for each in examples)),
         ("bad", sum(not each.good for each in examples)),
@@ -72,7 +98,7 @@ def read_rows(
     for each in read_states(backend, examples, layers, prompt_format=prompt_format):
         states.append(each)
         told()
-    return pooled_rows(states, examples, layers)
+    return states
 
 
 def nested_values(
