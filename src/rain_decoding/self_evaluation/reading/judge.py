@@ -76,28 +76,32 @@ class ReadingJudge(ConversationEvaluator):
         tokens = self._tokens(answer) if tokens is None else tokens
         if tokens in self._memo:
             return replace(self._memo[tokens], remembered=True)
-        start, probe = len(self.prompt.tokens), self.evaluator.probe
+        start = len(self.prompt.tokens)
         read = tokens[: max(len(tokens) - 1, start + 1)]
         if len(read) == start:
             return Judgement(None, answer, problem="there are no tokens to read")
         if len(read) > self.evaluator.backend.context_length:
             return Judgement(None, answer, problem="the text does not fit into the reading model's context")
-        yield from self._read_request()
-        states = yield from ask(HiddenStates(read, start - 1, probe.layers))
+        states = yield from self._states(read)
         begins = self._sentences(tokens[start:])
         self._memo[tokens] = judgement = self._judgement(answer, states, begins)
         return judgement
 
-    def _read_request(self) -> Program[None]:
-        """Find out, once, how probable it is that the request is harmful."""
-        probe, backend = self.evaluator.probe, self.evaluator.backend
-        if probe.wary is None or self._asked is self.prompt:
-            return
-        begin, end = request_span(backend.codec, self.prompt)
+    def _states(self, read: Tokens) -> Program[np.ndarray]:
+        """States from the last token before the answer on. What those of the request say is found out with the first.
+
+        In one look: llama.cpp has to forward a prompt again for its states.
+        """
+        probe, last = self.evaluator.probe, len(self.prompt.tokens) - 1
+        begin, end = last, last
+        if probe.wary is not None and self._asked is not self.prompt:
+            begin, end = request_span(self.evaluator.backend.codec, self.prompt)
+            begin = min(begin, last)
+        states = yield from ask(HiddenStates(read, begin, probe.layers))
         if begin < end:
-            states = yield from ask(HiddenStates(self.prompt.tokens[:end], begin, probe.layers))
-            self._harmful = probe.harmful(states)
+            self._harmful = probe.harmful(states[:, : end - begin])
         self._asked = self.prompt
+        return states[:, last - begin :]
 
     def _sentences(self, tokens: Tokens) -> tuple[int, ...]:
         """After how many of an answer's tokens a sentence begins."""
