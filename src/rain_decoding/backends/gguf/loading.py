@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from cyllama.llama import llama_cpp
 from rain_decoding.backends.fingerprint import of_file
 from rain_decoding.backends.gguf.codec import GgufCodec
 from rain_decoding.backends.gguf.engine import LlamaCppEngine
+from rain_decoding.backends.gguf.logits import LogitsReader
 from rain_decoding.backends.gguf.threads import default_threads
 from rain_decoding.backends.local import LocalBackend, criteria_of
 from rain_decoding.errors import (
@@ -40,9 +42,21 @@ TINY = 20_000_000
 class Model(llama_cpp.LlamaModel):
     """The binding's model with the vocabulary's size, which its contexts ask the model for."""
 
+    _shown: int | None = None
+
     @property
     def n_vocab(self) -> int:
-        return self.get_vocab().n_vocab
+        """Entries of a row of logits, as its contexts hand them over."""
+        return self._shown or self.get_vocab().n_vocab
+
+    @contextmanager
+    def showing(self, entries: int) -> Iterator[None]:
+        """Rows are handed over as if the vocabulary had so many entries meanwhile."""
+        self._shown = entries
+        try:
+            yield
+        finally:
+            self._shown = None
 
 
 def load(
@@ -137,6 +151,7 @@ def load(
         prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
         sliding_window=_has_window(model),
         larger=make_context,
+        logits=LogitsReader(model.n_vocab, model),
     )
     engine.description, engine.threads = model.desc, workers
     known = known_models.get(_metadata(model, "general.name"), {})
