@@ -153,7 +153,6 @@ def bench(
     _prepare(model, threads, plot, turns)
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
     from rain_decoding.benchmarks.speed.measuring import SpeedPlan
-    from rain_decoding.benchmarks.speed.sweep import Sweep
 
     names = tuple(contenders.split(",")) if contenders else _contenders(model, shape)
     own = shape is None and model not in SMALL
@@ -162,6 +161,8 @@ def bench(
     if shape is not None or turns is not None:
         _single("--max-tokens", lengths)
     if shape is not None:
+        from rain_decoding.benchmarks.speed.sweep import Sweep
+
         judge = JudgeOptions(few_shot=few_shot, placement=placement, seed=seed)
         sweep = Sweep(
             contenders=names,
@@ -204,7 +205,7 @@ def _contenders(model: str, shape: str | None) -> tuple[str, ...]:
 
     if shape is not None or model in SMALL:
         return ("plain", "generate", "fast", "balanced", "thorough", "paper-hh")
-    return ("generate", *EVERYWHERE) if model.startswith("hf:") else EVERYWHERE
+    return EVERYWHERE
 
 
 def _prepare(model: str, threads: int | None, plot: Path | None, turns: int | None) -> None:
@@ -276,7 +277,7 @@ def _run(
     with status("loading the model"):
         backend = load()
         resident = resident_bytes()
-        contenders = make_contenders(names, backend, judge, load)
+        contenders = make_contenders(names, backend, judge)
     if turns:
         return modes.turns(plan, contenders, backend, _tracked)
     if workers == 1:

@@ -64,6 +64,8 @@ class LlamaCppEngine(TokenTrieEngine):
     """What the model is, as llama.cpp names it."""
     threads = 0
     """Threads that compute; 0: not known."""
+    another: Callable[[], LlamaCppEngine]
+    """Makes one like this over the same weights, with an empty cache."""
 
     @property
     def kept_layers(self) -> Collection[Layer]:

@@ -142,18 +142,23 @@ def load(
         type_v=kv_type,
         flash_attn_type=_flash(flash_attention, layers, exact),
     )
-    engine = LlamaCppEngine(
-        make_context(min(slots, RESERVED)),
-        llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
-        model.n_vocab,
-        length,
-        max_kv_slots=slots,
-        prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
-        sliding_window=_has_window(model),
-        larger=make_context,
-        logits=LogitsReader(model.n_vocab, model),
-    )
-    engine.description, engine.threads = model.desc, workers
+
+    def make_engine() -> LlamaCppEngine:
+        engine = LlamaCppEngine(
+            make_context(min(slots, RESERVED)),
+            llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
+            model.n_vocab,
+            length,
+            max_kv_slots=slots,
+            prefix_cache_slots=slots // 2 if prefix_cache_slots is None else prefix_cache_slots,
+            sliding_window=_has_window(model),
+            larger=make_context,
+            logits=LogitsReader(model.n_vocab, model),
+        )
+        engine.description, engine.threads, engine.another = model.desc, workers, make_engine
+        return engine
+
+    engine = make_engine()
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [
         *criteria_of(path.parent, trusted=trust_model_criteria),

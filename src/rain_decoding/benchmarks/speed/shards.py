@@ -94,7 +94,7 @@ def _start(
 ) -> None:
     global _worker
     backend = load()
-    contenders = dict(zip(names, make_contenders(names, backend, judge, load), strict=True))
+    contenders = dict(zip(names, make_contenders(names, backend, judge), strict=True))
     if (model := torch_model(backend)) is not None:
         import torch
 
