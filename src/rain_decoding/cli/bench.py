@@ -51,6 +51,7 @@ WORK = {
     "passes overhead": "passes_overhead",
     "tokens forwarded": "tokens_forwarded",
     "per token released": "forwarded_per_released",
+    "rewinds": "rewinds",
     "KV slots": "kv_slots",
     "KV overhead": "kv_overhead",
     "KV bytes": "kv_bytes",
@@ -67,7 +68,7 @@ CASE = ("family", "max_tokens", "prompt_tokens", "concurrency", "distinct", "bad
 ContenderNames = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated: plain, generate, naive, naive-batched, or presets, which ask; PRESET:read reads.",
+        help="Comma-separated: plain, generate, naive, naive-batched, care, or presets, which ask; PRESET:read reads.",
         show_default="plain, generate and presets, as suit the model",
     ),
 ]

@@ -30,7 +30,9 @@ of equal length together. Equal sequences of one step are forwarded once, so bot
 """
 
 
-NAMES = (*PLAIN, *NAIVE, *(f"{preset}{judge}" for preset in PRESETS for judge in ("", *JUDGES)))
+GUARD = "care"
+"""The same loop as published guards have it (`CritiqueDecoder`), with RAIN's judge."""
+NAMES = (*PLAIN, *NAIVE, GUARD, *(f"{preset}{judge}" for preset in PRESETS for judge in ("", *JUDGES)))
 EVERYWHERE = ("generate", "plain", "fast", "balanced", "balanced:read")
 """What is compared on a model of one's own."""
 
@@ -42,6 +44,7 @@ class Answers:
     texts: list[str]
     tokens_released: int
     first_release: float | None
+    rewinds: int = 0
 
 
 class Contender(Protocol):
@@ -103,7 +106,8 @@ class DecoderContender:
         finished = dict(self.decoder.iterate_batch(prompts, concurrency=concurrency, **options))
         completions = [finished[index] for index in range(len(prompts))]
         released = sum(len(completion.tokens) for completion in completions)
-        return Answers([completion.text for completion in completions], released, None)
+        rewinds = sum(completion.usage.rewinds for completion in completions)
+        return Answers([completion.text for completion in completions], released, None, rewinds)
 
     def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Answers:
         first, started = None, time.perf_counter()
@@ -113,7 +117,7 @@ class DecoderContender:
                     first = time.perf_counter() - started
         completion = stream.completion
         assert completion is not None
-        return Answers([completion.text], len(completion.tokens), first)
+        return Answers([completion.text], len(completion.tokens), first, completion.usage.rewinds)
 
 
 class GenerateContender:
@@ -228,6 +232,8 @@ def _make(name: str, backend: LocalBackend, judge: JudgeOptions) -> Contender:
     own = _beside(backend, NAIVE.get(name))
     if name == "plain":
         return DecoderContender(name, PlainDecoder(own))
+    if name == GUARD:
+        return DecoderContender(name, judge.guard(own))
     return DecoderContender(name, judge.decoder(NAIVE_PRESET if name in NAIVE else name, own))
 
 
