@@ -47,6 +47,9 @@ class Capabilities:
     """`Decode` requests `against` another prefix."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
+    prompt_token_cost: float = 0.0
+    """What a further token of a forward takes beside a decoded one, which has a forward to itself: near 0 where a
+    forward takes as long with many tokens as with one."""
 
 
 @dataclass(slots=True)

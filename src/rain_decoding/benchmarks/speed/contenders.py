@@ -253,6 +253,7 @@ def _beside(backend: LocalBackend, naive: int | None) -> LocalBackend:
         fingerprint=backend.fingerprint,
         criteria_dirs=backend.criteria_dirs,
         dialogue_header=backend.dialogue_header,
+        prompt_token_cost=backend.capabilities.prompt_token_cost,
     )
 
 
