@@ -118,6 +118,10 @@ class SearchConfig:
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
     """Good sentences that are not yet released, so that the search can rewind past them."""
 
+    trust_tokens: Annotated[float, Within(0, 1e6)] = 0.0
+    """Plain decoding's text is judged the more rarely the longer it was good: after the square root of 2 c (n + this)
+    tokens at the earliest, where c is what the question costs in decoded tokens on this backend and n how long the text
+    is (see docs/guide.md). Once something was bad, and with 0, every sentence is judged."""
     hold_tokens: Annotated[int, Within(0, 1_000_000)] = 32
     """In place of `hold_back` where the judge reads: tokens that are not yet released."""
     read_every: Annotated[int, Within(1, 10_000)] = 8
@@ -258,8 +262,9 @@ PRESETS: dict[str, SearchConfig] = {
         hold_tokens=16,
         max_simulations=40,
         order_margin=3.0,
+        trust_tokens=100,
     ),
-    "balanced": _OURS.with_changes(undecided_margin=0.3, order_margin=4.0),
+    "balanced": _OURS.with_changes(undecided_margin=0.3, order_margin=4.0, trust_tokens=20),
     "thorough": _OURS.with_changes(
         accept_value=0.5,
         undecided_margin=0.3,

@@ -56,6 +56,8 @@ class VerifyRules:
     accept_after: float = -1.0
     rising_bar: bool = False
     contrast: float = 1.0
+    trust_tokens: float = 0.0
+    question_cost: float = 0.0
 
 
 def nucleus(distribution: dict[int, float], top_p: float) -> dict[int, float]:
@@ -191,10 +193,10 @@ class VerifyFirst:
 
     def plain(self, node: Text) -> Tokens:
         """Plain decoding's sentence after a node."""
-        rules = self.rules
+        rules, later = self.rules, self.later(node)
         if not rules.temperature:
-            return self.sentence(node.tokens, manner=node.manner)[0]
-        numbers = uniforms(self.world.seed, "plain", 0, node.tokens, rules.sentence_tokens[1])
+            return self.sentence(node.tokens, manner=node.manner, later=later)[0]
+        numbers = uniforms(self.world.seed, "plain", 0, node.tokens, rules.sentence_tokens[1] + later)
         world = self.as_seen(node.manner)
 
         def draw(text: Tokens, place: int) -> int:
@@ -202,7 +204,16 @@ class VerifyFirst:
             kept = nucleus(probabilities(world, text, rules.temperature, None), rules.top_p)
             return pick(kept, numbers[place])
 
-        return self.sentence(node.tokens, draw=draw)[0]
+        return self.sentence(node.tokens, draw=draw, later=later)[0]
+
+    def later(self, node: Text) -> int:
+        """How many tokens later than other sentences plain decoding's next one may end."""
+        if self.rewinds or not self.rules.trust_tokens:
+            return 0
+        good = len(node.tokens) - len(self.world.prompt) + self.rules.trust_tokens
+        later = round((2 * self.rules.question_cost * good) ** 0.5) - self.rules.sentence_tokens[0]
+        self.events["judged later"] += later > 0
+        return max(0, later)
 
     def sample(self, start: Tokens, purpose: str, index: int, manner: Manner) -> tuple[Tokens, int]:
         """A drawn alternative."""
@@ -223,9 +234,10 @@ class VerifyFirst:
         draw: Callable[[Tokens, int], int] | None = None,
         manner: Manner = PLAINLY,
         least: int | None = None,
+        later: int = 0,
     ) -> tuple[Tokens, int]:
         """The sentence after `start`, and how many tokens had to be decoded for it. Greedy without `draw`."""
-        fewest, most = self.rules.sentence_tokens
+        fewest, most = (bound + later for bound in self.rules.sentence_tokens)
         least = fewest if least is None else least
         world = self.as_seen(manner)
         new = opening

@@ -59,6 +59,7 @@ EXPECTED_EVENTS = {
     "raised bar": 300,
     "no openings": 25,
     "repeated": 200,
+    "judged later": 60,
     "alternative, good": 100,
     "alternative, undecided": 25,
     "turned before undecided": 80,
@@ -261,6 +262,9 @@ def case(number: int) -> Case:
     world = random_world(number, logits=logits, judge=judge, max_tokens=limit)
     delay = rng.choice((0, 1, 1, 2, 5))
     sampling = {"temperature": rng.choice((0.0, 0.0, 0.7, 2.0)), "top_p": rng.choice((1.0, 0.6))}
+    if number % 3 == 1:  # judged the more rarely the longer all was good
+        options["trust_tokens"] = rng.choice((1, 4, 20))
+        sampling["question_cost"] = rng.choice((0.2, 1.0, 5.0))
     biased = rng.sample(range(len(world.vocabulary)), rng.choice((0, 0, 1, 3)))
     bias = tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased))
     return Case(world, options, delay, sampling, bias)

@@ -60,6 +60,9 @@ class Capabilities:
     """`Decode` and `TopTokens` requests under a `shift`."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
+    prompt_token_cost: float = 0.0
+    """What a further token of a forward takes beside a decoded one, which has a forward to itself: near 0 where a
+    forward takes as long with many tokens as with one."""
 
 
 @dataclass(slots=True)

@@ -28,6 +28,8 @@ from rain_decoding.errors import CapacityError, InputError, NumericalError, Rain
 from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
+TINY = 20_000_000
+"""Models of fewer parameters spend their time on calls: no shortcut that costs accuracy is worth it there."""
 CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
 
@@ -55,13 +57,18 @@ class LocalBackend(Shared):
         fingerprint: str = "",
         criteria_dirs: Iterable[Path] = (),
         dialogue_header: str | None = None,
+        prompt_token_cost: float = 0.0,
     ):
         self.name = name
         self.engine = engine
         self.codec = codec
         self.context_length = engine.context_length
         self.capabilities = Capabilities(
-            engine.layers, engine.shares_prefixes, contrast=True, shifts=engine.directions is not None
+            engine.layers,
+            engine.shares_prefixes,
+            contrast=True,
+            shifts=engine.directions is not None,
+            prompt_token_cost=prompt_token_cost,
         )
         self.counters = Counters()
         self.fingerprint = fingerprint

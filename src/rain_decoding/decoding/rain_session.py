@@ -169,8 +169,14 @@ class RainSession(Session):
             top_p=1.0 if options.top_p is None else options.top_p,
             logit_bias=options.bias,
             stride=self.config.read_every if self.judge.free else None,
+            question_cost=self._question_cost(),
             record=self.record if options.trace else None,
         )
+
+    def _question_cost(self) -> float:
+        """What the judge's question takes in decoded tokens; 0 where it is not asked for."""
+        cost = self.backend.capabilities.prompt_token_cost
+        return cost * self.judge.question_tokens if cost and self.config.trust_tokens else 0.0
 
     def _searched(self, tree: Tree, running: Searching[T]) -> Steps[T]:
         """Drive a part of the search: answer its requests and pass on its commits."""

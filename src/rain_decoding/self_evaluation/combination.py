@@ -163,6 +163,10 @@ class CombinedJudge(ConversationEvaluator):
             return None
         return replace(parts[0], principle=" ".join(part.principle for part in parts))
 
+    @property
+    def question_tokens(self) -> int:
+        return sum(judge.question_tokens for judge in self.judges.values())
+
     def held(self, answer: str) -> list[Tokens]:
         return [tokens for judge in self.judges.values() for tokens in judge.held(answer)]
 

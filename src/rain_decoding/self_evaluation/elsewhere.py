@@ -48,6 +48,11 @@ class ElsewhereJudge(WrappedJudge):
         self._read = ""
         """The answer that was judged last."""
 
+    @property
+    def question_tokens(self) -> int:
+        """Nothing that the decoder's model reads."""
+        return 0
+
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         self._read = answer
         (judgement,) = yield from gather([Launch(self.judging.judge(answer), self.backend, self.owner)])

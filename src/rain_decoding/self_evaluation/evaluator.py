@@ -44,6 +44,11 @@ class ConversationEvaluator(Protocol):
         """What a model is told that is to follow what is judged by, where there is something."""
         return None
 
+    @property
+    def question_tokens(self) -> int:
+        """Tokens that the decoder's model reads for a judgement beside those of the answer; 0: not known."""
+        return 0
+
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
         ...
@@ -262,6 +267,16 @@ class ConversationJudge(ConversationEvaluator):
     @property
     def guidance(self) -> Guidance | None:
         return self.evaluator.criterion.guidance
+
+    @property
+    def question_tokens(self) -> int:
+        """See `ConversationEvaluator`: of one order, if one may do."""
+        evaluator = self.evaluator
+        length, orders = evaluator.question_length, evaluator.criterion.orders
+        if evaluator.criterion.placement == "suffix":
+            question = evaluator.renderer.encode(evaluator.renderer.suffix(self.prompt, "a", orders[0]))
+            length = max(0, len(question) - len(self.prompt.tokens))
+        return length if evaluator.order_margin < BOTH_ORDERS else length * len(orders)
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""

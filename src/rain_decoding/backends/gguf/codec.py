@@ -24,7 +24,7 @@ class GgufCodec:
 
     def __init__(self, model: Any, *, eos_token: str | None = None):
         """`eos_token` names an end of sequence beside the file's own (end of text, of turn, of message)."""
-        self._model = model  # which the vocabulary does not keep alive
+        self.model = model
         self._vocabulary = vocabulary = model.get_vocab()
         ids = range(vocabulary.n_vocab)
         self.eos = frozenset([id for id in ids if vocabulary.is_eog(id)] + self._named(eos_token))
