@@ -12,6 +12,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
@@ -43,7 +44,10 @@ def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") 
     file = _file(evaluator.backend, evaluator.criterion, examples)
     found = _kept(file)
     if found is None:
-        found = {"right": _right(evaluator, examples, prompt_format), "of": len(examples)}
+        try:
+            found = {"right": _right(evaluator, examples, prompt_format), "of": len(examples)}
+        except ConfigError:  # it cannot be asked at all, which whoever wants a judgement will hear
+            return ""
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(found) + "\n", encoding="utf-8")
