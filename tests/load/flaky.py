@@ -93,13 +93,15 @@ class FlakyHandler(Handler):
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
-    """The folder on a disk of `DISK` bytes; None where this user may not mount one."""
+def small_disk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """A new folder, and whether it is on a disk of `DISK` bytes, which only some users may mount."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "rain-faults", str(folder)]
-    mounted = shutil.which("mount") and not subprocess.run(mount, capture_output=True, check=False).returncode
+    mounted = (
+        bool(shutil.which("mount")) and not subprocess.run(mount, capture_output=True, check=False).returncode
+    )
     try:
-        yield folder if mounted else None
+        yield folder, mounted
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
