@@ -458,7 +458,7 @@ class RainDecoder(Decoder):
         as the judge reads them, where they were read before.
         """
         parsed = _options(options)
-        body = without_control_text(body, self.backend.codec.special_texts)
+        body = without_control_text(body, self.backend.codec)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)
