@@ -30,8 +30,12 @@ class Codec(Protocol):
     eos: frozenset[int]
     """Ids that end a sequence; never empty."""
     special_texts: tuple[str, ...]
-    """Texts that the tokenizer would read as control tokens."""
+    """Texts that the tokenizer would read as control tokens, as far as they are known before any text is seen."""
     has_chat_template: bool
+
+    def control_texts_in(self, texts: Iterable[str]) -> Sequence[str]:
+        """`special_texts`, and what else in these texts the tokenizer would read as control tokens."""
+        ...
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`; with `start`, preceded by what begins a sequence for this model (BOS)."""
@@ -44,6 +48,16 @@ class Codec(Protocol):
     def render_chat(self, messages: Sequence[Message], *, thinking: bool) -> str:
         """The chat template's text up to where the assistant's answer begins. Encode it with `start=False`."""
         ...
+
+
+class OwnVocabulary:
+    """What codecs share whose vocabulary is at hand: all control tokens are known."""
+
+    special_texts: tuple[str, ...]
+
+    def control_texts_in(self, texts: Iterable[str]) -> Sequence[str]:
+        """Those of the vocabulary."""
+        return self.special_texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rain_decoding.backends.base import Handle
+from rain_decoding.backends.base import Handle, OwnVocabulary
 from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
@@ -31,7 +31,7 @@ from rain_decoding.files import read_text
 from rain_decoding.types import LAST, BackendRequest, LabelProbabilities, Layer, Message, Tokens
 
 
-class ScriptedCodec:
+class ScriptedCodec(OwnVocabulary):
     """Longest-match tokenizer over a fixed vocabulary; unknown characters become ids above it."""
 
     special_texts: tuple[str, ...] = ()

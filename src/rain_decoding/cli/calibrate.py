@@ -89,6 +89,7 @@ def calibrate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     engine_options: o.EngineOptions = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     save: Save = None,
     save_probe: SaveProbe = None,
     false_alarms: FalseAlarms = None,
@@ -117,6 +118,7 @@ def calibrate(
         device=device,
         dtype=dtype,
         engine_options=engine_options or (),
+        trust_model_criteria=trust_model_criteria,
     )
     asked = _criterion(setup)
     answers = _demo_answers(setup, n, seed) if labelled is None else labelled

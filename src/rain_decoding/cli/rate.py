@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from rain_decoding.evaluation.rating.tasks import Task
 
 
+GRACE_SECONDS = 5
+"""Time for requests to end after Ctrl-C."""
+
+
 def rate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a `rain eval`.")],
     report: Annotated[
@@ -83,12 +87,10 @@ def _serve(
 ) -> None:
     """Serve the page until Ctrl-C."""
     try:
-        import uvicorn
-
         from rain_decoding.evaluation.rating.app import create_app
         from rain_decoding.server.logs import log_as_json
         from rain_decoding.web.guard import Hosts, is_loopback
-        from rain_decoding.web.protocol import uvicorn_config
+        from rain_decoding.web.protocol import Server, uvicorn_config
     except ImportError as error:
         raise MissingDependencyError(
             f"rain rate needs {error.name}", hint='pip install "rain-decoding[serve]"'
@@ -109,7 +111,7 @@ def _serve(
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         log_as_json()
         app = create_app(tasks, store, Hosts(host, tuple(allowed_hosts)))
-        uvicorn.Server(uvicorn_config(app)).run([opened])
+        Server(uvicorn_config(app, timeout_graceful_shutdown=GRACE_SECONDS)).run([opened])
 
 
 def _report(study: Study, store: RatingStore, json: bool) -> None:

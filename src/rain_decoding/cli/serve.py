@@ -30,8 +30,8 @@ ApiKeyFile = Annotated[
 ClientMay = Annotated[
     str,
     typer.Option(
-        help="Comma-separated list of what requests may set or see: criterion, principle, preset, threshold, relax, "
-        "budget, plain, trace, withheld."
+        help="Comma-separated list of what requests may set or see: criterion, principle, judge, preset, threshold, "
+        "relax, budget, plain, trace, withheld."
     ),
 ]
 Open = Annotated[
@@ -82,6 +82,7 @@ def serve(
     device: o.Device = None,
     dtype: o.Dtype = None,
     engine_options: o.EngineOptions = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     allowed_hosts: AllowedHosts = None,

@@ -23,6 +23,7 @@ from rain_decoding.decoding.tool_calls import ToolCallSession, as_read, without_
 from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import AnyTask, Scheduler
+from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
@@ -366,6 +367,18 @@ class RainDecoder(Decoder):
         other.criterion, other.evaluator = criterion, self._evaluator(criterion)
         return other
 
+    def judged_also_by(self, criterion: str) -> RainDecoder:
+        """The same decoder, to which an answer is only as good as its own judge and a further criterion both find it.
+
+        Raises what reading the criterion raises.
+        """
+        further = self._known_evaluator(criterion)
+        if further.name == self.evaluator.name:
+            return self
+        other = copy(self)
+        other.evaluator = Combined("min", [Part(self.evaluator), Part(further)])
+        return other
+
     def with_config(self, config: SearchConfig) -> RainDecoder:
         """A decoder that searches by `config`, with the same judge; by the criterion of `config` if none was named."""
         judges_by_itself = not isinstance(self.criterion, (str, Criterion, NoneType))
@@ -446,7 +459,7 @@ class RainDecoder(Decoder):
         as the judge reads them, where they were read before.
         """
         parsed = _options(options)
-        body = without_control_text(body, self.backend.codec.special_texts)
+        body = without_control_text(body, self.backend.codec)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)

@@ -73,6 +73,11 @@ class Combined:
         if self.rule != "thresholds" and bounds:
             raise CriterionError(f"{self.name}: {self.rule} does not take thresholds")
 
+    @property
+    def doubt(self) -> str:
+        """Why the parts are not to be trusted, those that are not; empty where all are."""
+        return "; ".join(filter(None, (getattr(part.evaluator, "doubt", "") for part in self.parts)))
+
     def conversation(self, prompt: Prompt) -> CombinedJudge:
         """A judge for answers to one prompt."""
         return CombinedJudge(self, prompt)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
@@ -58,8 +59,12 @@ def check(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> 
     file = _file(evaluator.backend, evaluator.criterion, examples)
     found = _kept(file)
     if found is None:
-        found = Check(_right(evaluator, examples, prompt_format), len(examples))
-        text = json.dumps(asdict(found)) + "\n"
+        try:
+            found = Check(_right(evaluator, examples, prompt_format), len(examples))
+        except ConfigError:  # it cannot be asked at all, which whoever wants a judgement will hear
+            return Check(0, 0)
+        text = json.dumps(asdict(found)) + "
+"
         keep(file, lambda partly: partly.write_text(text, encoding="utf-8"))
     return found
 

@@ -13,6 +13,7 @@ from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.session import Session
 from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.reading import check_fits
@@ -79,14 +80,16 @@ class RequestParser:
             "top_p": body.top_p,
             "logit_bias": body.bias,
             "trace": body.rain.trace,
-            "criterion": body.rain.criterion,
-            "principle": body.rain.principle,
         }
+        rain = body.rain
+        asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
 
         def answers(prompt: Any) -> Iterator[UnreadRequest]:
             read = cache(partial(self._read, way, prompt, passed))  # once for all answers
             for seed in range(first, first + body.n):
-                yield UnreadRequest(seed, read, partial(self._open, way, passed, {**request, "seed": seed}))
+                yield UnreadRequest(
+                    seed, read, partial(self._open, way, passed, asked, {**request, "seed": seed})
+                )
 
         return [answer for prompt in prompts for answer in answers(prompt)]
 
@@ -124,9 +127,19 @@ class RequestParser:
         return read
 
     def _open(
-        self, way: Way, passed: dict[str, Any] | None, options: dict[str, Any], prompt: Prompt
+        self,
+        way: Way,
+        passed: dict[str, Any] | None,
+        criterion: str | None,
+        options: dict[str, Any],
+        prompt: Prompt,
     ) -> Session:
         decoder = self.decoders.get(way)
+        if criterion is not None:
+            if not isinstance(decoder, RainDecoder) or "judge" in self.config.client_may:
+                options = {**options, "criterion": criterion}
+            else:
+                decoder = decoder.judged_also_by(criterion)
         if passed is None:
             return decoder.open(prompt, **options)
         assert isinstance(decoder, RainDecoder), "the others do not support tools"

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import socket
 
-import uvicorn
 from fastapi import FastAPI
 
 from rain_decoding.server.logs import log_as_json
 from rain_decoding.server.service import Service
 from rain_decoding.web.errors import unavailable
+from rain_decoding.web.protocol import Server as EndingServer
 from rain_decoding.web.protocol import uvicorn_config
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ TICK = 0.05
 """Seconds after which it is looked at again whether all answers have ended."""
 
 
-class Server(uvicorn.Server):
+class Server(EndingServer):
     """Lets what runs finish within the grace period, in which others are told to come back later; then cancels it, and
     says which."""
 

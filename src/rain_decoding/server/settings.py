@@ -41,6 +41,8 @@ class ServeSettings(ServerLimits):
     dtype: str | None = None
     engine_options: tuple[str, ...] = Field(default=(), validation_alias="engine_option")
     """How the model is loaded, each NAME=VALUE."""
+    trust_model_criteria: StrictBool = False
+    """Let criteria in the model's folder replace built-in ones."""
     host: str = "127.0.0.1"
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """0: a free one."""

@@ -138,7 +138,7 @@ class FormReader:
 
     def _render(self, prompt: str, answer: str) -> str:
         """The form filled in; what is filled in can pass for no other line of it."""
-        special = self.backend.codec.special_texts
+        special = self.backend.codec.control_texts_in([prompt, answer])
         filled = (neutralised(without_control_tokens(v, special), self.form.lines) for v in (prompt, answer))
         return self.form.fill(*filled)
 
