@@ -23,9 +23,9 @@ from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import RequestRecord
 from rain_decoding.server.openapi import describe_bodies, request_body
+from rain_decoding.server.protocols.completions import ChatWriter, TextWriter
 from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
-from rain_decoding.server.responses import CHAT, TEXT
 from rain_decoding.server.schema_errors import told
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
@@ -134,13 +134,13 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/chat/completions", responses=ERRORS, openapi_extra=request_body(ChatBody))
     async def chat_completions(request: Request, body: Annotated[ChatBody, json_body(ChatBody)]) -> Response:
-        return await generate(service, request, body, CHAT)
+        return await generate(service, request, body, ChatWriter, "chatcmpl-")
 
     @app.post("/v1/completions", responses=ERRORS, openapi_extra=request_body(CompletionBody))
     async def completions(
         request: Request, body: Annotated[CompletionBody, json_body(CompletionBody)]
     ) -> Response:
-        return await generate(service, request, body, TEXT)
+        return await generate(service, request, body, TextWriter, "cmpl-")
 
     def health(path: str) -> Callable[[F], F]:
         """A route for machines, which have no key and may want the head only."""
