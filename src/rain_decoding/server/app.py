@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -24,6 +25,11 @@ from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import RequestRecord
 from rain_decoding.server.openapi import describe_bodies, request_body
 from rain_decoding.server.protocols.completions import ChatWriter, TextWriter
+from rain_decoding.server.protocols.errors import error_response
+from rain_decoding.server.protocols.messages.body import CountBody, MessagesBody
+from rain_decoding.server.protocols.messages.writer import MessagesWriter
+from rain_decoding.server.protocols.responses.body import ResponsesBody
+from rain_decoding.server.protocols.responses.writer import ResponsesWriter
 from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.schema_errors import told
@@ -95,14 +101,14 @@ def create_app(
     if config.playground:
         app.include_router(page_router(PLAYGROUND, "/playground"))
     _add_errors(app)
-    describe_bodies(app, ChatBody, CompletionBody)
+    describe_bodies(app, ChatBody, CompletionBody, MessagesBody, CountBody, ResponsesBody)
     # The last one added is the first to be asked.
     app.add_middleware(BodyLimit, most_bytes=config.max_body_bytes, seconds=config.body_seconds)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Guard, hosts=config.hosts, origins=config.cors_origins)
+    app.add_middleware(Guard, hosts=config.hosts, origins=config.cors_origins, told=error_response)
     app.add_middleware(RequestRecord, metrics=metrics, tracing=Tracing(tracer_provider))
     return app
 
@@ -141,6 +147,23 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         request: Request, body: Annotated[CompletionBody, json_body(CompletionBody)]
     ) -> Response:
         return await generate(service, request, body, TextWriter, "cmpl-")
+
+    @app.post("/v1/messages", responses=ERRORS, openapi_extra=request_body(MessagesBody))
+    async def messages(request: Request, body: Annotated[MessagesBody, json_body(MessagesBody)]) -> Response:
+        return await generate(service, request, body.asked, MessagesWriter, "msg_")
+
+    @app.post("/v1/messages/count_tokens", responses=ERRORS, openapi_extra=request_body(CountBody))
+    async def count_tokens(
+        request: Request, body: Annotated[CountBody, json_body(CountBody)]
+    ) -> dict[str, int]:
+        prompt = await service.read_prompt(request, body.chat())
+        return {"input_tokens": len(prompt.tokens)}
+
+    @app.post("/v1/responses", responses=ERRORS, openapi_extra=request_body(ResponsesBody))
+    async def responses(
+        request: Request, body: Annotated[ResponsesBody, json_body(ResponsesBody)]
+    ) -> Response:
+        return await generate(service, request, body.asked, partial(ResponsesWriter, body), "resp_")
 
     def health(path: str) -> Callable[[F], F]:
         """A route for machines, which have no key and may want the head only."""
@@ -217,16 +240,16 @@ def describe(service: Service) -> dict[str, Any]:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        return error.response()
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return error_response(request.scope, error)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return told(error.errors()[0]).response()
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return error_response(request.scope, told(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        response = ApiError(error.status_code, str(error.detail), code=code).response()
+        response = error_response(request.scope, ApiError(error.status_code, str(error.detail), code=code))
         response.headers.update(error.headers or {})
         return response

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from rain_decoding.server.worker import Progress
 from rain_decoding.server.writer import Writer
 from rain_decoding.web.bodies import CLIENT_GONE
 from rain_decoding.web.errors import ApiError, json_response, translated
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -79,6 +82,8 @@ class StreamedAnswer(StreamingResponse):
             async for written in self._written():
                 yield written
         except Exception as error:
+            if not isinstance(error, ApiError):  # what fails in the worker is in the log already
+                log.exception("stream failed", extra={"request_id": self.answer.request.state.request_id})
             told = translated(error)
             self.answer.request.state.facts |= {"error": told.message, "status": told.status}
             for written in self.writer.failed(told):

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rain_decoding.server.protocols.messages.body import MessagesBody
+from rain_decoding.server.protocols.responses.body import KINDS as ITEM_KINDS
+from rain_decoding.server.protocols.responses.body import ResponsesBody
 from rain_decoding.server.schemas import ROLES, ChatBody, CompletionBody
 from rain_decoding.web.errors import ApiError
 
 TYPES = ("str", "int", "float", "bool")
+KINDS = ("text", "refusal", "tool_result", "tool_use", "input_text", "output_text", *ITEM_KINDS)
+"""Of parts, blocks and items."""
+FIELDS = {
+    field for body in (ChatBody, CompletionBody, MessagesBody, ResponsesBody) for field in body.model_fields
+}
+"""Of all bodies: what a message may begin with to say what it is about."""
 
 WORDS = {
     "missing": "is required",
@@ -44,7 +53,7 @@ def told(error: Mapping[str, Any]) -> ApiError:
         error["msg"].removeprefix("Value error, ") if words is None else words.format(**error.get("ctx", {}))
     )
     word = message.split(" ", 1)[0]
-    named = field or (word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None)
+    named = field or (word if word in FIELDS else None)
     separator = ": " if words is None else " "
     return ApiError(
         400, f"{field}{separator}{message}" if field else message, param=named and _of_list(named)
@@ -57,10 +66,21 @@ def _of_list(field: str) -> str:
 
 
 def _field(place: Sequence[str | int]) -> str:
-    """The field that an error is about, without what names a choice of the schema: types, and roles of messages."""
+    """The field that an error is about, without what names a choice of the schema: types, and of entries of lists their
+    roles and kinds."""
+    before, after = ("", *place), (*place[1:], "")
     return ".".join(
         str(part)
-        for before, part in zip(("", *place), place, strict=False)
+        for last, part, following in zip(before, place, after, strict=False)
         if isinstance(part, int)
-        or (part.isidentifier() and part not in TYPES and not (isinstance(before, int) and part in ROLES))
+        or (
+            part.isidentifier()
+            and part not in TYPES
+            and not (isinstance(last, int) and _is_tag(part, following))
+        )
     )
+
+
+def _is_tag(part: str, following: str | int) -> bool:
+    """Whether this, behind a place in a list, is no field: a field of a part's has nothing behind it."""
+    return part in ROLES or (part in KINDS and following != "")
