@@ -34,6 +34,8 @@ def test_no_request_makes_it_fail(running: Running) -> None:
         "POST /v1/completions",
         "POST /v1/messages",
         "POST /v1/responses",
+        "POST /v1/systemone",
+        "POST /v1/decisions",
     }
     statuses = Counter(status for operation in operations for status, _ in tried(operation, running.url))
     assert statuses[200] > 10 and statuses[400] > 10

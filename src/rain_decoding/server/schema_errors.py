@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rain_decoding.server.protocols.messages.body import MessagesBody
-from rain_decoding.server.protocols.responses.body import KINDS as ITEM_KINDS
 from rain_decoding.server.protocols.responses.body import ResponsesBody
 from rain_decoding.server.schemas import ROLES, ChatBody, CompletionBody
 from rain_decoding.web.errors import ApiError
 
 TYPES = ("str", "int", "float", "bool")
-KINDS = ("text", "refusal", "tool_result", "tool_use", "input_text", "output_text", *ITEM_KINDS)
-"""Of parts, blocks and items."""
 FIELDS = {
     field for body in (ChatBody, CompletionBody, MessagesBody, ResponsesBody) for field in body.model_fields
 }
@@ -66,21 +63,10 @@ def _of_list(field: str) -> str:
 
 
 def _field(place: Sequence[str | int]) -> str:
-    """The field that an error is about, without what names a choice of the schema: types, and of entries of lists their
-    roles and kinds."""
-    before, after = ("", *place), (*place[1:], "")
+    """The field that an error is about, without what names a choice of the schema: types, and roles of messages."""
     return ".".join(
         str(part)
-        for last, part, following in zip(before, place, after, strict=False)
+        for before, part in zip(("", *place), place, strict=False)
         if isinstance(part, int)
-        or (
-            part.isidentifier()
-            and part not in TYPES
-            and not (isinstance(last, int) and _is_tag(part, following))
-        )
+        or (part.isidentifier() and part not in TYPES and not (isinstance(before, int) and part in ROLES))
     )
-
-
-def _is_tag(part: str, following: str | int) -> bool:
-    """Whether this, behind a place in a list, is no field: a field of a part's has nothing behind it."""
-    return part in ROLES or (part in KINDS and following != "")

@@ -114,6 +114,14 @@ class RefusalPart(Body):
         return self.refusal
 
 
+def _type(value: Any) -> str:
+    return f"a {value.get('type') if isinstance(value, dict) else getattr(value, 'type', None)}"
+
+
+BY_TYPE = Discriminator(_type)
+"""Tells objects apart by their `type`; the tags are "a TYPE", so that they are in no field's name."""
+
+
 def part(*kinds: str) -> BeforeValidator:
     """Refuses parts of other kinds by their names."""
 
@@ -131,7 +139,11 @@ def part(*kinds: str) -> BeforeValidator:
 
 
 TextParts = Annotated[list[Annotated[TextPart, part("text")]], Field(fail_fast=True, max_length=MOST_PARTS)]
-AnswerPart = Annotated[TextPart | RefusalPart, Field(discriminator="type"), part("text", "refusal")]
+AnswerPart = Annotated[
+    Annotated[TextPart, Tag("a text")] | Annotated[RefusalPart, Tag("a refusal")],
+    BY_TYPE,
+    part("text", "refusal"),
+]
 AnswerParts = Annotated[list[AnswerPart], Field(fail_fast=True, max_length=MOST_PARTS)]
 TEXTS = either("a text or a list of text parts")
 Content = Annotated[Annotated[Text, TEXT] | Annotated[TextParts, LIST], TEXTS]

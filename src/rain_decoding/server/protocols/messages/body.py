@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, Tag, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from rain_decoding.server.protocols.chat import as_chat, tool, tool_call
 from rain_decoding.server.schemas import (
+    BY_TYPE,
     LIST,
     MOST_MESSAGES,
     MOST_PARTS,
@@ -89,10 +90,16 @@ def text_of(content: str | list[TextBlock]) -> str:
 
 BLOCKS = either("a text or a list of blocks")
 MANY = Field(fail_fast=True, max_length=MOST_PARTS)
-UserBlock = Annotated[TextBlock | ToolResult, Field(discriminator="type"), part("text", "tool_result")]
+ATextBlock = Annotated[TextBlock, Tag("a text")]
+UserBlock = Annotated[
+    ATextBlock | Annotated[ToolResult, Tag("a tool_result")], BY_TYPE, part("text", "tool_result")
+]
 AnswerBlock = Annotated[
-    TextBlock | ToolUse | Thinking,
-    Field(discriminator="type"),
+    ATextBlock
+    | Annotated[ToolUse, Tag("a tool_use")]
+    | Annotated[Thinking, Tag("a thinking")]
+    | Annotated[Thinking, Tag("a redacted_thinking")],
+    BY_TYPE,
     part("text", "tool_use", "thinking", "redacted_thinking"),
 ]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, Tag, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from rain_decoding.server.protocols.chat import as_chat, tool, tool_call
 from rain_decoding.server.schemas import (
+    BY_TYPE,
     LIST,
     MOST_MESSAGES,
     MOST_PARTS,
@@ -38,7 +39,11 @@ class TextPart(Body):
 
 
 Part = Annotated[
-    TextPart | RefusalPart, Field(discriminator="type"), part("input_text", "output_text", "refusal")
+    Annotated[TextPart, Tag("a input_text")]
+    | Annotated[TextPart, Tag("a output_text")]
+    | Annotated[RefusalPart, Tag("a refusal")],
+    BY_TYPE,
+    part("input_text", "output_text", "refusal"),
 ]
 Parts = Annotated[list[Part], Field(fail_fast=True, max_length=MOST_PARTS)]
 Content = Annotated[Annotated[Text, TEXT] | Annotated[Parts, LIST], either("a text or a list of parts")]
@@ -94,11 +99,13 @@ def _typed(value: Any) -> Any:
     return value
 
 
-KINDS = ("message", "function_call", "function_call_output", "reasoning")
 AnyItem = Annotated[
-    MessageItem | FunctionCall | FunctionOutput | ReasoningItem,
-    Field(discriminator="type"),
-    part(*KINDS),
+    Annotated[MessageItem, Tag("a message")]
+    | Annotated[FunctionCall, Tag("a function_call")]
+    | Annotated[FunctionOutput, Tag("a function_call_output")]
+    | Annotated[ReasoningItem, Tag("a reasoning")],
+    BY_TYPE,
+    part("message", "function_call", "function_call_output", "reasoning"),
     BeforeValidator(_typed),
 ]
 Items = Annotated[list[AnyItem], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
