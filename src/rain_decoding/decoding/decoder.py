@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from rain_decoding.backends.base import Backend
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer, Judged
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession
@@ -25,6 +26,7 @@ from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import AnyTask, Scheduler
 from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Questioner
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import (
@@ -348,6 +350,8 @@ class RainDecoder(Decoder):
         self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
+        self.questioner = Questioner(self._judge.asked or backend)
+        """The model that is asked, for questions of any kind."""
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(
             self._requested_evaluator
         )
@@ -476,6 +480,42 @@ class RainDecoder(Decoder):
             refusal=self.refusal,
             body=body,
         )
+
+    def open_decisions(self, questions: Sequence[Asked | GoodAnswer], **options: Any) -> DecisionSession:
+        """As `open`, for questions that are answered with probabilities; those `Asked` come from its `questioner`."""
+        judged = [
+            question if isinstance(question, Asked) else self._judged(question) for question in questions
+        ]
+        nothing = Prompt("text", (), "", (), (), strip=False)
+        owner = self.backend.new_owner()
+        session = (self.backend, nothing, _options(options), 1, owner)
+        return DecisionSession(*session, questions=judged, questioner=self.questioner)
+
+    def _judged(self, question: GoodAnswer) -> Judged:
+        options = Options(criterion=question.criterion, principle=question.principle)
+        evaluator = self._evaluator_for(options)
+        return Judged(evaluator, evaluator.conversation(question.prompt), question.answer)
+
+    def decide(self, text: str, questions: Sequence[Question]) -> list[Decision]:
+        """Answer questions about a text, which is read once.
+
+        Args:
+            text: What the questions are about.
+            questions: What is asked of the model, or of the one that judges where that is another.
+
+        Returns:
+            A decision for each question.
+
+        Raises:
+            InputError: A question has too many options, or does not fit into the context with the text.
+            CriterionError: The model has no tokens for the labels of the options.
+            BackendError: The model failed.
+        """
+        session = self.open_decisions(self.questioner.asked(text, questions))
+        with Stream.start(session) as stream:
+            for _ in stream:
+                pass
+        return list(session.decisions)
 
     def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:
         """The prompt as this decoder encodes it."""

@@ -231,7 +231,7 @@ class _Loader:
         if self.chosen.choose and is_checked(self.judge, criterion):
             found = check(own)
             own.doubt = found.doubt(own)
-            own.remarks.append(f"right about {found.right} of {found.of} examples")
+            own.remarks += [f"right about {found.right} of {found.of} examples"] if found.of else []
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
 
 

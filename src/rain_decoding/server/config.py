@@ -23,7 +23,17 @@ from rain_decoding.web.numbers import Number, Whole
 from rain_decoding.web.protocol import MAX_CONNECTIONS
 
 Permission = Literal[
-    "criterion", "principle", "judge", "preset", "threshold", "relax", "budget", "plain", "trace", "withheld"
+    "criterion",
+    "principle",
+    "judge",
+    "preset",
+    "threshold",
+    "relax",
+    "budget",
+    "plain",
+    "trace",
+    "withheld",
+    "decisions",
 ]
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 """What `client_may` can allow. Everything else is the operator's alone."""

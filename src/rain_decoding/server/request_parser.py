@@ -63,7 +63,7 @@ class RequestParser:
 
     def parse(self, body: ChatBody | CompletionBody) -> list[UnreadRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
-        self._check_size(body)
+        self.check_size(body.prompt_bytes, "messages" if isinstance(body, ChatBody) else "prompt")
         way = self.way(body)
         self.decoders.config(way)  # raises for what is not allowed
         passed = self._passed(body)
@@ -145,33 +145,29 @@ class RequestParser:
         assert isinstance(decoder, RainDecoder), "the others do not support tools"
         return decoder.open_message(passed, prompt=prompt, **options)
 
-    def _check_size(self, body: ChatBody | CompletionBody) -> None:
-        if body.prompt_bytes > self.config.max_prompt_bytes:
+    def check_size(self, size: int, field: str) -> None:
+        """Raise `ApiError` for a prompt of too many bytes."""
+        if size > self.config.max_prompt_bytes:
             raise ApiError(
                 413,
-                f"the prompt is {body.prompt_bytes} bytes long, at most {self.config.max_prompt_bytes} are allowed",
-                param="messages" if isinstance(body, ChatBody) else "prompt",
+                f"the prompt is {size} bytes long, at most {self.config.max_prompt_bytes} are allowed",
+                param=field,
                 code="prompt_too_large",
             )
 
     def way(self, body: ChatBody | CompletionBody) -> Way:
         """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
         plain = body.model == self.model + PLAIN_SUFFIX
-        if not plain and body.model != self.model:
-            raise ApiError(
-                404,
-                f"the model {body.model!r} does not exist; use {self.model!r}",
-                param="model",
-                code="model_not_found",
-            )
         if plain:
-            self._permit("plain", "model")
+            self.permit("plain", "model")
+        else:
+            self.check_model(body.model)
         rain = body.rain
         for field in RainOptions.model_fields:
             if getattr(rain, field) not in (None, False):
-                self._permit(NEEDED.get(field, field), f"rain.{field}")
-        _known("criterion", rain.criterion, self.criteria)
-        _known("preset", rain.preset, tuple(PRESETS))
+                self.permit(NEEDED.get(field, field), f"rain.{field}")
+        self.check_criterion(rain.criterion)
+        _known("rain.preset", rain.preset, tuple(PRESETS))
         return Way(
             plain,
             rain.preset,
@@ -180,7 +176,22 @@ class RequestParser:
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )
 
-    def _permit(self, permission: str, field: str) -> None:
+    def check_model(self, name: str) -> None:
+        """Raise `ApiError` unless the model is called so."""
+        if name != self.model:
+            raise ApiError(
+                404,
+                f"the model {name!r} does not exist; use {self.model!r}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def check_criterion(self, name: str | None, field: str = "rain.criterion") -> None:
+        """Raise `ApiError` unless it is the name of a criterion: a path would let a client read files."""
+        _known(field, name, self.criteria)
+
+    def permit(self, permission: str, field: str) -> None:
+        """Raise `ApiError` unless the operator lets clients decide that."""
         assert permission in PERMISSIONS
         if permission not in self.config.client_may:
             raise ApiError(
@@ -210,7 +221,7 @@ def _within(field: str, asked: float | None, most: float | None) -> float | None
     return asked
 
 
-def _known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
-    # A name only: a path would let a client read files.
+def _known(field: str, name: str | None, known: tuple[str, ...]) -> None:
     if name is not None and name not in known:
-        raise ApiError(400, f"unknown {kind} {name!r}; use one of {', '.join(known)}", param=f"rain.{kind}")
+        kind = field.removeprefix("rain.")
+        raise ApiError(400, f"unknown {kind} {name!r}; use one of {', '.join(known)}", param=field)
