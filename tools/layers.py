@@ -29,7 +29,9 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
+    ["plugins"],
+    ["settings_file"],
+    ["near_misses", "ranges", "turns", "control_text", "bounded", "files"],
     ["types", "errors", "version"],
     ["programs", "secrets_in_text"],
 ]

@@ -44,6 +44,7 @@ def chat(
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
     engine_options: o.EngineOptions = None,
+    config: o.ConfigFile = None,
 ) -> None:
     """Chat with a model that aligns itself. Answers are streamed as they are committed."""
     setup = o.set_up(

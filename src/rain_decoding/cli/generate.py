@@ -44,6 +44,7 @@ def generate(
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
     engine_options: o.EngineOptions = None,
+    config: o.ConfigFile = None,
     json: o.Json = False,
     trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
 ) -> None:

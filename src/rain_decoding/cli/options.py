@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,10 @@ from rain_decoding.self_evaluation.loading import JUDGE_FORMS
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
-Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help=f"The model: a file, folder, URL, alias, or {BACKENDS.own_forms}."),
+]
 CriterionName = Annotated[
     str | None,
     typer.Option(
@@ -86,6 +90,13 @@ EngineOptions = Annotated[
         "--engine-option",
         metavar="NAME=VALUE",
         help="Change how the model is loaded or run, such as threads=4; `rain models` lists them. May be repeated.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="File of settings, default: RAIN_CONFIG, or rain.toml here; `rain config` shows what holds.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

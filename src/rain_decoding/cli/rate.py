@@ -41,7 +41,9 @@ def rate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8001,
     allowed_hosts: AllowedHosts = None,
-    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
     json: o.Json = False,
 ) -> None:
     """Let people rate the answers of a run without knowing which decoder gave them, and save their ratings.

@@ -94,7 +94,7 @@ class RequestParser:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
         if not isinstance(body, ChatBody) or not body.whole:
             return None
-        if body.model != self.model:
+        if self._is_plain(body):
             raise ApiError(
                 400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
             )
@@ -143,8 +143,8 @@ class RequestParser:
 
     def way(self, body: ChatBody | CompletionBody) -> Way:
         """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
-        plain = body.model == self.model + PLAIN_SUFFIX
-        if not plain and body.model != self.model:
+        plain = self._is_plain(body)
+        if not self.config.any_model and body.model not in (self.model, self.model + PLAIN_SUFFIX):
             raise ApiError(
                 404,
                 f"the model {body.model!r} does not exist; use {self.model!r}",
@@ -166,6 +166,10 @@ class RequestParser:
             relaxed="relax" in self.config.client_may,
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )
+
+    def _is_plain(self, body: ChatBody | CompletionBody) -> bool:
+        """Whether the model is named as it is for plain decoding."""
+        return body.model.endswith(PLAIN_SUFFIX) and body.model != self.model
 
     def _permit(self, permission: str, field: str) -> None:
         assert permission in PERMISSIONS
