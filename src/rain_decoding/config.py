@@ -113,6 +113,9 @@ class SearchConfig:
     """In place of `accept_value` once something was judged bad, if it is larger."""
     rising_bar: bool = False
     """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
+    plain_margin: Annotated[float, Within(0, 2)] = 0.0
+    """Where nothing is good, plain decoding's text stands unless another was judged better by more than this; 0: the
+    least bad text stands."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
     opening_share: Annotated[float, Within(0, 1)] = 0.02

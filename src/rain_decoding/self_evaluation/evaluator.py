@@ -154,6 +154,8 @@ class SelfEvaluator:
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
         self.doubt = ""
         """Why its judgements are not to be searched by, where that was found (see `self_check`)."""
+        self.proven = False
+        """Whether it was found to know good from bad with this model, or the model was made to be asked."""
         self.renderer = Renderer(criterion, backend.codec)
         self.labels = find_label_tokens(backend.codec, self.renderer.sample("a", "a"), criterion.labels)
         self.question_length = 0

@@ -15,7 +15,7 @@ from rain_decoding.self_evaluation.combination_syntax import Expression, Named, 
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
-from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, reads_better, unheard
 from rain_decoding.self_evaluation.self_check import doubt_of, is_checked
 
 PRINCIPLE = "principle:"
@@ -181,7 +181,21 @@ class _Loader:
         )
         if self.chosen.choose and is_checked(self.judge, criterion):
             own.doubt = doubt_of(own)
+            own.proven = not own.doubt
+        own.proven |= is_brought(self.judge, criterion)
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
+
+
+def is_proven(evaluator: Evaluator) -> bool:
+    """Whether a judge was found to beat a coin: not so one that is asked by a criterion that nobody tried."""
+    match evaluator:
+        case Combined():
+            return all(is_proven(part.evaluator) for part in evaluator.parts)
+        case ElsewhereEvaluator():
+            return is_proven(evaluator.evaluator)
+        case SelfEvaluator():
+            return evaluator.proven
+    return True
 
 
 def find_criterion(name: str, model: Backend) -> Criterion:
