@@ -145,10 +145,8 @@ class _Loader:
         return self.chosen.asked or self.backend
 
     def named(self, text: str) -> Evaluator:
-        """What a text names. A sentence or a file's name may hold what looks like a combination."""
-        if text.startswith(PRINCIPLE) or _is_file(text):
-            return self._one(text)
-        return self._build(parse(text))
+        """What a text names."""
+        return self._build(parse(text)) if may_be_combination(text) else self._one(text)
 
     def _build(self, parsed: Named | Expression) -> Evaluator:
         if isinstance(parsed, Named):
@@ -207,6 +205,16 @@ def find_criterion(name: str, model: Backend) -> Criterion:
     if name.startswith(PRINCIPLE):
         return principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders)
     return load_criterion(name, search_dirs=folders)
+
+
+def may_be_combination(text: str) -> bool:
+    """Whether a text is not a sentence or a file's name, which may hold what looks like a combination."""
+    return not (text.startswith(PRINCIPLE) or _is_file(text))
+
+
+def is_combination(text: str) -> bool:
+    """Whether a text combines several criteria. Raises `CriterionError` where it is a broken combination."""
+    return may_be_combination(text) and isinstance(parse(text), Expression)
 
 
 def _is_file(text: str) -> bool:
