@@ -32,7 +32,7 @@ LAYERS = [
     ["plugins"],
     ["settings_file"],
     ["near_misses", "ranges", "turns", "control_text", "bounded", "files"],
-    ["types", "errors", "version"],
+    ["types", "errors", "version", "extras"],
     ["programs", "secrets_in_text"],
 ]
 """From the top down."""

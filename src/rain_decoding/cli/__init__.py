@@ -15,6 +15,7 @@ from rain_decoding.cli import (
     calibrate,
     chat,
     compare,
+    criteria,
     demo,
     eval,
     export,
@@ -58,7 +59,6 @@ app.command("generate", cls=Command)(generate.generate)
 app.command("compare", cls=Command)(compare.compare)
 app.command("chat", cls=Command)(chat.chat)
 app.command("trace")(trace.trace)
-app.command("criteria")(listings.criteria)
 app.command("config")(listings.configuration)
 app.command("version")(listings.version)
 app.command("calibrate", cls=ModelCommand)(calibrate.calibrate)
@@ -68,6 +68,7 @@ app.command("export")(export.export)
 app.command("rate")(rate.rate)
 app.command("serve", cls=Command)(serve.serve)
 app.add_typer(attack.app, name="attack")
+app.add_typer(criteria.app, name="criteria")
 app.add_typer(demo.app, name="demo")
 app.add_typer(listings.models_app, name="models")
 

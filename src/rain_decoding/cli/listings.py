@@ -1,4 +1,4 @@
-"""`rain models`, `rain criteria`, `rain version`."""
+"""`rain models`, `rain config`, `rain version`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +18,6 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.configuration import given, known_keys
 from rain_decoding.cli.output import out, print_json, status
 from rain_decoding.plugins import Entry
-from rain_decoding.self_evaluation.criterion import known_criteria, read_criterion
 from rain_decoding.settings_file import NAME, VARIABLE, as_text, find_file
 from rain_decoding.version import __version__
 
@@ -133,24 +131,6 @@ def _print_facts(facts: dict[str, Any], json: bool) -> None:
     for key, value in facts.items():
         table.add_row(Text(key), Text(str(value)))
     out.print(table)
-
-
-def criteria(model: o.Model = "", engine_options: o.EngineOptions = None, json: o.Json = False) -> None:
-    """List the criteria there are, and with --model also those the model brings."""
-    files = known_criteria(_criteria_dirs(model, engine_options or []) if model else ())
-    rows = {name: read_criterion(path) for name, path in files.items()}
-    if json:
-        print_json({name: {"summary": row.summary, "file": str(files[name])} for name, row in rows.items()})
-        return
-    table = Table("criterion", "question", "examples", "placement")
-    for name, row in rows.items():
-        placement = f"{row.placement}, suffix as good" if row.suffix_as_good else row.placement
-        table.add_row(name, row.summary, str(len(row.examples)), placement)
-    out.print(table)
-
-
-def _criteria_dirs(model: str, engine_options: list[str]) -> tuple[Path, ...]:
-    return load_backend(model, **read_options(model, engine_options)).criteria_dirs
 
 
 def configuration(context: typer.Context, config: o.ConfigFile = None, json: o.Json = False) -> None:

@@ -15,6 +15,7 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, print_json
 from rain_decoding.cli.serve import AllowedHosts, listening
 from rain_decoding.errors import InputError, MissingDependencyError
+from rain_decoding.extras import install
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.rating.store import RatingStore
@@ -92,9 +93,7 @@ def _serve(
         from rain_decoding.web.guard import Hosts, is_loopback
         from rain_decoding.web.protocol import uvicorn_config
     except ImportError as error:
-        raise MissingDependencyError(
-            f"rain rate needs {error.name}", hint='pip install "rain-decoding[serve]"'
-        ) from error
+        raise MissingDependencyError(f"rain rate needs {error.name}", hint=install("serve")) from error
     from rain_decoding.evaluation.rating.store import checked_rater
 
     query = f"?{urlencode({'rater': checked_rater(rater)})}" if rater is not None else ""

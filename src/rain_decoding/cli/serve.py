@@ -14,6 +14,7 @@ from rain_decoding.cli.configuration import located
 from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError, InputError, MissingDependencyError
+from rain_decoding.extras import install
 
 if TYPE_CHECKING:
     from rain_decoding.server.config import ServerConfig
@@ -126,9 +127,7 @@ def serve(
         from rain_decoding.server.run import serve as run
         from rain_decoding.server.settings import ServeSettings
     except ImportError as error:
-        raise MissingDependencyError(
-            f"rain serve needs {error.name}", hint='pip install "rain-decoding[serve]"'
-        ) from error
+        raise MissingDependencyError(f"rain serve needs {error.name}", hint=install("serve")) from error
 
     try:
         chosen = ServeSettings(**given(context, what))
