@@ -26,6 +26,7 @@ from rain_decoding.cli import (
     trace,
 )
 from rain_decoding.cli.configuration import Command, ModelCommand
+from rain_decoding.cli.help_texts import with_examples
 from rain_decoding.cli.output import err
 from rain_decoding.errors import (
     ConfigError,
@@ -78,7 +79,7 @@ WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command: exit 0 done, 1 failed, 2 wrong usage, 3 the judge is no better than chance, 130 interrupted."""
     try:
-        app(args, prog_name="rain")
+        with_examples(typer.main.get_command(app))(args, prog_name="rain")
     except RainError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)

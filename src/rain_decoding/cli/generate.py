@@ -50,7 +50,9 @@ def generate(
     engine_options: o.EngineOptions = None,
     config: o.ConfigFile = None,
     json: o.Json = False,
-    trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the search's events to this file.", rich_help_panel=o.OUTPUT)
+    ] = None,
 ) -> None:
     """Answer a prompt with RAIN; the text is printed as it is committed, the cost on standard error."""
     text = o.read_prompt(prompt)

@@ -100,7 +100,7 @@ def probe(
     from rain_decoding.backends.openai import probe_endpoint
 
     with status(f"asking {endpoint}"):
-        facts = probe_endpoint(endpoint.removeprefix("openai:"))
+        facts = probe_endpoint(names.canonical(endpoint, BACKENDS).removeprefix("openai:"))
     _print_facts(asdict(facts), json)
 
 
