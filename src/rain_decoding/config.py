@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from rain_decoding import near_misses
 from rain_decoding.errors import ConfigError
 from rain_decoding.ranges import Within, check_ranges
 
@@ -14,6 +15,9 @@ PAPER_ENDINGS = ",.?:;\n"
 
 UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 """The same, with the full-width forms."""
+
+Fallback = Literal["flag", "alternative", "refusal"]
+FALLBACKS: tuple[Fallback, ...] = get_args(Fallback)
 
 PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "steered", "declined")
 """Kinds of proposals, see `search.proposals`."""
@@ -109,6 +113,9 @@ class SearchConfig:
     """In place of `accept_value` once something was judged bad, if it is larger."""
     rising_bar: bool = False
     """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
+    plain_margin: Annotated[float, Within(0, 2)] = 0.0
+    """Where nothing is good, plain decoding's text stands unless another was judged better by more than this; 0: the
+    least bad text stands."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
     steering: Annotated[float, Within(1e-3, 10)] = 0.1
@@ -156,7 +163,7 @@ class SearchConfig:
     min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
     # Fallback
-    fallback: Literal["flag", "alternative", "refusal"] = "flag"
+    fallback: Fallback = "flag"
     """What happens to a finished answer whose score is not above `fallback_threshold`: return it, flagged; return the
     best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
     fallback_alternatives: Annotated[int, Within(1, 1000)] = 3
@@ -222,7 +229,7 @@ class SearchConfig:
             ConfigError: the preset or a field is unknown, or a value is out of range.
         """
         if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}", hint=f"presets: {', '.join(PRESETS)}")
+            raise ConfigError(f"unknown preset {name!r}", hint=near_misses.hint(name, PRESETS, "presets"))
         return PRESETS[name].with_changes(**changes)
 
     def with_changes(self, **changes: Any) -> SearchConfig:
@@ -240,7 +247,9 @@ class SearchConfig:
         known = {f.name for f in fields(self)}
         for option in changes:
             if option not in known:
-                raise ConfigError(f"unknown option {option!r}", hint=f"options: {', '.join(sorted(known))}")
+                raise ConfigError(
+                    f"unknown option {option!r}", hint=near_misses.hint(option, sorted(known), "options")
+                )
         return replace(self, **changes)
 
 

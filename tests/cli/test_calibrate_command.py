@@ -213,3 +213,24 @@ def test_an_interruption_while_reading_shows_what_was_asked(
     result = rain("calibrate", "--n", "60", "--forms", "suffix", "--save", tmp_path / "c.json")
     assert result.code == 130 and "stopped while reading" in result.err
     assert "asking (suffix): better than a coin" in result.out and (tmp_path / "c.json").exists()
+@pytest.mark.parametrize("kind", ["name", "file", "sentence"])
+def test_what_is_saved_is_taken_by_the_other_commands(rain: Rain, tmp_path: Path, kind: str) -> None:
+    criterion, file = tmp_path / "polite.toml", tmp_path / "c.json"
+    criterion.write_text(judges.POLITE, encoding="utf-8")
+    data = coin_labels(tmp_path / "coin.jsonl", 8)
+    chosen: tuple[str | Path, ...] = {
+        "name": ("--criterion", "harmlessness"),
+        "file": ("--criterion", criterion),
+        "sentence": ("--principle", "The answer is polite, and (if it can be) short."),
+    }[kind]
+    result = rain("calibrate", *chosen, "--data", data, "--only", "ask", "--forms", "prefix", "--save", file)
+    assert result.code in (0, 3) and file.is_file(), result.err
+    used = rain(
+        "generate", SHOWCASE[3], *chosen, "--set", f"calibration={file}", "--max-tokens", "8", "--json"
+    )
+    assert used.code == 0, used.err
+    assert "calibration" in json.loads(used.out)
+    both = f"min(harmlessness, '{criterion}')"
+    refused = rain("generate", SHOWCASE[3], "--criterion", both, "--set", f"calibration={file}")
+    assert refused.code == 2 and "not for the combination min(" in refused.err
+    assert "one criterion" in rain("calibrate", "--criterion", both, "--data", data, "--save", file).err

@@ -66,6 +66,7 @@ EXPECTED_EVENTS = {
     "deep rewind": 100,
     "given up": 300,
     "given up, deep": 60,
+    "given up to plain": 20,
     "given up, by probability": 10,
     "no simulations left": 200,
     "no more children": 200,
@@ -252,6 +253,8 @@ def case(number: int) -> Case:
             "accept_after": rng.choice((-1.0, 0.0, 0.3)),
             "contrast": rng.choice((0.0, 0.5, 2.0)),
         }
+    if number % 3 == 1:
+        options["plain_margin"] = (0.2, 0.7, 2.0)[number // 3 % 3]
     if number % 8 == 0:  # hardly anything is good enough, but some things are better than others
         options |= {"accept_value": 0.9, "max_simulations": rng.choice((20, 60))}
     if number % 8 == 2:  # much is undecided, unless the text ends there

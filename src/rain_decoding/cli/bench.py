@@ -18,6 +18,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.errors import InputError, MissingDependencyError, UnsupportedError
+from rain_decoding.extras import install
 from rain_decoding.measurement.plots import check_plot
 
 if TYPE_CHECKING:
@@ -216,9 +217,7 @@ def _prepare(model: str, threads: int | None, plot: Path | None, turns: int | No
             import torch
             import transformers  # noqa: F401
         except ImportError as error:
-            raise MissingDependencyError(
-                f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
-            ) from error
+            raise MissingDependencyError(f"rain bench needs {error.name}", hint=install("hf")) from error
         if threads is not None:
             torch.set_num_threads(threads)
     if plot is not None:

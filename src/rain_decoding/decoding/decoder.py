@@ -18,7 +18,7 @@ from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer,
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession
-from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
+from rain_decoding.decoding.session import Options, Progress, Session, check_sampling, token_limit
 from rain_decoding.decoding.thinking_session import ThinkingSession, check_tags
 from rain_decoding.decoding.tool_calls import ToolCallSession, as_read, without_control_text
 from rain_decoding.errors import ConfigError, InputError, RainError
@@ -33,6 +33,7 @@ from rain_decoding.self_evaluation.loading import (
     PRINCIPLE,
     JudgeChoice,
     has_labels,
+    is_proven,
     load_evaluator,
     load_judge,
 )
@@ -77,6 +78,11 @@ class Stream(Iterator[Commit]):
                 self.close()
                 raise
         return self._task.events.popleft()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; may be asked from any thread."""
+        return self._session.progress
 
     def _finish(self) -> None:
         if self.completion is None:
@@ -364,6 +370,12 @@ class RainDecoder(Decoder):
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
+
+    @property
+    def judge_is_proven(self) -> bool:
+        """Whether the judge was found to beat a coin with this model, by a check, a probe or a calibration."""
+        calibrated = self.calibration is not None and self.calibration.verdict == "better"
+        return calibrated or is_proven(self.evaluator)
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""

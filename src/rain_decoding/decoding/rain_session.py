@@ -12,7 +12,7 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.degeneracy import degenerate
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome
 from rain_decoding.decoding.rewording import Rewording
-from rain_decoding.decoding.session import Session, Steps
+from rain_decoding.decoding.session import Progress, Session, Steps
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.programs import Launch, Program, Request, ask, served
 from rain_decoding.scheduler import Interrupted
@@ -63,6 +63,11 @@ class RainSession(Session):
     def holds(self) -> bool:
         """Whether nothing may be released yet."""
         return self.config.fallback != "flag" and self.outcome is None
+
+    @property
+    def progress(self) -> Progress:
+        found = super().progress
+        return found._replace(rewinds=self.tree.rewinds) if self.tree else found
 
     def run(self) -> Steps[Completion]:
         self._record_start()

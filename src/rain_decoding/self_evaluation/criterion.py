@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from rain_decoding import near_misses
 from rain_decoding.backends.local import CRITERIA_FOLDER
 from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import CriterionError
@@ -214,8 +215,11 @@ def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
         return read_criterion(CRITERIA[str(name)])
     if path.suffix == ".toml" or path.is_file():
         return read_criterion(path)
-    known = ", ".join(dict.fromkeys((*CRITERIA, *own)))
-    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"use one of {known}, or a TOML file")
+    known = dict.fromkeys((*CRITERIA, *own))
+    raise CriterionError(
+        f"unknown criterion {str(name)!r}",
+        hint=f"{near_misses.hint(str(name), known, 'criteria')}; or use a TOML file",
+    )
 
 
 def read_criterion(path: Path, *, inside: bool = False) -> Criterion:

@@ -167,6 +167,8 @@ class SelfEvaluator:
         """Why its judgements are not to be searched by, where that was found (see `self_check`)."""
         self.remarks: list[str] = []
         """Why the model is asked, and what is known of its answers."""
+        self.proven = False
+        """Whether it was found to know good from bad with this model, or the model was made to be asked."""
         self.renderer = Renderer(criterion, backend.codec)
         self.labels = find_label_tokens(backend.codec, self.renderer.sample("a", "a"), criterion.labels)
         self.question_length = 0

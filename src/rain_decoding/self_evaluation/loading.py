@@ -18,7 +18,7 @@ from rain_decoding.self_evaluation.combination_syntax import Expression, Named, 
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
-from rain_decoding.self_evaluation.reading.reader import Reader, Told, unheard, why_not_read
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, unheard, why_not_read
 from rain_decoding.self_evaluation.self_check import check, is_checked
 
 PRINCIPLE = "principle:"
@@ -174,10 +174,8 @@ class _Loader:
         return self.chosen.asked or self.backend
 
     def named(self, text: str) -> Evaluator:
-        """What a text names. A sentence or a file's name may hold what looks like a combination."""
-        if text.startswith(PRINCIPLE) or _is_file(text):
-            return self._one(text)
-        return self._build(parse(text))
+        """What a text names."""
+        return self._build(parse(text)) if may_be_combination(text) else self._one(text)
 
     def _build(self, parsed: Named | Expression) -> Evaluator:
         if isinstance(parsed, Named):
@@ -231,8 +229,22 @@ class _Loader:
         if self.chosen.choose and is_checked(self.judge, criterion):
             found = check(own)
             own.doubt = found.doubt(own)
+            own.proven = bool(found.of) and not own.doubt
             own.remarks += [f"right about {found.right} of {found.of} examples"] if found.of else []
+        own.proven |= is_brought(self.judge, criterion)
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
+
+
+def is_proven(evaluator: Evaluator) -> bool:
+    """Whether a judge was found to beat a coin: not so one that is asked by a criterion that nobody tried."""
+    match evaluator:
+        case Combined():
+            return all(is_proven(part.evaluator) for part in evaluator.parts)
+        case ElsewhereEvaluator():
+            return is_proven(evaluator.evaluator)
+        case SelfEvaluator():
+            return evaluator.proven
+    return True
 
 
 def find_criterion(name: str, model: Backend) -> Criterion:
@@ -244,6 +256,16 @@ def find_criterion(name: str, model: Backend) -> Criterion:
     if name.startswith(PRINCIPLE):
         return principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders)
     return load_criterion(name, search_dirs=folders)
+
+
+def may_be_combination(text: str) -> bool:
+    """Whether a text is not a sentence or a file's name, which may hold what looks like a combination."""
+    return not (text.startswith(PRINCIPLE) or _is_file(text))
+
+
+def is_combination(text: str) -> bool:
+    """Whether a text combines several criteria. Raises `CriterionError` where it is a broken combination."""
+    return may_be_combination(text) and isinstance(parse(text), Expression)
 
 
 def _is_file(text: str) -> bool:

@@ -97,7 +97,7 @@ class RequestParser:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
         if not isinstance(body, ChatBody) or not body.whole:
             return None
-        if body.model != self.model:
+        if self._is_plain(body):
             raise ApiError(
                 400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
             )
@@ -157,7 +157,7 @@ class RequestParser:
 
     def way(self, body: ChatBody | CompletionBody) -> Way:
         """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
-        plain = body.model == self.model + PLAIN_SUFFIX
+        plain = self._is_plain(body)
         if plain:
             self.permit("plain", "model")
         else:
@@ -177,8 +177,8 @@ class RequestParser:
         )
 
     def check_model(self, name: str) -> None:
-        """Raise `ApiError` unless the model is called so."""
-        if name != self.model:
+        """Raise `ApiError` unless the model is called so, or any name is taken."""
+        if not self.config.any_model and name != self.model:
             raise ApiError(
                 404,
                 f"the model {name!r} does not exist; use {self.model!r}",
@@ -189,6 +189,12 @@ class RequestParser:
     def check_criterion(self, name: str | None, field: str = "rain.criterion") -> None:
         """Raise `ApiError` unless it is the name of a criterion: a path would let a client read files."""
         _known(field, name, self.criteria)
+
+    def _is_plain(self, body: ChatBody | CompletionBody) -> bool:
+        """Whether the model is named as it is for plain decoding."""
+        if self.config.any_model:
+            return body.model.endswith(PLAIN_SUFFIX) and body.model != self.model
+        return body.model == self.model + PLAIN_SUFFIX
 
     def permit(self, permission: str, field: str) -> None:
         """Raise `ApiError` unless the operator lets clients decide that."""
