@@ -31,7 +31,7 @@ LAYERS = [
     ["measurement", "config", "web", "demo"],
     ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
     ["types", "errors", "version"],
-    ["programs", "secrets_in_text"],
+    ["programs", "secrets_in_text", "answer_html"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

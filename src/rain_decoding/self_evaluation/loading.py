@@ -61,6 +61,12 @@ class JudgeChoice:
     reader: Reader | None = None
     choose: bool = False
 
+    @property
+    def others(self) -> tuple[Backend, ...]:
+        """Models that judge beside the one that generates."""
+        reading = self.reader.backend if self.reader is not None and self.reader.along else None
+        return tuple(model for model in (self.asked, reading) if model is not None)
+
 
 ASK, READ, AUTO = "ask", "read", "auto"
 JUDGE_FORMS = f"{ASK}, {READ}[:MODEL][#probe=FILE], {AUTO}, {EVALUATORS.own_forms}, or another model"

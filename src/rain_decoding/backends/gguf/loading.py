@@ -139,6 +139,7 @@ def load(
         larger=make_context,
     )
     engine.description, engine.threads = model.desc, workers
+    codec = GgufCodec(model, eos_token=eos_token)
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [
         *criteria_of(path.parent, trusted=trust_model_criteria),
@@ -147,10 +148,11 @@ def load(
     return LocalBackend(
         display_name or path.name,
         engine,
-        GgufCodec(model, eos_token=eos_token),
+        codec,
         fingerprint=of_file(path),
         criteria_dirs=[*criteria_dirs, *brought],
         dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
+        on_close=codec.close,
     )
 
 
