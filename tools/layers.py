@@ -33,7 +33,7 @@ LAYERS = [
     ["settings_file"],
     ["near_misses", "ranges", "turns", "control_text", "bounded", "files"],
     ["types", "errors", "version", "extras"],
-    ["programs", "secrets_in_text"],
+    ["programs", "secrets_in_text", "answer_html"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

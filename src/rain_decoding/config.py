@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from rain_decoding import near_misses
 from rain_decoding.errors import ConfigError
+from rain_decoding.plugins import added_names
 from rain_decoding.ranges import Within, check_ranges
 
 PAPER_ENDINGS = ",.?:;\n"
@@ -19,8 +20,10 @@ UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 Fallback = Literal["flag", "alternative", "refusal"]
 FALLBACKS: tuple[Fallback, ...] = get_args(Fallback)
 
-PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "steered", "declined")
-"""Kinds of proposals, see `search.proposals`."""
+PROPOSALS = ["openings", "sampled", "guided", "critique", "contrast", "steered", "declined"]
+"""Kinds of proposals that are known in this process, see `search.proposals.register`."""
+PROPOSAL_GROUP = "rain_decoding.proposals"
+"""Entry points of packages that add kinds."""
 
 SENTENCE_ENDINGS = ".?!…\n。？！．｡।॥۔؟"
 """Where sentences end."""
@@ -189,10 +192,12 @@ class SearchConfig:
     def _check_proposals(self) -> None:
         for entry in self.proposals:
             name, colon, count = entry.partition(":")
-            if name not in PROPOSALS or (colon and not (count.isdecimal() and int(count) > 0)):
+            known = name in PROPOSALS or name in added_names(PROPOSAL_GROUP)
+            if not known or (colon and not (count.isdecimal() and int(count) > 0)):
+                kinds = ", ".join([*PROPOSALS, *added_names(PROPOSAL_GROUP)])
                 raise ConfigError(
                     f"proposals: {entry!r} is no kind of proposal",
-                    hint=f"use KIND or KIND:NUMBER; kinds: {', '.join(PROPOSALS)}",
+                    hint=f"use KIND or KIND:NUMBER; kinds: {kinds}",
                 )
 
     def token_set_length(self, depth: int) -> int:

@@ -32,7 +32,14 @@ class Registry(Mapping[str, T]):
         self, group: str, kind: type[Any], own: Iterable[T], name_of: Callable[[T], str] = attrgetter("name")
     ):
         self.group, self.kind, self.name_of = group, kind, name_of
-        self.own: Mapping[str, T] = {name_of(thing): thing for thing in own}
+        self.own: dict[str, T] = {name_of(thing): thing for thing in own}
+
+    def add(self, thing: T) -> None:
+        """Make a thing known by its name, in this process. Raises `ConfigError` where the name is taken."""
+        name = self.name_of(thing)
+        if name in self:
+            raise ConfigError(f"{name!r} is already in {self.group}", hint="use another name")
+        self.own[name] = thing
 
     def __getitem__(self, name: str) -> T:
         return self.own[name] if name in self.own else self._load(self._added()[name])
@@ -65,6 +72,11 @@ class Registry(Mapping[str, T]):
         if self.name_of(thing) != point.name:
             raise _wrong(point, f"calls itself {self.name_of(thing)!r}")
         return thing
+
+
+def added_names(group: str) -> list[str]:
+    """Names that packages add to a group; no package's code runs."""
+    return [point.name for point in entry_points(group=group)]
 
 
 def _wrong(point: EntryPoint, problem: str) -> ConfigError:

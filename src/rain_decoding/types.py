@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rain_decoding.answer_html import answer_html
 from rain_decoding.programs import Request
 
 Array = NDArray[np.floating[Any]]
@@ -371,7 +372,7 @@ class Commit:
     simulations: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Completion:
     """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged.
 
@@ -395,3 +396,37 @@ class Completion:
     warnings: list[str] = field(default_factory=list)
     trace: Sequence[dict[str, Any]] = ()
     message: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """The text and what was found of it; `print(completion.text)` is the answer alone."""
+        score = "None" if self.score is None else f"{self.score:+.2f}"
+        more = "".join(f", {name}={value!r}" for name, value in self._remarks())
+        return f"Completion({self.text!r}, score={score}, finish_reason={self.finish_reason!r}{more})"
+
+    def _remarks(self) -> Iterator[tuple[str, object]]:
+        """What is worth a word because it is not as usual."""
+        for name, value in (
+            ("rewinds", self.usage.rewinds),
+            ("flagged", self.flagged),
+            ("fallback", self.fallback),
+            ("warnings", self.warnings),
+        ):
+            if value:
+                yield name, value
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: with `trace=True`, what the search left stands struck through before what took its
+        place."""
+        return answer_html(self.text, self.trace, self.withheld, self._notes())
+
+    def _notes(self) -> list[str]:
+        usage = self.usage
+        score = "not judged" if self.score is None else f"judged {self.score:+.2f}"
+        notes = [score + (" (not good)" if self.flagged else ""), self.finish_reason]
+        if self.fallback:
+            notes.append(f"{self.fallback} in place of what is struck through")
+        if usage.simulations:
+            notes.append(f"{usage.simulations} simulations, {usage.rewinds} rewinds")
+        if usage.rewinds and not self.trace:
+            notes.append("trace=True shows what was left")
+        return [*notes, f"{usage.seconds:.1f} s", *self.warnings]

@@ -213,6 +213,8 @@ def test_an_interruption_while_reading_shows_what_was_asked(
     result = rain("calibrate", "--n", "60", "--forms", "suffix", "--save", tmp_path / "c.json")
     assert result.code == 130 and "stopped while reading" in result.err
     assert "asking (suffix): better than a coin" in result.out and (tmp_path / "c.json").exists()
+
+
 @pytest.mark.parametrize("kind", ["name", "file", "sentence"])
 def test_what_is_saved_is_taken_by_the_other_commands(rain: Rain, tmp_path: Path, kind: str) -> None:
     criterion, file = tmp_path / "polite.toml", tmp_path / "c.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -130,11 +130,25 @@ class Steering(Protocol):
         ...
 
 
+class Closing:
+    """What is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Give back what is held. May be called again."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Backend(Protocol):
     """A frozen language model. Requests are submitted, worked on by `step`, and may be cancelled.
 
     `owner` numbers group requests: what an owner's requests forwarded stays cached until `retain` or `finish`
-    gives it back. Owners come from `new_owner`.
+    gives it back. Owners come from `new_owner`. At the end of a `with` block it is closed.
     """
 
     name: str
@@ -218,6 +232,22 @@ class Backend(Protocol):
     def clear(self) -> None:
         """Drop every cached sequence but the pinned prefixes."""
         ...
+
+    def close(self) -> None:
+        """Give the model back: its weights, keys and values, connections. May be called again.
+
+        What is asked of it still, or later, ends in `UnsupportedError`.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def closed(name: str) -> UnsupportedError:
+    """What is said when something is asked of a backend that was closed."""
+    return UnsupportedError(f"{name} was closed", hint="load the model again")
 
 
 def check_request(backend: Backend, request: BackendRequest) -> None:

@@ -9,11 +9,13 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import NoneType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from rain_decoding.backends.base import Backend
+from rain_decoding.backends import load_backend
+from rain_decoding.backends.base import Backend, Closing
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.decoding.asynchronous import AsyncStream
 from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer, Judged
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
@@ -30,6 +32,7 @@ from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Q
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import (
+    AUTO,
     PRINCIPLE,
     JudgeChoice,
     has_labels,
@@ -108,13 +111,48 @@ class Stream(Iterator[Commit]):
             self._scheduler.abandon(self.close)
 
 
-class Decoder:
+class Decoder(Closing):
     """What the decoders share. Subclasses open sessions."""
 
     backend: Backend
     prompt_format: PromptFormat = "auto"
+    loaded: tuple[Backend, ...] = ()
+    """Models that were loaded for this decoder, which `close` gives back; others are the caller's."""
     concurrency: ClassVar[int] = 16
     """Requests of a batch that run at the same time, unless said otherwise."""
+
+    @classmethod
+    def from_model(
+        cls, model: str, *, engine_options: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> Self:
+        """Load a model and make a decoder with it, which gives it back when it is closed.
+
+        Args:
+            model: Its name, see `load_backend`.
+            engine_options: How to load it, as for `load_backend`.
+            arguments: What else the decoder takes.
+
+        Returns:
+            The decoder.
+
+        Raises:
+            BackendError: The model cannot be loaded.
+            ConfigError: An argument does not fit.
+        """
+        make: Callable[..., Self] = cls
+        backend = load_backend(model, **(engine_options or {}))
+        try:
+            decoder = make(backend, **arguments)
+        except BaseException:
+            backend.close()
+            raise
+        decoder.loaded += (backend,)
+        return decoder
+
+    def close(self) -> None:
+        """Give back the models that were loaded for this decoder. May be called again."""
+        for backend in self.loaded:
+            backend.close()
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
@@ -163,6 +201,21 @@ class Decoder:
             InputError: As for `generate`.
         """
         return Stream.start(self.open(prompt, **options))
+
+    async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """As `generate`, for coroutines: many may wait at once, and each step of the model serves all of them.
+
+        Cancelling it stops the work. The `cancelled` of the options is called in another thread.
+        """
+        async with self.astream(prompt, **options) as stream:
+            async for _ in stream:
+                pass
+        assert stream.completion is not None
+        return stream.completion
+
+    def astream(self, prompt: PromptLike, **options: Any) -> AsyncStream:
+        """As `stream`, for coroutines. Bad input is raised by the first step of the iteration."""
+        return AsyncStream(self.backend, lambda: self.open(prompt, **options), self.concurrency)
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
         """Answer many prompts, all their pending requests in one batch.
@@ -248,6 +301,15 @@ class Decoder:
                 session.finish()
 
 
+def check_loaded(decoder: str, backend: object) -> None:
+    """Raise `InputError` where a model's name stands in place of the model."""
+    if isinstance(backend, str):
+        raise InputError(
+            f"{backend!r} is a model's name, and {decoder} takes a loaded model",
+            hint=f"use {decoder}.from_model({backend!r})",
+        )
+
+
 def _options(options: Mapping[str, Any]) -> Options:
     try:
         return Options(**options)
@@ -279,6 +341,7 @@ class PlainDecoder(Decoder):
     prompt_format: PromptFormat = "auto"
 
     def __post_init__(self) -> None:
+        check_loaded(type(self).__name__, self.backend)
         check_sampling(self.temperature, self.top_p)
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
@@ -309,6 +372,7 @@ class RainDecoder(Decoder):
         backend: The model that generates.
         criterion: A name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
             `Criterion`, or another `Evaluator` in place of self-evaluation; None: the criterion of `config`.
+        principle: In place of `criterion`: one sentence about a good answer.
         config: How to search; None: the preset `balanced`.
         embedding: One of `self_evaluation.embedding.EMBEDDERS`, for the similarity update and widening.
         prompt_format: How prompts are encoded, see `PromptFormat`.
@@ -333,6 +397,7 @@ class RainDecoder(Decoder):
         criterion: str | Criterion | Evaluator | None = None,
         config: SearchConfig | None = None,
         *,
+        principle: str | None = None,
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
         thinking: bool = False,
@@ -340,6 +405,9 @@ class RainDecoder(Decoder):
         refusal: str = DEFAULT_REFUSAL,
         told: Told = unheard,
     ):
+        check_loaded(type(self).__name__, backend)
+        if principle is not None:
+            criterion = _in_a_sentence(principle, criterion)
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
@@ -354,6 +422,7 @@ class RainDecoder(Decoder):
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
+        self.loaded = self._judge.others if isinstance(judge, str) else ()
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
         self.questioner = Questioner(self._judge.asked or backend)
@@ -376,6 +445,40 @@ class RainDecoder(Decoder):
         """Whether the judge was found to beat a coin with this model, by a check, a probe or a calibration."""
         calibrated = self.calibration is not None and self.calibration.verdict == "better"
         return calibrated or is_proven(self.evaluator)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str,
+        criterion: str | Criterion | Evaluator | None = None,
+        *,
+        principle: str | None = None,
+        judge: str | Backend | JudgeChoice | None = AUTO,
+        preset: str = DEFAULT_PRESET,
+        engine_options: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Load a model and make a decoder with it, as the command line does.
+
+        Args:
+            model: Its name: `demo`, `gguf:FILE`, `hf:FOLDER`, ...; see `load_backend`.
+            criterion: What is judged by; None: that of the preset.
+            principle: In place of `criterion`: one sentence about a good answer.
+            judge: As for the class; the model is read where that beats a coin, else asked.
+            preset: How to search; a `config` among the `arguments` goes before it.
+            engine_options: How to load the model, as for `load_backend`.
+            arguments: What else the class takes.
+
+        Returns:
+            The decoder. `close`, or the end of a `with` block, gives its models back.
+
+        Raises:
+            BackendError: A model cannot be loaded.
+            ConfigError: The preset is unknown, or as for the class.
+        """
+        arguments = {"config": SearchConfig.preset(preset), **arguments}
+        arguments |= {"criterion": criterion, "principle": principle, "judge": judge}
+        return super().from_model(model, engine_options=engine_options, **arguments)
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""
@@ -549,6 +652,13 @@ class RainDecoder(Decoder):
         finally:
             self.backend.finish(owner)
             conversation.close()
+
+
+def _in_a_sentence(principle: str, criterion: object) -> str:
+    """The principle as a criterion's name."""
+    if criterion is not None:
+        raise ConfigError("criterion and principle exclude each other", hint="pass one of them")
+    return f"{PRINCIPLE} {principle}"
 
 
 def _only_by_labels(classifier: str, criterion: Any) -> str:

@@ -66,6 +66,12 @@ class JudgeChoice:
     choose: bool = False
     behind: JudgeChoice | str | None = None
 
+    @property
+    def others(self) -> tuple[Backend, ...]:
+        """Models that judge beside the one that generates."""
+        reading = self.reader.backend if self.reader is not None and self.reader.along else None
+        return tuple(model for model in (self.asked, reading) if model is not None)
+
 
 ASK, READ, AUTO = "ask", "read", "auto"
 JUDGE_FORMS = f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, or another model"

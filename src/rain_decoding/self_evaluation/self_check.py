@@ -63,8 +63,7 @@ def check(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> 
             found = Check(_right(evaluator, examples, prompt_format), len(examples))
         except ConfigError:  # it cannot be asked at all, which whoever wants a judgement will hear
             return Check(0, 0)
-        text = json.dumps(asdict(found)) + "
-"
+        text = json.dumps(asdict(found)) + "\n"
         keep(file, lambda partly: partly.write_text(text, encoding="utf-8"))
     return found
 

@@ -49,7 +49,9 @@ class Answer:
     def note_release(self, progress: Progress) -> None:
         if progress.text and not self.started:
             self.started = True
-            self.service.metrics.first_release.observe(time.perf_counter() - self.request.state.started)
+            seconds = time.perf_counter() - self.request.state.started
+            self.service.metrics.first_release.observe(seconds)
+            self.request.state.facts["first_release"] = round(seconds, 4)
 
     def end(self, index: int, completion: Completion) -> None:
         """An answer is complete; its trace is kept for its key."""
@@ -85,6 +87,8 @@ class Answer:
         private = {"choices", "warnings", *(["criterion"] if self.body.rain.principle else [])}
         summary = together([self.rain[index] for index in sorted(self.rain)])
         self.request.state.facts |= {
+            "model": self.body.model,
+            "finish_reasons": [self.completions[index].finish_reason for index in sorted(self.completions)],
             **{name: value for name, value in self.usage.items() if name != "total_tokens"},
             **{f"rain_{name}": value for name, value in summary.items() if name not in private},
         }

@@ -159,6 +159,7 @@ def load(
         return engine
 
     engine = make_engine()
+    codec = GgufCodec(model, eos_token=eos_token)
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [
         *criteria_of(path.parent, trusted=trust_model_criteria),
@@ -167,11 +168,12 @@ def load(
     return LocalBackend(
         display_name or path.name,
         engine,
-        GgufCodec(model, eos_token=eos_token),
+        codec,
         fingerprint=of_file(path),
         criteria_dirs=[*criteria_dirs, *brought],
         dialogue_header=known.get("dialogue_header") if dialogue_header is None else dialogue_header,
         prompt_token_cost=0.0 if exact or layers else PROMPT_TOKEN_COST,
+        on_close=codec.close,
     )
 
 
