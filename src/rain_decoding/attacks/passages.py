@@ -17,7 +17,7 @@ from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator, encode_continuation
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
-from rain_decoding.self_evaluation.reading.probe import Linear
+from rain_decoding.self_evaluation.reading.probe import Line, Linear
 from rain_decoding.self_evaluation.rendering import judged_answer
 from rain_decoding.types import Layer, Tokens
 
@@ -122,7 +122,12 @@ def by_judge(
         case SelfEvaluator():
             return judged(behaviour, evaluator, weight, suffix, prompt_format)
         case ReadingEvaluator(along=False):
-            return [read(behaviour, evaluator, weight, suffix, prompt_format)]
+            probe = evaluator.probe
+            # Where both lines find a text good, it is good however the request is taken.
+            lines: list[Line] = [probe] if probe.wary is None else [probe, probe.wary]
+            return [
+                read(behaviour, evaluator, line, weight / len(lines), suffix, prompt_format) for line in lines
+            ]
         case Cascade(reading=reading, behind=behind):
             both = [
                 by_judge(behaviour, each, weight / 2, suffix, prompt_format) for each in (reading, behind)
@@ -137,13 +142,14 @@ def by_judge(
 def read(
     behaviour: Behaviour,
     evaluator: ReadingEvaluator,
+    line: Line,
     weight: float,
     suffix: Suffix,
     prompt_format: PromptFormat = "auto",
 ) -> ReadPassage:
-    """The attacked request answered by its target, as a probe reads it."""
+    """The attacked request answered by its target, as a line of the evaluator's probe reads it."""
     asked = response(behaviour, evaluator.backend, suffix, prompt_format)
-    reading = evaluator.probe.linear(len(asked.wanted))
+    reading = line.linear(len(asked.wanted))
     return ReadPassage(
         asked.write, asked.before, asked.after, asked.wanted, weight, reading, evaluator.probe.layers
     )
