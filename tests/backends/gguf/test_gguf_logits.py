@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,20 @@ def test_rows_come_through_the_binding_where_memory_does_not_show_them(
     engine.forward([(5, 6), (5, 7)], [1, 1])
     assert engine.compared == 2
     assert not engine._reader.direct
+
+
+def test_rows_come_through_a_binding_that_always_hands_all_over(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine._reader._model, "showing", lambda entries: nullcontext())
+    engine.forward([(5, 6), (5, 7)], [1, 1])
+    assert engine.compared == 2
+    assert not engine._reader.direct
+
+
+def test_only_rows_that_are_asked_for_are_read(engine: Any) -> None:
+    engine.forward([tuple(range(3, 53)), (3, 4, 9)], [1, 1])
+    assert engine.compared == 2
 
 
 def test_rows_come_through_the_binding_without_memory_as_a_file(

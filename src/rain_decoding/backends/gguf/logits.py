@@ -56,10 +56,10 @@ class LogitsReader:
         """The logits of a decode, float32 `[vocabulary]`: those after token number `token` of the batch, `output`
         being how many tokens before it have some."""
         if self.direct:
-            with self._model.showing(self._start.size // 4):
-                start = self._start.pack(*context.get_logits_ith(token))  # this waits for the decode, too
-            row = self._row(context, output, start)
-            if row is not None:
+            shown = self._start.size // 4
+            with self._model.showing(shown):
+                start = context.get_logits_ith(token)  # this waits for the decode, too
+            if len(start) == shown and (row := self._row(context, output, self._start.pack(*start))):
                 return np.frombuffer(row, dtype=np.float32)
             self.close()
         return np.frombuffer(self._whole.pack(*context.get_logits_ith(token)), dtype=np.float32)
