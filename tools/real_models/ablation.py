@@ -80,7 +80,7 @@ def main() -> None:
     judge = ReadingLabels(f"read:{options.reader}#probe={probe}")
     reader = Reader(judge.backend, along=True, file=probe)
     goals = {item.prompt: goal_of(item) for item in items}
-    backend = load_backend(options.model)
+    backend = load_backend(options.model, prefix_cache_slots=0)  # no setting is to profit from another
     makers = settings(backend, options, GoalEvaluator(reader, goals))
     wanted = options.settings.split(",") if options.settings else list(makers)
     traces: Path = options.out / "traces"

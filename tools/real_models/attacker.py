@@ -46,7 +46,9 @@ def main() -> None:
     behaviours = behaviours[: options.limit or None]
     names = [f"read:{options.reader}#probe={fitted_reader(options)}", *filter(None, [options.second])]
     judges = [load_judge(name, ReplyCache(options.out / "replies.sqlite")) for name in names]
-    setting = Setting(options.model, max_tokens=options.max_tokens, judge=options.judge)
+    setting = Setting(
+        options.model, (("prefix_cache_slots", 0),), max_tokens=options.max_tokens, judge=options.judge
+    )
     lines = [
         "| decoder | behaviours | queries | tokens a query | no suffix | best suffix |",
         "|" + " --- |" * 6,

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """How many tokens have to be held back: `python -m real_models.hold TRACE...`.
 
-From traces of searches whose judge reads (`rain generate --trace`, `rain eval --traces`, or the folder `traces` of
-`real_models.ablation`): when a text was first judged bad, how many tokens had been decoded behind the place where its
-score fell for good. So many must not be released yet for the search to go back there; where the score was never good,
-the fault is in the first words, and all must be held. Prints one JSON object a line.
+From traces of searches whose judge reads the model that answers (`rain generate --trace`, `rain eval --traces`, the
+folder `traces` of `real_models.ablation`): when a text was first judged bad, how many tokens had been decoded behind
+the place where its score fell for good. So many must not be released yet for the search to go back there; where the
+score was never good, the fault is in the first words, and all must be held. Prints one JSON object a line.
 """
 
 from __future__ import annotations
