@@ -175,7 +175,7 @@ def test_answers_that_are_given_up_are_counted_once() -> None:
     """504 of a model that hangs, 503 of one that does not end in time."""
     backend = gated_world()
     backend.gate.clear()
-    with serving(backend, stuck_seconds=0.2) as running:
+    with serving(backend, stuck_seconds=2.0) as running:
         with background(running, 2) as outcomes:
             pass
         assert {outcome.status_code for outcome in outcomes} == {504}
