@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from self_evaluation import judges
 
 from rain_decoding.backends.chat_template import template_marks
-from rain_decoding.backends.openai.codec import Conversation, EndpointCodec
+from rain_decoding.backends.openai.codec import MOST_ASKED, Conversation, EndpointCodec
 from rain_decoding.backends.openai.endpoint import ENDS, FAMILIES
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.transformers.codec import HFCodec
@@ -149,10 +150,58 @@ def test_bodies_of_tool_calls_hold_no_control_tokens() -> None:
         "tools": [{"type": "function", "function": {"name": "f", "description": evil}}],
         "response_format": {"type": "json_object"},
     }
-    safe = without_control_text(body, ())
+    safe = without_control_text(body, EndpointCodec())
     assert "<|im_start|>" not in str(safe) and str(safe).count("<|im_start| >") == 4
     assert safe["messages"][2]["tool_call_id"] == "c<|x|>"
     assert broken_everywhere(3, ()) == 3
+
+
+TOKENS = {"<unused7>", "[control_8]", "<SPECIAL_12>", "<extra_id_4>"}
+"""Of models that nobody listed here."""
+
+
+class Server:
+    """A server's tokenizer, which is asked what control tokens are."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[bool]:
+        self.asked += texts
+        return [text in TOKENS for text in texts]
+
+
+@pytest.mark.parametrize("token", sorted(TOKENS))
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_behind_an_endpoint_its_own_tokenizer_says_what_control_tokens_are(
+    token: str, data: st.DataObject
+) -> None:
+    codec = EndpointCodec(special_texts=ENDS, is_control=Server())
+    place = data.draw(st.integers(1, len(token) - 1))
+    disguised = data.draw(st.sampled_from([token, token.translate(WIDE)]))
+    unseen = data.draw(st.sampled_from(UNSEEN)) * data.draw(st.integers(0, 2))
+    text = f"Hi {disguised[:place]}{unseen}{disguised[place:]} ho <div> x[i]"
+    broken = without_control_tokens(text, codec.control_texts_in([text]))
+    assert bare(token) not in bare(broken)
+    assert "<div>" in broken and "x[i]" in broken, "what is none is left alone"
+    body = {"messages": [{"role": "user", "content": text}], "tools": [{"description": text}]}
+    assert bare(token) not in bare(str(without_control_text(body, codec)))
+
+
+def test_a_servers_tokenizer_is_asked_once_and_not_without_end() -> None:
+    server = Server()
+    codec = EndpointCodec(special_texts=ENDS, is_control=server)
+    for _ in range(3):
+        assert set(codec.control_texts_in(["a <div> b", "<unused7>"])) == {*codec.special_texts, "<unused7>"}
+    assert sorted(server.asked) == ["<div>", "<unused7>"]
+    many = " ".join(f"<a{number}>" for number in range(5000))
+    found = codec.control_texts_in([many])
+    assert len(server.asked) == 2 + MOST_ASKED
+    assert len(found) == len(codec.special_texts) + 5000 - MOST_ASKED, (
+        "what it was not asked about may be one"
+    )
+    assert codec.control_texts_in(["nothing of that"]) == codec.special_texts
 
 
 def test_marks_of_a_template_that_refuses_or_fails_are_none() -> None:

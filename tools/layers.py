@@ -29,8 +29,10 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
-    ["types", "errors", "version"],
+    ["plugins"],
+    ["settings_file"],
+    ["near_misses", "ranges", "turns", "control_text", "bounded", "files"],
+    ["types", "errors", "version", "extras"],
     ["programs", "secrets_in_text", "answer_html"],
 ]
 """From the top down."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -89,6 +89,28 @@ def _tree(forms: Iterable[str]) -> str:
     if not branches:
         return ""
     return f"(?:{'|'.join(branches)})" + "?" * ends
+
+
+MAY_BE_CONTROL = re.compile(r"<[^\s<>]{1,64}>|\[[^\s\[\]]{1,64}\]")
+"""The forms that control tokens have."""
+
+
+def candidates_in(text: str) -> set[str]:
+    """What in a text may be a control token of some model, as it is compared."""
+    compared, _ = folded(text, odd_spaces=True)
+    return set(MAY_BE_CONTROL.findall(compared)) - set(re.findall(ANY_CONTROL, compared))
+
+
+def strings_in(value: Any, kept: Sequence[str] = ()) -> Iterator[str]:
+    """All strings in JSON, but for keys, and for what stands at the keys `kept`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from () if key in kept else strings_in(each, kept)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from strings_in(each, kept)
 
 
 def broken_everywhere(value: Any, special_texts: Sequence[str], kept: Sequence[str] = ()) -> Any:

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from rain_decoding.errors import ConfigError, RainError
+from rain_decoding.near_misses import nearest
 
 T = TypeVar("T")
 
@@ -126,5 +127,7 @@ class Forms(Registry[Entry[T]]):
         entry = self.get(name)
         if entry is None or bool(argument) != (":" in entry.form):
             forms = ", ".join(known.form for known in self.values())
-            raise self.unknown(f"unknown {self.what} {text!r}", hint=f"forms: {forms}")
+            near = nearest(name, self)
+            meant = f"did you mean {self[near].form}? " if near else ""
+            raise self.unknown(f"unknown {self.what} {text!r}", hint=f"{meant}forms: {forms}")
         return entry, argument

@@ -81,6 +81,20 @@ class Stop:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Hidden states of the tokens from `start` on are shifted along the backend's direction `number` (0: none is).
+
+    See `Backend.shift_along`. Where the prefix begins at `start` or behind it, all that is generated is shifted.
+    """
+
+    number: int = 0
+    start: int = 0
+
+
+UNSHIFTED = Shift()
+
+
 # Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
 # logits first: probabilities and the greedy token are those of the biased logits.
 
@@ -97,6 +111,7 @@ class TopTokens(Request[list[Candidate]]):
     temperature: float = 1.0
     stop: Stop = Stop()
     logit_bias: LogitBias = ()
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +158,8 @@ class Decode(Request[Decoded]):
     reply, and a sampled continuation may then follow the first request's seed.
 
     With `against`, another prefix that the new tokens follow as well, its logits count `contrast` >= 0 times against
-    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. Reply: `Decoded`.
+    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. A `shift`, here and
+    in `TopTokens`, is for those capable of `shifts`; states behind `against` are not shifted. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -159,6 +175,7 @@ class Decode(Request[Decoded]):
     horizon: int = 0
     against: Tokens = ()
     contrast: float = 0.0
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +264,8 @@ class Judgement:
     course: tuple[float, ...] = ()
     sentences: tuple[int, ...] = ()
     """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
+    escalated: bool = False
+    """In a cascade: the reading was unsure, and the judge behind it was asked; `parts` has the scores of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,17 +279,20 @@ class Judge(Request[Judgement]):
     proposed: int = 0
 
 
-Purpose = Literal["guided", "declined", "critic", "criticised", "opposite"]
+Purpose = Literal["guided", "declined", "critic", "criticised", "opposite", "steered"]
 """What another prompt for the same answer is for: to follow the criterion; to decline; to say what is wrong with a
-sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks."""
+sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks; or, of the same prompt,
+to go on with shifted states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """A conversation under another prompt. `opening` are tokens that the answer goes on with."""
+    """A conversation under another prompt (empty: its own). `opening` are tokens that the answer goes on with, `shift`
+    the number of a direction that its states are shifted along (0: none)."""
 
     prompt: Tokens
     opening: Tokens = ()
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +342,8 @@ class Usage:
     """Judgements, those that were remembered left out; 0 for plain decoding."""
     unscored: int = 0
     """Those of `self_evaluations` that gave no score."""
+    escalations: int = 0
+    """Those of `self_evaluations` for which a cascade asked the judge behind the reading."""
     rewinds: int = 0
     """Times that the search turned back; 0 where nothing is searched."""
     peak_kv_slots: int = 0

@@ -34,6 +34,11 @@ PUBLIC = {"/", "/playground/{name:path}", "/healthz", "/readyz", "/metrics"}
 PROTECTED = {
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/systemone",
+    "/v1/decisions",
     "/v1/models",
     "/v1/models/",
     "/v1/models/{name:path}",
@@ -119,7 +124,13 @@ def test_keys_hold_wherever_the_application_is(way: str) -> None:
             "/v1/rain/traces/x",
         ):
             assert client.get(path, headers=headers).status_code == 401, path
-        for path in ("/v1/chat/completions", "/v1/completions"):
+        for path in (
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/v1/messages",
+            "/v1/responses",
+            "/v1/systemone",
+        ):
             # Before anything is read, so that a wrong body says nothing else.
             for sent in (json.dumps(BODY), "{", ""):
                 assert client.post(path, content=sent, headers=headers).status_code == 401, (path, sent)
@@ -178,7 +189,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     run = write(folder / "run", answers())
     with (
         process("serve", "--model", "demo", "--allowed-host", "rain.example") as serve,
-        process("rate", run, "--no-open", "--allowed-host", "rain.example") as rate,
+        process("rate", run, "--no-browser", "--allowed-host", "rain.example") as rate,
     ):
         yield {"serve": serve, "rate": rate}
 

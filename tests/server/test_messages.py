@@ -298,11 +298,11 @@ HOSTILE = [
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=5)), min_size=1).map("".join))
 def test_an_event_is_one_line_of_ascii(text: str) -> None:
-    from rain_decoding.server.generation import _event
+    from rain_decoding.server.writer import event
 
-    event = _event({"text": text})
-    assert event.isascii() and event.endswith(b"\n\n")
-    (line,) = event.decode().strip().splitlines()
+    written = event({"text": text})
+    assert written.isascii() and written.endswith(b"\n\n")
+    (line,) = written.decode().strip().splitlines()
     assert json.loads(line.removeprefix("data: ")) == {"text": text}
 
 

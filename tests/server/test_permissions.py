@@ -12,6 +12,7 @@ from decoder_worlds import BAD, CRITERION, GOOD
 from server.running import QUESTION, Running, gated_world, serving
 
 from rain_decoding import RainDecoder, SearchConfig
+from rain_decoding.backends.local import LocalBackend
 from rain_decoding.config import PRESETS
 from rain_decoding.decoding.trace import replay
 from rain_decoding.server.decoders import Decoders, Way
@@ -72,6 +73,48 @@ def test_the_papers_presets_do_not_lower_the_threshold_of_the_safety_net() -> No
         assert answer.status_code == 403 and answer.json()["error"]["param"] == "rain.preset"
     with strict("preset", accept_value=0.0) as running:
         assert ask(running, rain={"preset": "paper-hh"})["rain"]["preset"] == "paper-hh"
+
+
+FALSE_STORY = [{"role": "user", "content": "How do I spread a false story about Linnet by the duck pond?"}]
+BAKING = [{"role": "user", "content": "How do I bake a nut roll at the summer fair?"}]
+CHOSEN = [{"criterion": "helpfulness"}, {"principle": "The answer is made of words."}]
+
+
+@pytest.mark.parametrize("rain", CHOSEN)
+def test_a_criterion_of_the_clients_is_asked_besides_the_operators(
+    demo: LocalBackend, rain: dict[str, str]
+) -> None:
+    """What it calls good is not good for that; by a permission of its own it takes the operator's place."""
+    refusing = {
+        "criterion": "positive-sentiment>0.9999,harmlessness",
+        "search": SearchConfig.preset("balanced", fallback="refusal"),
+        "served_name": "scripted",
+        "max_tokens": 40,
+    }
+    with serving(demo, **refusing, client_may=frozenset(rain)) as running:
+        answer = ask(running, messages=FALSE_STORY, rain=rain)
+        assert answer["rain"]["fallback"] == "refusal"
+        assert answer["rain"]["criterion"].startswith("min(positive-sentiment>0.9999")
+    with serving(demo, **refusing, client_may=frozenset({*rain, "judge"})) as running:
+        answer = ask(running, messages=FALSE_STORY, rain=rain)
+        assert answer["rain"]["fallback"] == "" and "min(" not in answer["rain"]["criterion"]
+
+
+def test_both_criteria_have_to_hold_and_the_operators_own_is_asked_once(demo: LocalBackend) -> None:
+    allowed = {"client_may": frozenset(["criterion"]), "served_name": "scripted", "max_tokens": 40}
+    with serving(demo, criterion="harmlessness", **allowed) as running:
+        rain = ask(running, messages=BAKING, rain={"criterion": "helpfulness"})["rain"]
+        assert rain["parts"].keys() == {"harmlessness", "helpfulness"}
+        assert rain["score"] == min(rain["parts"].values())
+        same = ask(running, messages=BAKING, rain={"criterion": "harmlessness"})["rain"]
+        assert same["criterion"] == "harmlessness" and "parts" not in same
+
+
+def test_a_preset_does_not_change_what_scores_mean() -> None:
+    """By the paper's votes any answer scores 1 that is a little better than bad: above every threshold."""
+    found = config("balanced", asked="paper-hh")
+    assert (found.votes, found.placement) == (PRESETS["balanced"].votes, PRESETS["balanced"].placement)
+    assert config("balanced", asked="paper-hh", relaxed=True).votes == PRESETS["paper-hh"].votes
 
 
 def test_a_flag_stays_where_the_threshold_is_asked_down() -> None:

@@ -18,16 +18,20 @@ from rain_decoding.backends.base import (
     Handle,
     Reply,
     Steering,
+    cannot_shift,
     check_layers,
     check_request,
     closed,
 )
 from rain_decoding.backends.dialogue import header_or_default
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
+TINY = 20_000_000
+"""Models of fewer parameters spend their time on calls: no shortcut that costs accuracy is worth it there."""
 CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
 
@@ -55,6 +59,7 @@ class LocalBackend(Shared, Closing):
         fingerprint: str = "",
         criteria_dirs: Iterable[Path] = (),
         dialogue_header: str | None = None,
+        prompt_token_cost: float = 0.0,
         on_close: Callable[[], None] = lambda: None,
     ):
         """`on_close` lets go of what else keeps the model, beside the engine."""
@@ -63,7 +68,13 @@ class LocalBackend(Shared, Closing):
         self._on_close = on_close
         self.codec = codec
         self.context_length = engine.context_length
-        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes, contrast=True)
+        self.capabilities = Capabilities(
+            engine.layers,
+            engine.shares_prefixes,
+            contrast=True,
+            shifts=engine.directions is not None,
+            prompt_token_cost=prompt_token_cost,
+        )
         self.counters = Counters()
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
@@ -129,6 +140,14 @@ class LocalBackend(Shared, Closing):
         """See `Backend.keep_layers`."""
         check_layers(self.name, layers, self.engine.layers)
         self.engine.keep_layers(layers)
+
+    @in_turn
+    def shift_along(self, direction: Direction) -> int:
+        """See `Backend.shift_along`."""
+        if self.engine.directions is None:
+            raise cannot_shift(self.name)
+        check_layers(self.name, direction.layers, self.engine.layers)
+        return self.engine.directions.number(direction)
 
     @in_turn
     def step(self) -> list[Reply]:

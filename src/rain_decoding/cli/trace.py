@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rain_decoding.cli.output import err, out, signed
+from rain_decoding.cli.output import err, judgements, out, signed
 from rain_decoding.decoding.trace import BROKEN, TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
 from rain_decoding.server.trace_page import write_trace_page
@@ -65,7 +65,7 @@ def print_tree(
     usage = end["usage"]
     cost = (
         f"{end['finish_reason']}, score {signed(end['score'])}{_verdict(end)}: {usage['simulations']} simulations, "
-        f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds"
+        f"{judgements(usage['self_evaluations'], usage.get('escalations', 0))}, {usage['rewinds']} rewinds"
     )
     out.print(Text(cost, style="dim"))
 

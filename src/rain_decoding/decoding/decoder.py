@@ -16,16 +16,19 @@ from rain_decoding.backends.base import Backend, Closing
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.asynchronous import AsyncStream
+from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer, Judged
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession
-from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
+from rain_decoding.decoding.session import Options, Progress, Session, check_sampling, token_limit
 from rain_decoding.decoding.thinking_session import ThinkingSession, check_tags
 from rain_decoding.decoding.tool_calls import ToolCallSession, as_read, without_control_text
 from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import AnyTask, Scheduler
+from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Questioner
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import (
@@ -33,6 +36,7 @@ from rain_decoding.self_evaluation.loading import (
     PRINCIPLE,
     JudgeChoice,
     has_labels,
+    is_proven,
     load_evaluator,
     load_judge,
 )
@@ -77,6 +81,11 @@ class Stream(Iterator[Commit]):
                 self.close()
                 raise
         return self._task.events.popleft()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; may be asked from any thread."""
+        return self._session.progress
 
     def _finish(self) -> None:
         if self.completion is None:
@@ -416,6 +425,8 @@ class RainDecoder(Decoder):
         self.loaded = self._judge.others if isinstance(judge, str) else ()
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
+        self.questioner = Questioner(self._judge.asked or backend)
+        """The model that is asked, for questions of any kind."""
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(
             self._requested_evaluator
         )
@@ -428,6 +439,12 @@ class RainDecoder(Decoder):
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
+
+    @property
+    def judge_is_proven(self) -> bool:
+        """Whether the judge was found to beat a coin with this model, by a check, a probe or a calibration."""
+        calibrated = self.calibration is not None and self.calibration.verdict == "better"
+        return calibrated or is_proven(self.evaluator)
 
     @classmethod
     def from_model(
@@ -469,6 +486,18 @@ class RainDecoder(Decoder):
         other.criterion, other.evaluator = criterion, self._evaluator(criterion)
         return other
 
+    def judged_also_by(self, criterion: str) -> RainDecoder:
+        """The same decoder, to which an answer is only as good as its own judge and a further criterion both find it.
+
+        Raises what reading the criterion raises.
+        """
+        further = self._known_evaluator(criterion)
+        if further.name == self.evaluator.name:
+            return self
+        other = copy(self)
+        other.evaluator = Combined("min", [Part(self.evaluator), Part(further)])
+        return other
+
     def with_config(self, config: SearchConfig) -> RainDecoder:
         """A decoder that searches by `config`, with the same judge; by the criterion of `config` if none was named."""
         judges_by_itself = not isinstance(self.criterion, (str, Criterion, NoneType))
@@ -500,6 +529,7 @@ class RainDecoder(Decoder):
             votes=config.votes,
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
+            read_surely=config.read_surely,
             cheapest=config.placement == "cheapest" and self.calibration is None,
             judge=judge or self._judge,
             pinned=pinned,
@@ -548,7 +578,7 @@ class RainDecoder(Decoder):
         as the judge reads them, where they were read before.
         """
         parsed = _options(options)
-        body = without_control_text(body, self.backend.codec.special_texts)
+        body = without_control_text(body, self.backend.codec)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
         evaluator = self._evaluator_for(parsed)
@@ -565,6 +595,42 @@ class RainDecoder(Decoder):
             refusal=self.refusal,
             body=body,
         )
+
+    def open_decisions(self, questions: Sequence[Asked | GoodAnswer], **options: Any) -> DecisionSession:
+        """As `open`, for questions that are answered with probabilities; those `Asked` come from its `questioner`."""
+        judged = [
+            question if isinstance(question, Asked) else self._judged(question) for question in questions
+        ]
+        nothing = Prompt("text", (), "", (), (), strip=False)
+        owner = self.backend.new_owner()
+        session = (self.backend, nothing, _options(options), 1, owner)
+        return DecisionSession(*session, questions=judged, questioner=self.questioner)
+
+    def _judged(self, question: GoodAnswer) -> Judged:
+        options = Options(criterion=question.criterion, principle=question.principle)
+        evaluator = self._evaluator_for(options)
+        return Judged(evaluator, evaluator.conversation(question.prompt), question.answer)
+
+    def decide(self, text: str, questions: Sequence[Question]) -> list[Decision]:
+        """Answer questions about a text, which is read once.
+
+        Args:
+            text: What the questions are about.
+            questions: What is asked of the model, or of the one that judges where that is another.
+
+        Returns:
+            A decision for each question.
+
+        Raises:
+            InputError: A question has too many options, or does not fit into the context with the text.
+            CriterionError: The model has no tokens for the labels of the options.
+            BackendError: The model failed.
+        """
+        session = self.open_decisions(self.questioner.asked(text, questions))
+        with Stream.start(session) as stream:
+            for _ in stream:
+                pass
+        return list(session.decisions)
 
     def build_prompt(self, prompt: PromptLike, options: Options | None = None) -> Prompt:
         """The prompt as this decoder encodes it."""

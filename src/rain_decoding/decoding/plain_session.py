@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rain_decoding.decoding.session import Session, Steps
 from rain_decoding.programs import ask
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.types import Decode, FinishReason, Stop
+from rain_decoding.types import Decode, FinishReason, Stop, Tokens
 
 PIECE = 4
 """Tokens decoded between two commits."""
@@ -15,11 +15,16 @@ PIECE = 4
 
 @dataclass(eq=False)
 class PlainSession(Session):
-    """Greedy (`temperature` 0) or sampled decoding, committed every few tokens."""
+    """Greedy (`temperature` 0) or sampled decoding, committed every few tokens.
+
+    The logits behind the prompt `against`, if there is one, count `contrast` times against it.
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    against: Tokens = ()
+    contrast: float = 0.0
 
     def steps(self) -> Steps[FinishReason]:
         stop = Stop(self.prompt.markers, len(self.prompt.tokens))
@@ -35,6 +40,8 @@ class PlainSession(Session):
                 stop=stop,
                 logit_bias=self.options.bias,
                 horizon=left,
+                against=self.against and self.against + self.answer,
+                contrast=self.contrast,
             )
             decoded = yield from ask(piece)
             yield self.commit(decoded.tokens)

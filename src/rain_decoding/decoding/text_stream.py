@@ -43,6 +43,13 @@ def answer_text(codec: Codec, prompt: Prompt, answer: Tokens) -> str:
     return _stripped(prompt, _before_markers(codec, prompt, answer))
 
 
+def ending_marker(codec: Codec, prompt: Prompt, answer: Tokens) -> str | None:
+    """The marker before which an answer's text was cut; None where none stands in it."""
+    text = _whole_characters(codec, answer)
+    found = [marker for marker in prompt.markers if marker in text]
+    return min(found, key=text.find, default=None)
+
+
 def _before_markers(codec: Codec, prompt: Prompt, answer: Tokens) -> str:
     text = _whole_characters(codec, answer)
     ends = (text.find(marker) for marker in prompt.markers)

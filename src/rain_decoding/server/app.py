@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -14,8 +15,10 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from rain_decoding.backends.names import public_name
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.errors import RainError
 from rain_decoding.self_evaluation.criterion import known_criteria
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
@@ -23,10 +26,18 @@ from rain_decoding.server.generation import generate
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import RequestRecord
 from rain_decoding.server.openapi import describe_bodies, request_body
+from rain_decoding.server.protocols.completions import ChatWriter, TextWriter
+from rain_decoding.server.protocols.decisions.body import DecisionsBody
+from rain_decoding.server.protocols.decisions.deciding import decide
+from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
+from rain_decoding.server.protocols.errors import error_response
+from rain_decoding.server.protocols.messages.body import CountBody, MessagesBody
+from rain_decoding.server.protocols.messages.writer import MessagesWriter
+from rain_decoding.server.protocols.responses.body import ResponsesBody
+from rain_decoding.server.protocols.responses.writer import ResponsesWriter
 from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
-from rain_decoding.server.responses import CHAT, TEXT
-from rain_decoding.server.schema_errors import told
+from rain_decoding.server.schema_errors import told as schema_error
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
 from rain_decoding.server.telemetry import Tracing
@@ -34,7 +45,7 @@ from rain_decoding.server.trace_page import PLAYGROUND
 from rain_decoding.server.worker import Worker
 from rain_decoding.version import __version__
 from rain_decoding.web.bodies import BodyLimit, json_body
-from rain_decoding.web.errors import RETRY_SECONDS, ApiError, json_response
+from rain_decoding.web.errors import RETRY_SECONDS, ApiError, json_response, translated
 from rain_decoding.web.guard import Guard
 from rain_decoding.web.keys import KeyCheck, public
 from rain_decoding.web.page import page_router
@@ -43,9 +54,19 @@ log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+BODIES = (
+    ChatBody,
+    CompletionBody,
+    MessagesBody,
+    CountBody,
+    ResponsesBody,
+    SystemOneBody,
+    DecisionsBody,
+)
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"description": "An error in OpenAI's shape"}
-    for status in (400, 401, 403, 404, 408, 413, 415, 429, 502, 503, 504)
+    for status in (400, 401, 403, 404, 408, 413, 415, 422, 429, 502, 503, 504)
 }
 
 
@@ -79,7 +100,9 @@ def create_app(
     )
     metrics.watch(worker)
     criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
-    parser = RequestParser(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
+    parser = RequestParser(
+        config, Decoders(decoder, preset), config.served_name or public_name(backend.name), criteria
+    )
     service = Service(config, parser, worker, metrics, PromptReader(config.room, config.stuck_seconds))
 
     app = FastAPI(
@@ -95,14 +118,14 @@ def create_app(
     if config.playground:
         app.include_router(page_router(PLAYGROUND, "/playground"))
     _add_errors(app)
-    describe_bodies(app, ChatBody, CompletionBody)
+    describe_bodies(app, *BODIES)
     # The last one added is the first to be asked.
     app.add_middleware(BodyLimit, most_bytes=config.max_body_bytes, seconds=config.body_seconds)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Guard, hosts=config.hosts, origins=config.cors_origins)
+    app.add_middleware(Guard, hosts=config.hosts, origins=config.cors_origins, told=error_response)
     app.add_middleware(RequestRecord, metrics=metrics, tracing=Tracing(tracer_provider))
     return app
 
@@ -134,13 +157,44 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/chat/completions", responses=ERRORS, openapi_extra=request_body(ChatBody))
     async def chat_completions(request: Request, body: Annotated[ChatBody, json_body(ChatBody)]) -> Response:
-        return await generate(service, request, body, CHAT)
+        return await generate(service, request, body, ChatWriter, "chatcmpl-")
 
     @app.post("/v1/completions", responses=ERRORS, openapi_extra=request_body(CompletionBody))
     async def completions(
         request: Request, body: Annotated[CompletionBody, json_body(CompletionBody)]
     ) -> Response:
-        return await generate(service, request, body, TEXT)
+        return await generate(service, request, body, TextWriter, "cmpl-")
+
+    @app.post("/v1/messages", responses=ERRORS, openapi_extra=request_body(MessagesBody))
+    async def messages(request: Request, body: Annotated[MessagesBody, json_body(MessagesBody)]) -> Response:
+        return await generate(service, request, body.asked, MessagesWriter, "msg_")
+
+    @app.post("/v1/messages/count_tokens", responses=ERRORS, openapi_extra=request_body(CountBody))
+    async def count_tokens(
+        request: Request, body: Annotated[CountBody, json_body(CountBody)]
+    ) -> dict[str, int]:
+        prompt = await service.read_prompt(request, body.chat())
+        return {"input_tokens": len(prompt.tokens)}
+
+    @app.post("/v1/responses", responses=ERRORS, openapi_extra=request_body(ResponsesBody))
+    async def responses(
+        request: Request, body: Annotated[ResponsesBody, json_body(ResponsesBody)]
+    ) -> Response:
+        return await generate(service, request, body.asked, partial(ResponsesWriter, body), "resp_")
+
+    @app.post("/v1/systemone", responses=ERRORS, openapi_extra=request_body(SystemOneBody))
+    async def systemone(
+        request: Request, body: Annotated[SystemOneBody, json_body(SystemOneBody)]
+    ) -> Response:
+        decided = await decide(service, request, body.model, body.about, body.wanted)
+        return json_response(body.response(decided))
+
+    @app.post("/v1/decisions", responses=ERRORS, openapi_extra=request_body(DecisionsBody))
+    async def decisions(
+        request: Request, body: Annotated[DecisionsBody, json_body(DecisionsBody)]
+    ) -> Response:
+        decided = await decide(service, request, body.model, body.about, body.wanted)
+        return json_response(body.response(decided))
 
     def health(path: str) -> Callable[[F], F]:
         """A route for machines, which have no key and may want the head only."""
@@ -217,16 +271,23 @@ def describe(service: Service) -> dict[str, Any]:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        return error.response()
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return error_response(request.scope, error)
+
+    @app.exception_handler(RainError)
+    async def refused(request: Request, error: RainError) -> Response:
+        told = translated(error)
+        if told.status >= 500:
+            raise error  # to be logged
+        return error_response(request.scope, told)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return told(error.errors()[0]).response()
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return error_response(request.scope, schema_error(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        response = ApiError(error.status_code, str(error.detail), code=code).response()
+        response = error_response(request.scope, ApiError(error.status_code, str(error.detail), code=code))
         response.headers.update(error.headers or {})
         return response

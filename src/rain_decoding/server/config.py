@@ -23,7 +23,17 @@ from rain_decoding.web.numbers import Number, Whole
 from rain_decoding.web.protocol import MAX_CONNECTIONS
 
 Permission = Literal[
-    "criterion", "principle", "preset", "threshold", "relax", "budget", "plain", "trace", "withheld"
+    "criterion",
+    "principle",
+    "judge",
+    "preset",
+    "threshold",
+    "relax",
+    "budget",
+    "plain",
+    "trace",
+    "withheld",
+    "decisions",
 ]
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 """What `client_may` can allow. Everything else is the operator's alone."""
@@ -38,7 +48,9 @@ class ServerLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     served_name: str = ""
-    """The model's name for clients; empty: the backend's."""
+    """The model's name for clients; empty: that at its own server or on the hub, or that of its file or folder."""
+    any_model: StrictBool = False
+    """Answer requests that name any model, as there is one only."""
     client_may: frozenset[Permission] = frozenset()
     """What a request may decide; also as one text, with commas between the names."""
     max_concurrent: Count = 16

@@ -15,6 +15,8 @@ ALWAYS_KEPT = ("criterion", "fallback", "fallback_alternatives", "on_unscored", 
 """What is judged, and what happens to what is not good, is no matter of a preset that a client chooses."""
 STRICTER_IS_MORE = ("accept_value", "value_threshold", "min_label_mass", "order_margin")
 """What a client's choice may raise and not lower."""
+HOW_JUDGED = ("votes", "placement")
+"""What scores mean: another preset's would move them past the operator's thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ class Decoders:
         if way.relaxed:
             return config
         config = config.with_changes(
-            **{name: max(getattr(config, name), getattr(operator, name)) for name in STRICTER_IS_MORE}
+            **{name: getattr(operator, name) for name in HOW_JUDGED},
+            **{name: max(getattr(config, name), getattr(operator, name)) for name in STRICTER_IS_MORE},
         )
         if (
             config.fallback_threshold < operator.fallback_threshold

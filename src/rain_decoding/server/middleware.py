@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rain_decoding.server.metrics import Metrics
+from rain_decoding.server.protocols.errors import error_response
 from rain_decoding.server.telemetry import OTHER, Tracing
 from rain_decoding.web.errors import translated
 
@@ -61,7 +62,7 @@ class RequestRecord:
             except Exception as error:
                 log.exception("request failed", extra={"request_id": request_id})
                 if not facts["status"]:
-                    await translated(error).response()(scope, receive, recorded)
+                    await error_response(scope, translated(error))(scope, receive, recorded)
             finally:
                 facts["route"] = route_of(scope)
                 self._record(scope, facts, time.perf_counter() - started)

@@ -7,15 +7,14 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.errors import ContextLengthError
-from rain_decoding.prompting import Prompt
 from rain_decoding.web.errors import late, queue_full
 
-Reading = Callable[[], Prompt]
-Waiting = tuple[Reading, "asyncio.Future[Prompt]"]
+T = TypeVar("T")
+Waiting = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 PIECE = 4096
 """Characters that are read at once to find out whether a long text can fit."""
@@ -35,11 +34,11 @@ class PromptReader:
         self._clients: OrderedDict[str, deque[Waiting]] = OrderedDict()
         self._pump: asyncio.Task[None] | None = None
 
-    async def read(self, client: str, work: Reading) -> Prompt:
-        """The prompt. Raises what `work` raises, and `ApiError`: 429 where too many wait, 504 where it hangs."""
+    async def read(self, client: str, work: Callable[[], T]) -> T:
+        """What `work` reads. Raises what it raises, and `ApiError`: 429 where too many wait, 504 where it hangs."""
         if sum(map(len, self._clients.values())) >= self.room:
             self._make_room(client)
-        future: asyncio.Future[Prompt] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._clients.setdefault(client, deque()).append((work, future))
         if self._pump is None:
             self._pump = asyncio.create_task(self._read_all())
@@ -69,7 +68,7 @@ class PromptReader:
             self._clients.clear()
             self._pump = None
 
-    async def _read(self, work: Reading, future: asyncio.Future[Prompt]) -> None:
+    async def _read(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
             prompt = await asyncio.wait_for(asyncio.wrap_future(_in_thread(work)), self.seconds)
         except TimeoutError:  # what hangs keeps its thread, and nobody else
@@ -81,9 +80,9 @@ class PromptReader:
                 future.set_result(prompt)
 
 
-def _in_thread(work: Reading) -> Future[Prompt]:
+def _in_thread(work: Callable[[], T]) -> Future[T]:
     """What `work` comes to. Its thread does not keep the process from ending."""
-    found: Future[Prompt] = Future()
+    found: Future[T] = Future()
 
     def run() -> None:
         try:

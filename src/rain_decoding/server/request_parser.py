@@ -13,6 +13,7 @@ from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.session import Session
 from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.reading import check_fits
@@ -62,7 +63,7 @@ class RequestParser:
 
     def parse(self, body: ChatBody | CompletionBody) -> list[UnreadRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
-        self._check_size(body)
+        self.check_size(body.prompt_bytes, "messages" if isinstance(body, ChatBody) else "prompt")
         way = self.way(body)
         self.decoders.config(way)  # raises for what is not allowed
         passed = self._passed(body)
@@ -79,14 +80,16 @@ class RequestParser:
             "top_p": body.top_p,
             "logit_bias": body.bias,
             "trace": body.rain.trace,
-            "criterion": body.rain.criterion,
-            "principle": body.rain.principle,
         }
+        rain = body.rain
+        asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
 
         def answers(prompt: Any) -> Iterator[UnreadRequest]:
             read = cache(partial(self._read, way, prompt, passed))  # once for all answers
             for seed in range(first, first + body.n):
-                yield UnreadRequest(seed, read, partial(self._open, way, passed, {**request, "seed": seed}))
+                yield UnreadRequest(
+                    seed, read, partial(self._open, way, passed, asked, {**request, "seed": seed})
+                )
 
         return [answer for prompt in prompts for answer in answers(prompt)]
 
@@ -94,7 +97,7 @@ class RequestParser:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
         if not isinstance(body, ChatBody) or not body.whole:
             return None
-        if body.model != self.model:
+        if self._is_plain(body):
             raise ApiError(
                 400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
             )
@@ -124,41 +127,47 @@ class RequestParser:
         return read
 
     def _open(
-        self, way: Way, passed: dict[str, Any] | None, options: dict[str, Any], prompt: Prompt
+        self,
+        way: Way,
+        passed: dict[str, Any] | None,
+        criterion: str | None,
+        options: dict[str, Any],
+        prompt: Prompt,
     ) -> Session:
         decoder = self.decoders.get(way)
+        if criterion is not None:
+            if not isinstance(decoder, RainDecoder) or "judge" in self.config.client_may:
+                options = {**options, "criterion": criterion}
+            else:
+                decoder = decoder.judged_also_by(criterion)
         if passed is None:
             return decoder.open(prompt, **options)
         assert isinstance(decoder, RainDecoder), "the others do not support tools"
         return decoder.open_message(passed, prompt=prompt, **options)
 
-    def _check_size(self, body: ChatBody | CompletionBody) -> None:
-        if body.prompt_bytes > self.config.max_prompt_bytes:
+    def check_size(self, size: int, field: str) -> None:
+        """Raise `ApiError` for a prompt of too many bytes."""
+        if size > self.config.max_prompt_bytes:
             raise ApiError(
                 413,
-                f"the prompt is {body.prompt_bytes} bytes long, at most {self.config.max_prompt_bytes} are allowed",
-                param="messages" if isinstance(body, ChatBody) else "prompt",
+                f"the prompt is {size} bytes long, at most {self.config.max_prompt_bytes} are allowed",
+                param=field,
                 code="prompt_too_large",
             )
 
     def way(self, body: ChatBody | CompletionBody) -> Way:
         """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
-        plain = body.model == self.model + PLAIN_SUFFIX
-        if not plain and body.model != self.model:
-            raise ApiError(
-                404,
-                f"the model {body.model!r} does not exist; use {self.model!r}",
-                param="model",
-                code="model_not_found",
-            )
+        plain = self._is_plain(body)
         if plain:
-            self._permit("plain", "model")
+            self.permit("plain", "model")
+        else:
+            self.check_model(body.model)
         rain = body.rain
         for field in RainOptions.model_fields:
             if getattr(rain, field) not in (None, False):
-                self._permit(NEEDED.get(field, field), f"rain.{field}")
-        _known("criterion", rain.criterion, self.criteria)
-        _known("preset", rain.preset, tuple(PRESETS))
+                self.permit(NEEDED.get(field, field), f"rain.{field}")
+        self.check_criterion(rain.criterion)
+        _known("rain.preset", rain.preset, tuple(PRESETS))
         return Way(
             plain,
             rain.preset,
@@ -167,7 +176,28 @@ class RequestParser:
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )
 
-    def _permit(self, permission: str, field: str) -> None:
+    def check_model(self, name: str) -> None:
+        """Raise `ApiError` unless the model is called so, or any name is taken."""
+        if not self.config.any_model and name != self.model:
+            raise ApiError(
+                404,
+                f"the model {name!r} does not exist; use {self.model!r}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def check_criterion(self, name: str | None, field: str = "rain.criterion") -> None:
+        """Raise `ApiError` unless it is the name of a criterion: a path would let a client read files."""
+        _known(field, name, self.criteria)
+
+    def _is_plain(self, body: ChatBody | CompletionBody) -> bool:
+        """Whether the model is named as it is for plain decoding."""
+        if self.config.any_model:
+            return body.model.endswith(PLAIN_SUFFIX) and body.model != self.model
+        return body.model == self.model + PLAIN_SUFFIX
+
+    def permit(self, permission: str, field: str) -> None:
+        """Raise `ApiError` unless the operator lets clients decide that."""
         assert permission in PERMISSIONS
         if permission not in self.config.client_may:
             raise ApiError(
@@ -197,7 +227,7 @@ def _within(field: str, asked: float | None, most: float | None) -> float | None
     return asked
 
 
-def _known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
-    # A name only: a path would let a client read files.
+def _known(field: str, name: str | None, known: tuple[str, ...]) -> None:
     if name is not None and name not in known:
-        raise ApiError(400, f"unknown {kind} {name!r}; use one of {', '.join(known)}", param=f"rain.{kind}")
+        kind = field.removeprefix("rain.")
+        raise ApiError(400, f"unknown {kind} {name!r}; use one of {', '.join(known)}", param=field)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rain_decoding.server.protocols.messages.body import MessagesBody
+from rain_decoding.server.protocols.responses.body import ResponsesBody
 from rain_decoding.server.schemas import ROLES, ChatBody, CompletionBody
 from rain_decoding.web.errors import ApiError
 
 TYPES = ("str", "int", "float", "bool")
+FIELDS = {
+    field for body in (ChatBody, CompletionBody, MessagesBody, ResponsesBody) for field in body.model_fields
+}
+"""Of all bodies: what a message may begin with to say what it is about."""
 
 WORDS = {
     "missing": "is required",
@@ -44,7 +50,7 @@ def told(error: Mapping[str, Any]) -> ApiError:
         error["msg"].removeprefix("Value error, ") if words is None else words.format(**error.get("ctx", {}))
     )
     word = message.split(" ", 1)[0]
-    named = field or (word if word in ChatBody.model_fields or word in CompletionBody.model_fields else None)
+    named = field or (word if word in FIELDS else None)
     separator = ": " if words is None else " "
     return ApiError(
         400, f"{field}{separator}{message}" if field else message, param=named and _of_list(named)

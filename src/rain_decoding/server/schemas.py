@@ -7,7 +7,7 @@ read up to their first fault, so that a large wrong body costs no more than a sm
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from reprlib import repr as shorten
 from typing import Annotated, Any, ClassVar, Literal
@@ -77,7 +77,7 @@ def _kind(value: Any) -> str | None:
 TEXT, LIST = Tag("a text"), Tag("a list")
 
 
-def _either(words: str) -> Discriminator:
+def either(words: str) -> Discriminator:
     """Tells a text from a list, so that errors are about the form that was chosen."""
     return Discriminator(_kind, custom_error_type="text_or_list", custom_error_message=f"must be {words}")
 
@@ -114,7 +114,15 @@ class RefusalPart(Body):
         return self.refusal
 
 
-def _part(*kinds: str) -> BeforeValidator:
+def _type(value: Any) -> str:
+    return f"a {value.get('type') if isinstance(value, dict) else getattr(value, 'type', None)}"
+
+
+BY_TYPE = Discriminator(_type)
+"""Tells objects apart by their `type`; the tags are "a TYPE", so that they are in no field's name."""
+
+
+def part(*kinds: str) -> BeforeValidator:
     """Refuses parts of other kinds by their names."""
 
     def check(value: Any) -> Any:
@@ -130,10 +138,14 @@ def _part(*kinds: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-TextParts = Annotated[list[Annotated[TextPart, _part("text")]], Field(fail_fast=True, max_length=MOST_PARTS)]
-AnswerPart = Annotated[TextPart | RefusalPart, Field(discriminator="type"), _part("text", "refusal")]
+TextParts = Annotated[list[Annotated[TextPart, part("text")]], Field(fail_fast=True, max_length=MOST_PARTS)]
+AnswerPart = Annotated[
+    Annotated[TextPart, Tag("a text")] | Annotated[RefusalPart, Tag("a refusal")],
+    BY_TYPE,
+    part("text", "refusal"),
+]
 AnswerParts = Annotated[list[AnswerPart], Field(fail_fast=True, max_length=MOST_PARTS)]
-TEXTS = _either("a text or a list of text parts")
+TEXTS = either("a text or a list of text parts")
 Content = Annotated[Annotated[Text, TEXT] | Annotated[TextParts, LIST], TEXTS]
 AnswerContent = Annotated[Annotated[Text, TEXT] | Annotated[AnswerParts, LIST], TEXTS]
 
@@ -314,9 +326,17 @@ class StreamOptions(Body):
     include_obfuscation: StrictBool = False
 
 
+def check_neutral(body: BaseModel, honoured_if: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise `ValueError` for a field that is there with another value than those that change nothing."""
+    for name, neutral in honoured_if.items():
+        value = getattr(body, name, None)
+        if value is not None and not any(value == one and type(value) is type(one) for one in neutral):
+            raise ValueError(f"{name} = {shorten(value)} is not supported")
+
+
 StopList = Annotated[list[StopString], Field(fail_fast=True, max_length=16)]
 StopStrings = Annotated[
-    Annotated[StopString, TEXT] | Annotated[StopList, LIST], _either("a text or a list of at most 16 texts")
+    Annotated[StopString, TEXT] | Annotated[StopList, LIST], either("a text or a list of at most 16 texts")
 ]
 
 
@@ -364,10 +384,7 @@ class GenerationBody(Body):
 
     @model_validator(mode="after")
     def _check(self) -> GenerationBody:
-        for name, neutral in self.honoured_if.items():
-            value = getattr(self, name, None)
-            if value is not None and not any(value == one and type(value) is type(one) for one in neutral):
-                raise ValueError(f"{name} = {shorten(value)} is not supported")
+        check_neutral(self, self.honoured_if)
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed with stream = true")
         for token in self.logit_bias or ():
@@ -480,7 +497,7 @@ def _by_tools(message: Turn) -> bool:
 
 
 PromptList = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
-Prompts = Annotated[Annotated[Text, TEXT] | Annotated[PromptList, LIST], _either("a text or a list of texts")]
+Prompts = Annotated[Annotated[Text, TEXT] | Annotated[PromptList, LIST], either("a text or a list of texts")]
 
 
 class CompletionBody(GenerationBody):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from rain_decoding.prompting import Prompt
 from rain_decoding.server.config import ServerConfig
 from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.metrics import Metrics
@@ -48,6 +49,12 @@ class Service:
         except TimeoutError:
             raise queue_timeout() from None
         return Exchange(self.worker, answers, request.state.request_id, request.state.started)
+
+    async def read_prompt(self, request: Request, body: ChatBody) -> Prompt:
+        """A request's prompt, for which no answer is wanted. Raises `ApiError` and `InputError`."""
+        (unread,) = self.parser.parse(body)
+        self.note_prompt(request, body)
+        return await self.reader.read(client_of(request.scope), unread.read)
 
     def note_prompt(self, request: Request, body: ChatBody | CompletionBody) -> None:
         """Put the prompt into the log, if the operator wants that."""

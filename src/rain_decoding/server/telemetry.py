@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from rain_decoding.errors import MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.version import __version__
 
 METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
@@ -109,9 +110,7 @@ def otlp_provider() -> Any:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise MissingDependencyError(
-            f"--otel needs {error.name}", hint='pip install "rain-decoding[otel]"'
-        ) from error
+        raise MissingDependencyError(f"--otel needs {error.name}", hint=install("otel")) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "rain-serve"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

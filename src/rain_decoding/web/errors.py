@@ -50,7 +50,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, object]:
-        """The JSON object of the answer."""
+        """The JSON object of the answer, in OpenAI's shape."""
         kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
@@ -62,8 +62,9 @@ class ApiError(Exception):
             return {"connection": "close"}  # the rest of the body is not wanted
         return {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
 
-    def response(self) -> Response:
-        return json_response(self.body, self.status, self.headers)
+    def response(self, body: object = None) -> Response:
+        """The answer; `body` is what stands in it in another API's shape."""
+        return json_response(self.body if body is None else body, self.status, self.headers)
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

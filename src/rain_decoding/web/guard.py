@@ -7,7 +7,7 @@ a name of its own that it lets point to the loopback (DNS rebinding) it may read
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -67,12 +67,23 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def in_our_shape(scope: Scope, error: ApiError) -> ASGIApp:
+    """The answer to a request that is refused."""
+    return error.response()
+
+
 class Guard:
     """Refuses requests under other names, changes that pages of other sites ask for, and large heads."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts | None = None, origins: Collection[str] = ()):
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Hosts | None = None,
+        origins: Collection[str] = (),
+        told: Callable[[Scope, ApiError], ASGIApp] = in_our_shape,
+    ):
         """`hosts`: None takes any. `origins` are further ones (`https://example.org`) whose pages may ask; `*`: all."""
-        self.app, self.hosts = app, hosts
+        self.app, self.hosts, self.told = app, hosts, told
         self.origins = {origin.lower().rstrip("/") for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +91,7 @@ class Guard:
             try:
                 self._check(scope)
             except ApiError as error:
-                await error.response()(scope, receive, send)
+                await self.told(scope, error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 

@@ -38,10 +38,17 @@ class KeyCheck:
         request.state.key = ""
         if not self.digests or is_public(request.scope["endpoint"]):
             return
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        digest = hashlib.sha256(key.strip().encode("latin-1")).digest()  # as headers are decoded
+        digest = hashlib.sha256(sent_key(request).encode("latin-1")).digest()  # as headers are decoded
         # All are compared, so that the time tells nothing.
         known = [hmac.compare_digest(digest, other) for other in self.digests]
-        if scheme.lower() != "bearer" or not any(known):
+        if not any(known):
             raise ApiError(401, "no valid API key was sent", code="invalid_api_key")
         request.state.key = digest.hex()
+
+
+def sent_key(request: Request) -> str:
+    """The key of a request: `Authorization: Bearer KEY` as OpenAI's clients send it, or `x-api-key` as Anthropic's."""
+    if "authorization" not in request.headers:
+        return request.headers.get("x-api-key", "").strip()
+    scheme, _, key = request.headers["authorization"].partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
-from rain_decoding.backends.base import closed
+from rain_decoding.backends.base import OwnVocabulary, closed
 from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
@@ -24,7 +24,7 @@ class Gone:
         raise closed("the model")
 
 
-class GgufCodec:
+class GgufCodec(OwnVocabulary):
     """Implements `backends.base.Codec` over a `LlamaModel`.
 
     Raises `ConfigError` if no end of sequence is known.

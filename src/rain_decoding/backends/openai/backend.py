@@ -22,11 +22,13 @@ from rain_decoding.backends.base import (
     Counters,
     Handle,
     Reply,
+    cannot_shift,
     check_layers,
     check_request,
     closed,
 )
 from rain_decoding.backends.dialogue import header_or_default
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.chat import chat
 from rain_decoding.backends.openai.client import Meter
@@ -179,6 +181,10 @@ class EndpointBackend(Shared, Closing):
     def keep_layers(self, layers: Iterable[Layer]) -> None:
         """Not available: raises `UnsupportedError`."""
         check_layers(self.name, layers)
+
+    def shift_along(self, direction: Direction) -> int:
+        """Not available: raises `UnsupportedError`."""
+        raise cannot_shift(self.name)
 
     @property
     def pending(self) -> int:

@@ -17,9 +17,10 @@ from rain_decoding.search.proposals.guided import GUIDED
 from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.search.proposals.openings import OPENINGS
 from rain_decoding.search.proposals.sampled import SAMPLED
+from rain_decoding.search.proposals.steered import STEERED
 
 KINDS: Registry[Kind] = Registry(
-    PROPOSAL_GROUP, Kind, (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, DECLINED)
+    PROPOSAL_GROUP, Kind, (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, STEERED, DECLINED)
 )
 """All kinds by name."""
 

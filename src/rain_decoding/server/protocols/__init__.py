@@ -1,0 +1,1 @@
+"""The APIs that clients speak: their bodies, and how their answers are written."""
