@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from rain_decoding.errors import ConfigError
 from rain_decoding.files import UNREADABLE, read_text
@@ -116,7 +115,12 @@ class Wary(Line):
             states: hidden states of its tokens, `[layers, tokens, width]`.
         """
         values = np.einsum("lnw,lw->n", states.astype(np.float64), self.request / len(self.request))
-        return float(expit(windows(values).max(initial=-np.inf) + self.request_bias))
+        return share(windows(values).max(initial=-np.inf) + self.request_bias)
+
+
+def share(log_odds: float) -> float:
+    """The probability of log-odds in nats."""
+    return float(1 + np.tanh(log_odds / 2)) / 2
 
 
 def windows(values: np.ndarray) -> Array:
@@ -165,10 +169,10 @@ class Probe(Line):
 
     def probability(self, states: np.ndarray, harmful: float = 0.0) -> float:
         """The probability that the answer is good, after its last token. Arguments as for `scores`."""
-        own = float(expit(self.log_odds(states)[-1]))
+        own = share(self.log_odds(states)[-1])
         if self.wary is None:
             return own
-        return (1 - harmful) * own + harmful * float(expit(self.wary.log_odds(states)[-1]))
+        return (1 - harmful) * own + harmful * share(self.wary.log_odds(states)[-1])
 
     def check(self, *, model: str, model_name: str, criterion_name: str) -> None:
         """Raises `ConfigError` where the probe was fitted for another model or criterion."""
