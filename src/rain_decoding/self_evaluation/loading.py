@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.errors import ConfigError
+from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.combination import Combined, Part
@@ -17,6 +18,9 @@ from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
 from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
 from rain_decoding.self_evaluation.self_check import doubt_of, is_checked
+
+if TYPE_CHECKING:
+    from rain_decoding.backends.decisions import Api, DecisionServer
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -52,7 +56,8 @@ def has_labels(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JudgeChoice:
-    """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, or a `reader`.
+    """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, a `reader`, or a
+    `server` of decisions.
 
     With `choose` the reader judges by the criteria for which it surely beats a coin, and the others are asked.
     """
@@ -60,10 +65,15 @@ class JudgeChoice:
     asked: Backend | None = None
     reader: Reader | None = None
     choose: bool = False
+    server: DecisionServer | None = None
 
 
+DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
 ASK, READ, AUTO = "ask", "read", "auto"
-JUDGE_FORMS = f"{ASK}, {READ}[:MODEL][#probe=FILE], {AUTO}, {EVALUATORS.own_forms}, or another model"
+JUDGE_FORMS = (
+    f"{ASK}, {READ}[:MODEL][#probe=FILE], {AUTO}, {EVALUATORS.own_forms}, {DECISIONS[0]}:URL#MODEL, "
+    f"{DECISIONS[1]}:URL#MODEL, or another model"
+)
 PROBE = "#probe="
 
 
@@ -79,7 +89,8 @@ def load_judge(
     Args:
         judge: "ask" (as None): the model is asked about its text; "read": a probe reads its hidden states;
             "read:MODEL": that model reads along; "#probe=FILE" behind either: by a saved probe; "auto": read where
-            that can be had and beats a coin, else asked; or another model that is asked, or its name.
+            that can be had and beats a coin, else asked; "systemone:URL#MODEL" and "decisions:URL#MODEL": a server
+            that answers questions with probabilities; or another model that is asked, or its name.
         prompt_format: as conversations are generated.
         told: hears of the progress where a probe has to be fitted.
 
@@ -95,6 +106,9 @@ def load_judge(
         return JudgeChoice(reader=Reader(backend, prompt_format=prompt_format, told=told), choose=True)
     if not isinstance(judge, str):
         return JudgeChoice(judge)
+    for api in DECISIONS:
+        if judge.startswith(f"{api}:"):
+            return JudgeChoice(server=_decision_server(api, judge.removeprefix(f"{api}:")))
     name, _, file = judge.partition(PROBE)
     kind, _, model = name.partition(":")
     if kind != READ:
@@ -103,6 +117,16 @@ def load_judge(
     if not model:
         return JudgeChoice(reader=Reader(backend, file=probe, prompt_format=prompt_format, told=told))
     return JudgeChoice(reader=Reader(load_backend(model), along=True, file=probe, told=told))
+
+
+def _decision_server(api: Api, name: str) -> DecisionServer:
+    try:
+        from rain_decoding.backends.decisions import load_decision_server
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"judges behind HTTP need {error.name}", hint='pip install "rain-decoding[endpoint]"'
+        ) from error
+    return load_decision_server(api, name)
 
 
 def load_evaluator(
@@ -165,6 +189,10 @@ class _Loader:
         return self.criterion(find_criterion(name, self.judge))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
+        if self.chosen.server is not None:
+            from rain_decoding.self_evaluation.deciding import DecidingEvaluator
+
+            return DecidingEvaluator(self.chosen.server, criterion, self.votes, self.min_label_mass)
         reader = self.chosen.reader
         if reader is not None and (not self.chosen.choose or reads_better(reader, criterion)):
             read = reader.evaluator(criterion)
