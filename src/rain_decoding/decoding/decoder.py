@@ -613,7 +613,7 @@ class RainDecoder(Decoder):
 
     def _judged(self, question: GoodAnswer) -> Judged:
         options = Options(criterion=question.criterion, principle=question.principle)
-        evaluator = self._evaluator_for(options)
+        evaluator = self.evaluator_for(options)
         return Judged(evaluator, evaluator.conversation(question.prompt), question.answer)
 
     def decide(self, text: str, questions: Sequence[Question]) -> list[Decision]:

@@ -33,6 +33,7 @@ class PlainSession(Session):
     def steps(self) -> Steps[FinishReason]:
         reason = yield from self._decoded()
         if self.judge is not None and self.answer:
+            self.complete = True
             judgement = yield from self.judged(self.judge, self.prompt.tokens + self.answer)
             self.score, self.parts = judgement.score, judgement.parts
         return reason
