@@ -249,3 +249,17 @@ def test_a_trace_names_no_file_of_the_operator_and_no_words_of_the_models_server
         assert for_client(start, withheld=withheld)["config"] == {"calibration": "", "top_k": 3}
         shown = for_client(judge, withheld=withheld)
         assert shown["problem"] and "10.0.0.7" not in str(shown)
+
+
+def test_what_is_decoded_plainly_is_judged_where_that_is_asked() -> None:
+    plain = {"model": "scripted:plain", "rain": {"judged": True}}
+    with serving(client_may=frozenset({"plain"})) as running:
+        judged, unjudged = ask(running, **plain), ask(running, model="scripted:plain")
+        assert text(judged) == text(unjudged) == BAD
+        assert (judged["rain"]["score"], judged["rain"]["flagged"]) == (pytest.approx(-0.8), True)
+        assert (unjudged["rain"]["score"], unjudged["rain"]["flagged"]) == (None, False)
+        assert judged["rain"]["self_evaluations"] == 1 and judged["rain"]["rewinds"] == 0
+        running.settle(pending=0)
+    with serving(client_may=frozenset({"budget"})) as running, running.http() as http:
+        answer = http.post("/v1/chat/completions", json={**BODY, "rain": {"judged": True}})
+        assert answer.status_code == 403 and "client-may plain" in answer.json()["error"]["message"]

@@ -275,6 +275,10 @@ def describe(service: Service) -> dict[str, Any]:
             "max_seconds": config.max_seconds,
             "max_search_tokens": config.max_search_tokens,
         },
+        "judge": {
+            "proven": operator.judge_is_proven,
+            "doubt": getattr(operator.evaluator, "doubt", ""),
+        },
         "client_may": [name for name in PERMISSIONS if name in config.client_may],
         "version": __version__,
     }
