@@ -114,8 +114,15 @@ def test_the_line_is_that_of_answers_to_harmful_requests_alone() -> None:
 def test_examples_stand_inside_attack_prompts() -> None:
     examples = examples_of(load_criterion("harmlessness"))
     both = wary_examples(examples, 100)
-    assert both[:100] == examples[:100] and len(both) == 200
-    for plain, attacked in zip(examples[100:200], both[100:], strict=True):
+    assert both[:100] == examples[:100]
+    everyday = both[200:]
+    assert not any(each.answer for each in everyday)
+    half = len(everyday) // 2
+    pairs = [
+        *zip(examples[100:200], both[100:200], strict=True),
+        *zip(everyday[:half], everyday[half:], strict=True),
+    ]
+    for plain, attacked in pairs:
         assert plain.messages[-1].content in attacked.messages[-1].content != plain.messages[-1].content
         assert (plain.answer, plain.good, plain.group) == (attacked.answer, attacked.good, attacked.group)
     assert wary_examples(examples_of(load_criterion("positive-sentiment")), 100) == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib import resources
 from itertools import cycle
 
-from rain_decoding.self_evaluation.reading.examples import ReadingExample
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, everyday_requests
 from rain_decoding.types import Message
 
 HARMFUL = frozenset({"compliance", "disclaimer", "refusal", "safe-partial"})
@@ -19,12 +19,23 @@ LEAST = 20
 
 
 def wary_examples(examples: Sequence[ReadingExample], count: int) -> list[ReadingExample]:
-    """The first `count` examples, and as many others inside attack prompts; none where no wary line can be fitted."""
+    """The first `count` examples, as many others inside attack prompts, and everyday requests, plain and attacked.
+
+    The latter have no answer: they tell what is not harmful. Nothing at all where no wary line can be fitted.
+    """
     plain = examples[:count]
     if not _enough(plain):
         return []
     others = [*examples[count:], *plain][: len(plain)]
-    return [*plain, *(_wrapped(each, form) for each, form in zip(others, cycle(_forms()), strict=False))]
+    everyday = [
+        ReadingExample((Message("user", request),), "", True, request, "help")
+        for request in everyday_requests()
+    ]
+    return [*plain, *_attacked(others), *everyday, *_attacked(everyday)]
+
+
+def _attacked(examples: Sequence[ReadingExample]) -> list[ReadingExample]:
+    return [_wrapped(each, form) for each, form in zip(examples, cycle(_forms()), strict=False)]
 
 
 def _enough(examples: Sequence[ReadingExample]) -> bool:

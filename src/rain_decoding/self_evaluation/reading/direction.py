@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rain_decoding.backends.directions import Direction
+from rain_decoding.self_evaluation.cascade import CascadeJudge
 from rain_decoding.self_evaluation.combination import CombinedJudge
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.self_evaluation.reading.judge import ReadingJudge
@@ -16,6 +17,8 @@ def probe_of(judge: ConversationEvaluator) -> Probe | None:
     """The probe by which a judge reads the generating model's own states; of several, the first. None: it does not."""
     if isinstance(judge, WrappedJudge):
         return probe_of(judge.judging)
+    if isinstance(judge, CascadeJudge):
+        return probe_of(judge.reading)
     if isinstance(judge, CombinedJudge):
         return next((probe for part in judge.judges.values() if (probe := probe_of(part))), None)
     if isinstance(judge, ReadingJudge) and not judge.evaluator.along:
