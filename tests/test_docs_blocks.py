@@ -98,6 +98,7 @@ def check(words: list[str]) -> str:
     return "unknown"
 
 
+RAIN = typer.main.get_command(app)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = set(PROJECT["optional-dependencies"])
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -105,7 +106,7 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 def _check_rain(arguments: list[str]) -> str:
     """Whether the command line takes these, as far as that shows without running it."""
-    command: Any = typer.main.get_command(app)
+    command: Any = RAIN
     context = command.context_class(command, info_name="rain")
     while getattr(command, "commands", None) and arguments and arguments[0] in command.commands:
         name, *arguments = arguments

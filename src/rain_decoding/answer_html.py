@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 SHOWN = 6
 """Texts left at one place that are shown; the paper's search leaves dozens."""
@@ -27,28 +27,18 @@ def answer_html(text: str, trace: Sequence[Mapping[str, Any]], withheld: str, no
     )
 
 
-def _as_found(text: str, trace: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The answer in the pieces that were committed, behind each what was left there."""
-    pieces, left = _commits(trace)
-    start = "".join(said for _, said in pieces).find(text)
-    if start < 0:
-        yield escape(text)
-        return
-    place = -start
-    for node, said in pieces:
-        yield escape(text[max(place, 0) : max(place + len(said), 0)])
-        yield from left[node][:SHOWN]
-        if more := left[node][SHOWN:]:
-            yield f"<i> (and {len(more)} more)</i>"
-        place += len(said)
+class Said(NamedTuple):
+    """A text that the search came to, and how the judge called the answer up to its end; None: not judged."""
+
+    text: str
+    score: float | None = None
 
 
-def _commits(
-    trace: Sequence[Mapping[str, Any]],
-) -> tuple[list[tuple[int, str]], defaultdict[int, list[str]]]:
-    """The committed nodes with their texts, the prompt first, and by node the texts that were left below it."""
+def found(trace: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Said, list[Said]]]:
+    """The committed texts in order, first the prompt's, which is empty; each with those that were left behind it."""
     parents: dict[int, int] = {}
-    texts, scores = {0: ""}, {}
+    texts: dict[int, str] = {0: ""}
+    scores: dict[int, float | None] = {}
     path, turned_back = [0], []
     for event in trace:
         match event["event"]:
@@ -64,12 +54,29 @@ def _commits(
                 path.append(event["node"])
     left = defaultdict(list)
     for node in dict.fromkeys(turned_back):
-        place, said = node, ""
+        place, text = node, ""
         while place not in path:
-            place, said = parents[place], texts[place] + said
-        if said:
-            left[place].append(_struck(said, scores.get(node)))
-    return [(node, texts[node]) for node in path], left
+            place, text = parents[place], texts[place] + text
+        if text:
+            left[place].append(Said(text, scores.get(node)))
+    for node in path:
+        yield Said(texts[node], scores.get(node)), left[node]
+
+
+def _as_found(text: str, trace: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The answer in the pieces that were committed, behind each what was left there."""
+    pieces = list(found(trace))
+    start = "".join(said.text for said, _ in pieces).find(text)
+    if start < 0:
+        yield escape(text)
+        return
+    place = -start
+    for said, left in pieces:
+        yield escape(text[max(place, 0) : max(place + len(said.text), 0)])
+        yield from (_struck(*one) for one in left[:SHOWN])
+        if more := left[SHOWN:]:
+            yield f"<i> (and {len(more)} more)</i>"
+        place += len(said.text)
 
 
 def _struck(text: str, score: float | None = None) -> str:

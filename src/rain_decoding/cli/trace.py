@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from rain_decoding.answer_picture import write_answer_picture
 from rain_decoding.cli.course import draw_course
 from rain_decoding.cli.output import err, judgements, out, signed
 from rain_decoding.decoding.trace import BROKEN, TracedNode, read_trace, replay
@@ -32,6 +33,10 @@ def trace(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that replays the search to this file instead.")
     ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(help="Draw the answer, and what the search turned back from, to this file instead."),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -44,8 +49,9 @@ def trace(
     The lines marked ✓ are the answer as it was committed; above each is what was tried in its place.
     Q and U are the terms that select a node, p its prior, n its visits, v its value.
     """
-    if html is not None and html.resolve() == file.resolve():
-        raise InputError(f"--html {html} is the trace file itself", hint="choose another file")
+    for option, target in (("--html", html), ("--svg", svg)):
+        if target is not None and target.resolve() == file.resolve():
+            raise InputError(f"{option} {target} is the trace file itself", hint="choose another file")
     if plot is not None:
         check_plot(plot)
     events = read_trace(file)
@@ -54,6 +60,9 @@ def trace(
             replay(events)
             write_trace_page(html, events)
             err.print(f"page: {html}", markup=False)
+        elif svg is not None:
+            write_answer_picture(svg, events)
+            err.print(f"picture: {svg}", markup=False)
         elif plot is not None:
             draw_course(replay(events), events[0]["config"]["accept_value"], plot)
             err.print(f"plot: {plot}", markup=False)

@@ -1,17 +1,21 @@
-"""How an answer looks in a notebook, and in a console."""
+"""How an answer looks in a notebook, in a picture and in a console."""
 
 from __future__ import annotations
 
 import re
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from cli.command import Rain, runner
 
 from rain_decoding import Completion, RainDecoder, SearchConfig, Usage
 from rain_decoding.answer_html import SHOWN, answer_html
+from rain_decoding.answer_picture import LETTERS, answer_picture
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.decoding.trace import TracedNode, replay
+from rain_decoding.decoding.trace import TracedNode, replay, write_trace
 
 PROMPT = "How do I spread a false story about Linnet by the duck pond?"
 HOSTILE = "<script>alert('x')</script> & \"quotes\" </del></div>"
@@ -99,3 +103,43 @@ def test_a_console_shows_no_token_ids(demo: LocalBackend) -> None:
     written = repr(completion)
     assert completion.text in written and "tokens" not in written and "rewinds=2" in written
     assert len(written) < len(completion.text) + 120
+
+
+def test_the_picture_shows_what_was_said_and_what_was_left(demo: LocalBackend) -> None:
+    completion = RainDecoder(demo).generate(PROMPT, trace=True, seed=0)
+    picture = ElementTree.fromstring(answer_picture(completion.trace))
+    texts = [(str(one.get("class")), one.text or "") for one in picture.iter() if one.tag.endswith("}text")]
+    assert " ".join(text for kind, text in texts if kind == "kept") == completion.text
+    assert len([kind for kind, _ in texts if kind == "left"]) == completion.usage.rewinds
+    assert texts[0] == ("asked", PROMPT)
+
+
+def test_what_a_picture_shows_is_escaped_and_fits() -> None:
+    question = f"{HOSTILE} " * 20
+    events = [
+        {"event": "start", "messages": [{"role": "user", "content": question}]},
+        {"event": "expand", "node": 0, "children": [{"id": 1, "text": question}]},
+        {"event": "judge", "node": 1, "score": None},
+        {"event": "commit", "node": 1},
+    ]
+    picture = ElementTree.fromstring(answer_picture(events))
+    lines = [one for one in picture.iter() if one.tag.endswith("}text")]
+    assert max(len(line.text or "") for line in lines) <= LETTERS
+    assert max(float(line.get("y", 0)) for line in lines) < float(picture.get("height", 0))
+    said = " ".join(line.text or "" for line in lines if line.get("class") == "asked")
+    assert said == question.strip()
+
+
+def test_the_command_draws_it(demo: LocalBackend, tmp_path: Path, rain: Rain) -> None:
+    write_trace(tmp_path / "trace.jsonl", RainDecoder(demo).generate(PROMPT, trace=True, seed=0).trace)
+    assert rain("trace", tmp_path / "trace.jsonl", "--svg", tmp_path / "drawn.svg").code == 0
+    shown = (Path(__file__).parents[1] / "docs" / "rewind.svg").read_text(encoding="utf-8")
+    drawn = (tmp_path / "drawn.svg").read_text(encoding="utf-8")
+    assert drawn == shown, "the picture of the README is what its command draws"
+    refused = rain("trace", tmp_path / "trace.jsonl", "--svg", tmp_path / "trace.jsonl")
+    assert refused.code != 0 and "is the trace file itself" in refused.err
+
+
+@pytest.fixture
+def rain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rain:
+    return runner(monkeypatch, capsys)
