@@ -79,7 +79,7 @@ class RequestParser:
             "temperature": body.temperature,
             "top_p": body.top_p,
             "logit_bias": body.bias,
-            "trace": body.rain.trace,
+            "trace": body.rain.trace or self.config.trace_dir is not None,
         }
         rain = body.rain
         asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
