@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,30 @@ def is_valid(text: str) -> bool:
     return True
 
 
+def commands_terminals(character: str) -> bool:
+    """Whether it is a control character, or changes the direction of what follows."""
+    kind, turns = unicodedata.category(character), unicodedata.bidirectional(character)
+    return (kind == "Cc" and character != "\n") or turns in (
+        "LRE",
+        "RLE",
+        "LRO",
+        "RLO",
+        "PDF",
+        "LRI",
+        "RLI",
+        "FSI",
+        "PDI",
+    )
+
+
 # Backends, from Python
 
 
 def test_every_backend_answers_every_text(backend: Backend) -> None:
     """None of their marks is left in what the model reads; too long a prompt is named."""
     answered = 0
-    for index, found in PlainDecoder(backend).attempt_batch(TEXTS, (RainError,), max_tokens=2, concurrency=8):
+    decoder = PlainDecoder(backend, prompt_format="text")  # the room for a dialogue is small in tiny models
+    for index, found in decoder.attempt_batch(TEXTS, (RainError,), max_tokens=2, concurrency=8):
         if isinstance(found, RainError):
             assert "context" in str(found), (TEXTS[index], found)
             continue
@@ -87,7 +105,7 @@ def test_every_backend_answers_every_text(backend: Backend) -> None:
     assert answered > len(TEXTS) * 0.9
     for text in SURROGATES:
         with pytest.raises(InputError, match="not valid Unicode"):
-            PlainDecoder(backend).generate(text, max_tokens=2)
+            decoder.generate(text, max_tokens=2)
 
 
 def test_every_text_is_judged_and_searched() -> None:
@@ -125,10 +143,10 @@ def test_the_command_answers_what_it_is_told_on_standard_input(
         assert done.code == 0 and json.loads(done.out)["text"], (text, done.err)
         shown = rain("trace", trace)
         assert shown.code == 0, (text, shown.err)
-        assert not {c for c in shown.out if not c.isprintable()} - {"\n"}, "it commands no terminal"
+        assert not {c for c in shown.out if commands_terminals(c)}
     for text in SURROGATES:
         done = rain("generate", "-", *model, stdin=text)
-        assert done.code == 2 and "not valid Unicode" in done.err and "Traceback" not in done.err
+        assert done.code == 2 and "the prompt is no" in done.err and "Traceback" not in done.err
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +164,13 @@ def post(running: Running, path: str, body: dict[str, Any]) -> Any:
 def test_the_server_answers_every_text(running: Running) -> None:
     for text in TEXTS:
         messages = [{"role": "system", "content": text}, {"role": "user", "content": text}]
-        answer = post(running, "/v1/chat/completions", {"model": MODEL, "messages": messages, "stop": text})
+        body = {"model": MODEL, "messages": messages, "stop": text[:1000]}
+        answer = post(running, "/v1/chat/completions", body)
         assert answer.status_code == 200 and answer.content.isascii(), (text, answer.text)
+        assert (
+            len(text) <= 1000
+            or "1000 characters" in post(running, "/v1/chat/completions", {**body, "stop": text}).text
+        )
     for text in TEXTS[::5]:
         answer = post(running, "/v1/completions", {"model": MODEL, "prompt": text, "max_tokens": 1})
         assert answer.status_code == 200 and answer.content.isascii(), (text, answer.text)
@@ -310,7 +333,7 @@ def test_ratings_of_hostile_answers_are_shown_and_kept(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", [{**r, "answer": next(texts), "prompt": next(texts)} for r in answers()])
     tasks, store = answer_tasks(open_study(folder)), RatingStore(folder)
     client = TestClient(create_app(tasks, store))
-    known = (tasks[0].id, tasks[0].questions[0].name, tasks[0].questions[0].values[0])
+    known = (tasks[0].id, tasks[0].questions[0].name, next(iter(tasks[0].questions[0].values)))
     taken = {}
     for text in [*TEXTS, *SURROGATES]:
         body = dict(zip(("task", "question", "value"), known, strict=True)) | {"rater": text}
