@@ -151,7 +151,7 @@ def test_the_command_answers_what_it_is_told_on_standard_input(
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    with serving() as running:
+    with serving(client_may=frozenset(["decisions"])) as running:
         yield running
 
 
@@ -189,6 +189,37 @@ def test_the_server_answers_every_text(running: Running) -> None:
         assert answer.status_code == 400 and answer.content.isascii(), answer.text
     with running.http() as http:
         assert http.get("/readyz").status_code == 200
+
+
+BODIES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "/v1/messages": lambda text: {
+        "messages": [{"role": "user", "content": text}],
+        "system": text,
+        "max_tokens": 4,
+        "stop_sequences": [text[:900]],
+    },
+    "/v1/messages/count_tokens": lambda text: {"messages": [{"role": "user", "content": text}]},
+    "/v1/responses": lambda text: {"input": text, "instructions": text, "max_output_tokens": 4},
+    "/v1/decisions": lambda text: {
+        "input": text,
+        "questions": [{"type": "predicate", "instructions": text}],
+    },
+}
+"""Requests in the words of other APIs that hold a text."""
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_other_apis_answer_every_text(running: Running, path: str) -> None:
+    """Or say what is wrong with it; lines of their streams are whole, too."""
+    for text in [*TEXTS[::3], *SURROGATES]:
+        body = {"model": MODEL, **BODIES[path](text)}
+        for streamed in (False, True) if path in ("/v1/messages", "/v1/responses") else (False,):
+            answer = post(running, path, {**body, "stream": True} if streamed else body)
+            allowed = (400,) if text in SURROGATES else (200, 400) if "decisions" in path else (200,)
+            assert answer.status_code in allowed and answer.content.isascii(), (text, answer.text)
+            lines = [line for line in answer.text.split("\n") if line.startswith("data: {")]
+            assert bool(lines) == (streamed and answer.status_code == 200)
+            assert all(json.loads(line[6:]) for line in lines)
 
 
 @pytest.mark.parametrize("text", [*TEXTS[::11], *SURROGATES])
