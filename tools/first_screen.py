@@ -51,17 +51,16 @@ def served(command: list[str], **place: object) -> Iterator[None]:
 
 def ask() -> str:
     """An answer of the server."""
-    body = json.dumps(
-        {"model": "any", "messages": [{"role": "user", "content": "Give me two tips for sleeping better."}]}
-    )
     with urllib.request.urlopen(f"{SERVER}/v1/models") as reply:
-        name = json.load(reply)["data"][0]["id"]
-    request = urllib.request.Request(
-        f"{SERVER}/v1/chat/completions",
-        body.replace('"any"', json.dumps(name)).encode(),
-        {"content-type": "application/json"},
+        model = json.load(reply)["data"][0]["id"]
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Give me two tips for sleeping better."}],
+    }
+    asked = urllib.request.Request(
+        f"{SERVER}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request) as reply:
+    with urllib.request.urlopen(asked) as reply:
         answer: str = json.load(reply)["choices"][0]["message"]["content"]
     return answer
 
