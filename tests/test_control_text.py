@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
+from hostile import TEMPLATES, UNSEEN, WIDE, bare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from self_evaluation import judges
 
+from rain_decoding.backends.base import Codec
 from rain_decoding.backends.chat_template import template_marks
+from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.openai.codec import MOST_ASKED, Conversation, EndpointCodec
 from rain_decoding.backends.openai.endpoint import ENDS, FAMILIES
 from rain_decoding.backends.openai.templates import Templates
@@ -22,58 +25,15 @@ from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.rendering import Renderer
 from rain_decoding.types import Message
 
-TEMPLATES = {
-    "vicuna": (
-        "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }} {% elif m.role == 'user' %}"
-        "USER: {{ m.content }} {% else %}ASSISTANT: {{ m.content }}</s>{% endif %}{% endfor %}ASSISTANT:",
-        {"USER:", "ASSISTANT:", "</s>"},
-    ),
-    "brackets": (
-        "{% for m in messages %}{% if m.role == 'system' %}<<SYS>>\n{{ m.content }}\n<</SYS>>\n\n"
-        "{% elif m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}{% endif %}{% endfor %}",
-        {"[INST]", "[/INST]", "<SYS>", "</SYS>"},
-    ),
-    "headings": (
-        "{% for m in messages %}### {{ m.role.title() }}:\n{{ m.content }}\n\n{% endfor %}### Assistant:\n",
-        {"### User:", "### Assistant:", "### System:"},
-    ),
-    "bars": (
-        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}\n{% endfor %}<|assistant|>\n",
-        {"<|user|>", "<|assistant|>", "<|system|>"},
-    ),
-    "wide bars": (
-        "{% for m in messages %}<｜{{ m.role.title() }}｜>{{ m.content }}{% endfor %}<｜Assistant｜>",
-        {"<｜User｜>", "<｜Assistant｜>", "<｜System｜>"},
-    ),
-    "turns": (
-        "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
-        "<start_of_turn>model\n",
-        {"<start_of_turn>", "<end_of_turn>"},
-    ),
-    "words": (
-        "{% for m in messages %}GPT4 Correct {{ m.role.title() }}: {{ m.content }}<|end|>{% endfor %}"
-        "GPT4 Correct Assistant:",
-        {"GPT4 Correct User:", "GPT4 Correct Assistant:", "<|end|>"},
-    ),
-}
-UNSEEN = [
-    chr(code)
-    for code in range(0x110000)
-    if unicodedata.category(chr(code)) == "Cf"
-    or code in (0x34F, 0x115F, 0x1160, 0x180B, 0x2800, 0x3164, 0xFE0F, 0xFFA0)
-] + [*"\x00\x07\x1b\x7f\u2028\u2029\u200a\u2009\u3000\x85"]
-"""Characters that nobody sees, or that are a hair's breadth wide."""
-WIDE = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
+
+@cache
+def backend(name: str) -> LocalBackend:
+    """Over a tokenizer with the template of that name."""
+    return judges.backend(judges.byte_level(TEMPLATES[name][0]))
 
 
-def codec(name: str) -> HFCodec:
-    return HFCodec(judges.byte_level(TEMPLATES[name][0]))
-
-
-def bare(text: str) -> str:
-    """As a reader, or a model, may see it."""
-    seen = "".join(character for character in text if character not in UNSEEN)
-    return unicodedata.normalize("NFKC", seen).casefold()
+def codec(name: str) -> Codec:
+    return backend(name).codec
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -90,7 +50,7 @@ def test_no_disguise_helps(name: str, data: st.DataObject) -> None:
     place, unseen = data.draw(st.integers(1, len(disguised) - 1)), data.draw(st.sampled_from(UNSEEN))
     disguised = disguised[:place] + unseen * data.draw(st.integers(0, 2)) + disguised[place:]
     text = data.draw(st.sampled_from(["Hi {} ho", "{}", "a\n{}\nb", "{0}{0}"])).format(disguised)
-    prompt = build_prompt(text, judges.backend(judges.byte_level(TEMPLATES[name][0])))
+    prompt = build_prompt(text, backend(name))
     (message,) = prompt.messages
     assert bare(mark) not in bare(message.content)
     assert message.content.replace(" ", "") == text.replace(" ", ""), "only spaces are put in"
@@ -106,11 +66,10 @@ def test_every_unseen_character_in_a_marker_is_seen_through(unseen: str) -> None
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_the_judge_sees_what_generation_saw(name: str, tmp_path: Any) -> None:
-    backend = judges.backend(judges.byte_level(TEMPLATES[name][0]))
-    renderer = Renderer(judges.criterion(tmp_path), backend.codec)
+    renderer = Renderer(judges.criterion(tmp_path), codec(name))
     for mark in TEMPLATES[name][1]:
-        prompt = build_prompt(f"Hi {mark} ho", backend)
-        honest = renderer.conversation(build_prompt("Hi ho", backend), "So there")
+        prompt = build_prompt(f"Hi {mark} ho", backend(name))
+        honest = renderer.conversation(build_prompt("Hi ho", backend(name)), "So there")
         shown = renderer.conversation(prompt, f"So {mark} there")
         assert bare(shown).count(bare(mark)) == bare(honest).count(bare(mark))
         said = prompt.messages[0].content
@@ -119,7 +78,7 @@ def test_the_judge_sees_what_generation_saw(name: str, tmp_path: Any) -> None:
 
 def test_ordinary_text_is_left_alone() -> None:
     text = "if a < b > c: x[i] = [j] <div> # user: né, 或者 🙂 <- [link](url) | a | b |"
-    for name in ("brackets", "bars", "turns", "wide bars"):
+    for name in ("llama 2", "zephyr", "gemma", "deepseek", "chatml"):
         assert without_control_tokens(text, codec(name).special_texts) == text
     assert without_control_tokens(text, sorted((ENDS | FAMILIES) - {""})) == text
 

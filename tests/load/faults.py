@@ -43,7 +43,7 @@ from cli.command import start
 from decoder_worlds import BAD, GOOD, SCRIPT
 from evaluation.rating.rated import answers, write
 from load.clients import ask, rate
-from load.flaky import LEAST, MOST, FlakyUpstream, end, filled, limited, small_disk
+from load.flaky import LEAST, MOST, PATIENCE, FlakyUpstream, end, filled, limited, small_disk
 
 from rain_decoding import PlainDecoder, RainDecoder, load_backend
 from rain_decoding.evaluation.rating.store import RatingStore
@@ -261,7 +261,7 @@ class Serving(Episode):
         ready = until(lambda: httpx2.get(f"{self.url}/readyz", timeout=30).status_code == 200, check=False)
         self.check(ready, "not ready again")
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(PATIENCE)
         return f"exit {process.returncode}"
 
     def client(self, rng: random.Random) -> None:
@@ -319,8 +319,8 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 def until(condition: Callable[[], bool], *, check: bool = True) -> bool:
-    """Wait for up to a minute; whether it happened."""
-    deadline = time.monotonic() + 60
+    """Wait, as long as a busy machine may need; whether it happened."""
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             assert not check, "it did not happen"

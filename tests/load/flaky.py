@@ -22,6 +22,8 @@ DISK = 2**20
 """Bytes of the small disk."""
 LEAST, MOST = 0, 24 * 2**10
 """Bytes that a full disk, or a limit on files, leaves to what is written next."""
+PATIENCE = 300.0
+"""Seconds after which what should happen has not happened."""
 HANGING = 8.0
 """Seconds that an upstream hangs at most."""
 
@@ -134,5 +136,5 @@ def end(process: subprocess.Popen[str], patience: float, rng: random.Random) -> 
         return f"exit {process.returncode}"
     sent = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
     process.send_signal(sent)
-    process.wait(60)
+    process.wait(PATIENCE)
     return sent.name

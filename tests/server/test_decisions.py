@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from server.running import QUESTION, Running, serving
 from server.test_openai_client import BAD
-from server.test_openai_client import GOOD as BAKING
 
 from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.self_evaluation.decisions import Question, transcript
+from rain_decoding.self_evaluation.reading.examples import ReadingExample
+from rain_decoding.self_evaluation.reading.learning import learn
 from rain_decoding.types import Message
 
-HARMFUL = "Tell everyone by the duck pond that Linnet stole the eggs."
+HARMFUL = "First, whisper to the washers that Linnet sold a sick goat. After that, let a friend repeat it at the well."
 HARMLESS = "That would not be right, so my answer is no."
 STATEMENTS = ("The answer is harmless.", "The answer is harmful.")
 INSTRUCTION = "Judge the answer of the assistant."
@@ -70,7 +72,7 @@ def test_other_criteria_and_principles_are_asked_for(demo_server: Running, demo:
         votes = [math.log(positive / negative) for positive, negative in judgement.probabilities]
         assert answers[name]["noul"] == pytest.approx(good(sum(votes) / len(votes)), abs=1e-3)
     first = asked(demo_server, state=conversation(HARMLESS), questions={"q": GOOD_ANSWER})
-    assert answers["own"] == pytest.approx(first["answers"]["q"]) or answers["own"] == first["answers"]["q"]
+    assert answers["own"]["noul"] == pytest.approx(first["answers"]["q"]["noul"], abs=1e-3)
 
 
 def test_any_question_is_asked_as_a_criterion_is(demo_server: Running, alone: RainDecoder) -> None:
@@ -241,22 +243,20 @@ def test_clients_may_ask_what_the_operator_allows(closed: Running) -> None:
         assert http.post("/v1/decisions", json={}).status_code == 401
 
 
-def test_by_a_judge_that_reads(demo: LocalBackend) -> None:
+def test_by_a_judge_that_reads(demo: LocalBackend, tmp_path: Path) -> None:
     """Where a probe judges, it answers, calibrated as it was fitted; there are no labels."""
-    decoder = RainDecoder(demo, "harmlessness", judge="read")
+    examples = [
+        ReadingExample((Message("user", BAD),), f"{text} {number}.", good, group=str(number))
+        for number in range(24)
+        for text, good in ((HARMFUL, False), (HARMLESS, True))
+    ]
+    learn(demo, examples, "harmlessness", false_alarms=0.05).save(tmp_path / "probe.json")
+    decoder = RainDecoder(demo, "harmlessness", judge=f"read#probe={tmp_path / 'probe.json'}")
     with serving(demo, criterion=decoder.evaluator, served_name="demo") as running:
         for answer in (HARMFUL, HARMLESS):
             expected = decoder.judge(BAD, answer).probabilities[0][0]
-            found = asked(
-                running,
-                state=conversation(answer),
-                questions={"q": {**GOOD_ANSWER, "instructions": "criterion:"}},
-            )
+            question = {"q": {"type": "noul", "instructions": "criterion:"}}
+            found = asked(running, state=conversation(answer), questions=question)
             assert found["answers"]["q"]["noul"] == pytest.approx(expected, abs=1e-3)
+            assert (found["answers"]["q"]["noul"] > 0.5) == (answer == HARMLESS)
             assert found["diagnostics"] == {}
-        baking = asked(
-            running,
-            state=conversation("First, heat the oven well.", BAKING),
-            questions={"q": {"type": "noul", "instructions": "criterion:"}},
-        )
-        assert baking["answers"]["q"]["noul"] > 0.5

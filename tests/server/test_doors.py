@@ -39,6 +39,7 @@ PROTECTED = {
     "/v1/responses",
     "/v1/systemone",
     "/v1/decisions",
+    "/beta/litellm_basic_guardrail_api",
     "/v1/models",
     "/v1/models/",
     "/v1/models/{name:path}",

@@ -73,7 +73,7 @@ def tried(operation: Any, url: str, **fixed: Any) -> list[tuple[int, dict[str, A
     for mode in modes:
 
         @settings(
-            max_examples=40 if operation.method == "post" else 5,
+            max_examples=25 if operation.method == "post" else 5,
             deadline=None,
             derandomize=True,
             database=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from server.running import QUESTION, Running, gated_world, serving
 from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.config import PRESETS
-from rain_decoding.decoding.trace import replay
+from rain_decoding.decoding.trace import read_trace, replay
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.traces import for_client
 from rain_decoding.web.errors import ApiError
@@ -249,3 +250,33 @@ def test_a_trace_names_no_file_of_the_operator_and_no_words_of_the_models_server
         assert for_client(start, withheld=withheld)["config"] == {"calibration": "", "top_k": 3}
         shown = for_client(judge, withheld=withheld)
         assert shown["problem"] and "10.0.0.7" not in str(shown)
+
+
+def test_what_is_decoded_plainly_is_judged_where_that_is_asked() -> None:
+    plain = {"model": "scripted:plain", "rain": {"judged": True}}
+    with serving(client_may=frozenset({"plain"})) as running:
+        judged, unjudged = ask(running, **plain), ask(running, model="scripted:plain")
+        assert text(judged) == text(unjudged) == BAD
+        assert (judged["rain"]["score"], judged["rain"]["flagged"]) == (pytest.approx(-0.8), True)
+        assert (unjudged["rain"]["score"], unjudged["rain"]["flagged"]) == (None, False)
+        assert judged["rain"]["self_evaluations"] == 1 and judged["rain"]["rewinds"] == 0
+        running.settle(pending=0)
+    with serving(client_may=frozenset({"budget"})) as running, running.http() as http:
+        answer = http.post("/v1/chat/completions", json={**BODY, "rain": {"judged": True}})
+        assert answer.status_code == 403 and "client-may plain" in answer.json()["error"]["message"]
+
+
+def test_the_operator_may_keep_all_traces_and_clients_see_nothing_of_them(tmp_path: Path) -> None:
+    with serving(trace_dir=tmp_path) as running:
+        answer = ask(running)
+        with (
+            running.http() as http,
+            http.stream("POST", "/v1/chat/completions", json={**BODY, "stream": True}) as streamed,
+        ):
+            sent = streamed.read().decode()
+    assert answer["rain"]["trace_id"] is None and "trace" not in answer["rain"]
+    assert "events" not in sent and "hairpin" not in sent and "[DONE]" in sent
+    one, other = (read_trace(file) for file in sorted(tmp_path.iterdir()))
+    assert {event["event"] for event in one} >= {"start", "judge", "rewind", "commit", "end"}
+    assert one[-1]["text"] == other[-1]["text"] == GOOD
+    assert any("hairpin" in str(event.get("children")) for event in one), "with what was taken back"

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ COLUMNS = {
     "tokens_forwarded": "tokens forwarded",
     "rewinds": "rewinds",
 }
+READS = ":read"
 MEASURED = {"case": list, "contender": str, "unit": int, "repeat": int}
 
 
@@ -99,18 +101,21 @@ def measure(model: str, options: argparse.Namespace) -> None:
             concurrency=(concurrency,),
         ).units(backend)
     ]
-    names = [name for name in options.contenders if name != "generate" or has_own_loop(backend)]
     judge = JudgeOptions(bad_rate=None if options.bad_rate < 0 else options.bad_rate)
-    contenders = make_contenders(names, backend, judge)
-    say(f"{model}: {', '.join(names)} are ready")
-    model_of, repeats, seed = torch_model(backend), options.repeats, options.seed
-    for sample in measuring.run(units, contenders, model_of, repeats=repeats, seed=seed, done=done):
-        records.append(asdict(sample))
-        say(f"{model}: {sample.contender}, {sample.seconds:.2f} s, {sample.tokens_forwarded} tokens")
-
-
-def has_own_loop(backend: LocalBackend) -> bool:
-    return hasattr(backend.engine, "another") or torch_model(backend) is not None
+    reading = [name for name in options.contenders if READS in name]
+    asking = [name for name in options.contenders if READS not in name]
+    for names in (asking, reading):  # reading last: a probe may have to be fitted first
+        keys = product(units, names, range(options.repeats))
+        if all((unit.case, name, unit.number, repeat) in done for unit, name, repeat in keys):
+            continue
+        contenders = make_contenders(names, backend, judge)
+        say(f"{model}: {', '.join(names)} ready")
+        running = measuring.run(
+            units, contenders, torch_model(backend), repeats=options.repeats, seed=options.seed, done=done
+        )
+        for sample in running:
+            records.append(asdict(sample))
+            say(f"{model}: {sample.contender}, {sample.seconds:.2f} s, {sample.tokens_forwarded} tokens")
 
 
 def write_facts(file: Path, model: str, backend: LocalBackend, resident: int | None) -> None:
@@ -190,10 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--contenders", type=lambda text: text.split(","), default=CONTENDERS.split(","))
-    parser.add_argument("--n", type=int, default=3, help="prompts asked one at a time")
+    parser.add_argument("--n", type=int, default=4, help="prompts asked one at a time")
     parser.add_argument("--concurrency", type=lambda text: [*map(int, text.split(","))], default=[1])
     parser.add_argument("--max-tokens", type=int, default=48)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--bad-rate", type=float, default=0.0, help="below 0: by the models' own judgement")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

@@ -31,8 +31,8 @@ NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
 DEMO_ANSWERS = 200
 
-AT_ONCE = 8
-"""Judgements that run at the same time: few enough for the bar to move while a slow model works."""
+AT_ONCE = 2
+"""Judgements that run at the same time. More would all end together on a slow model, and the bar would not move."""
 
 Data = Annotated[
     Path | None,

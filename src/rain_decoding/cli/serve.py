@@ -65,6 +65,14 @@ CorsOrigins = Annotated[
 ]
 
 
+TraceDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the traces of all searches, with the text that was taken back: `rain trace FILE`."
+    ),
+]
+
+
 def serve(
     context: typer.Context,
     what: Annotated[
@@ -117,6 +125,7 @@ def serve(
     grace_seconds: GraceSeconds = 30.0,
     max_connections: MaxConnections = MAX_CONNECTIONS,
     cors_origins: CorsOrigins = None,
+    trace_dir: TraceDir = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Include prompts in the log.")] = False,
     playground: Annotated[bool, typer.Option(help="Serve the playground at /.")] = True,
     otel: Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans over OTLP.")] = False,

@@ -40,7 +40,8 @@ class Judged:
         if good is None:
             return Decision(None, problem=judgement.problem or "the text could not be judged")
         masses = judgement.label_mass
-        return Decision((good, 1 - good), sum(masses) / len(masses) if masses else None)
+        mass = sum(masses) / len(masses) if masses else None
+        return Decision((good, 1 - good), mass, score=judgement.score)
 
 
 @dataclass(eq=False, kw_only=True)

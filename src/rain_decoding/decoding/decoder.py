@@ -329,6 +329,7 @@ class PlainDecoder(Decoder):
         top_p: Draw from the most probable tokens that hold this probability together, in (0, 1]. A request may have
             another.
         prompt_format: How prompts are encoded, see `PromptFormat`.
+        judge: The decoder whose judge judges the finished answer; None: nobody does.
 
     Raises:
         InputError: A value is out of range.
@@ -339,6 +340,7 @@ class PlainDecoder(Decoder):
     top_k: int = 0
     top_p: float = 1.0
     prompt_format: PromptFormat = "auto"
+    judge: RainDecoder | None = None
 
     def __post_init__(self) -> None:
         check_loaded(type(self).__name__, self.backend)
@@ -347,7 +349,8 @@ class PlainDecoder(Decoder):
             raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
-        options.refuse_criterion("plain decoding is not judged")
+        if self.judge is None:
+            options.refuse_criterion("plain decoding is not judged")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
         return PlainSession(
@@ -359,6 +362,8 @@ class PlainDecoder(Decoder):
             temperature=self.temperature if options.temperature is None else options.temperature,
             top_k=self.top_k,
             top_p=self.top_p if options.top_p is None else options.top_p,
+            judge=self.judge.evaluator_for(options).conversation(built) if self.judge else None,
+            good_above=self.judge.config.fallback_threshold if self.judge else 0.0,
         )
 
 
@@ -535,7 +540,7 @@ class RainDecoder(Decoder):
             pinned=pinned,
         )
 
-    def _evaluator_for(self, options: Options) -> Evaluator:
+    def evaluator_for(self, options: Options) -> Evaluator:
         """What judges this request."""
         if options.principle is not None:
             return self._known_evaluator(f"{PRINCIPLE} {options.principle}")
@@ -549,7 +554,7 @@ class RainDecoder(Decoder):
             check_tags(self.backend)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if built.thinking else RainSession
-        evaluator = self._evaluator_for(options)
+        evaluator = self.evaluator_for(options)
         return kind(
             self.backend,
             built,
@@ -581,7 +586,7 @@ class RainDecoder(Decoder):
         body = without_control_text(body, self.backend.codec)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
-        evaluator = self._evaluator_for(parsed)
+        evaluator = self.evaluator_for(parsed)
         return ToolCallSession(
             self.backend,
             built,
@@ -608,7 +613,7 @@ class RainDecoder(Decoder):
 
     def _judged(self, question: GoodAnswer) -> Judged:
         options = Options(criterion=question.criterion, principle=question.principle)
-        evaluator = self._evaluator_for(options)
+        evaluator = self.evaluator_for(options)
         return Judged(evaluator, evaluator.conversation(question.prompt), question.answer)
 
     def decide(self, text: str, questions: Sequence[Question]) -> list[Decision]:

@@ -46,12 +46,13 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The probability of each option, which sum up to 1, and what their labels hold together in [0, 1], where labels
-    were read. None where there is no answer: `problem` says why.
+    were read. None where there is no answer: `problem` says why. `score` is that of the judge, where one answers.
     """
 
     probabilities: tuple[float, ...] | None
     label_mass: float | None = None
     problem: str = ""
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,11 @@ class Questioner:
             InputError: a question has too many options.
             ContextLengthError: one does not fit into the context with the text.
         """
-        one, other = (self._prompt(text, Question("", (option,)), (0,)) for option in ("a", "b"))
-        shared = common_prefix(one, other)
+        one, other = (self._prompt(text, Question(words, ("a",)), (0,)) for words in ("a", "Z"))
+        shared = one[: common_prefix(one, other)]
         return [self._asked(text, question, shared) for question in questions]
 
-    def _asked(self, text: str, question: Question, shared: int) -> Asked:
+    def _asked(self, text: str, question: Question, shared: Tokens) -> Asked:
         count = len(question.options)
         if not 1 <= count <= MOST_OPTIONS:
             raise InputError(f"a question has {count} options", hint=f"use 1 to {MOST_OPTIONS}")
@@ -94,7 +95,7 @@ class Questioner:
                 f"{self.backend.context_length}",
                 hint="shorten the text",
             )
-        return Asked(prompts, orders, min(shared, *map(len, prompts)))
+        return Asked(prompts, orders, min(common_prefix(shared, prompt) for prompt in prompts))
 
     def answer(self, asked: Asked) -> Program[Decision]:
         """What the model says. Raises `CriterionError` where it has no tokens for the labels."""

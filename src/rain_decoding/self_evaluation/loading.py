@@ -6,10 +6,11 @@ import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.errors import ConfigError
+from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.cascade import Cascade
@@ -20,6 +21,9 @@ from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
 from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, unheard, why_not_read
 from rain_decoding.self_evaluation.self_check import check, is_checked
+
+if TYPE_CHECKING:
+    from rain_decoding.backends.decisions import Api, DecisionServer
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -55,7 +59,8 @@ def has_labels(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JudgeChoice:
-    """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, or a `reader`.
+    """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, a `reader`, or a
+    `server` of decisions.
 
     With `choose` the reader judges by the criteria for which it surely beats a coin, and the others are asked. `behind`
     the reader stands who judges what it is unsure of, if anybody: such a choice, or a name for `EVALUATORS`.
@@ -65,6 +70,7 @@ class JudgeChoice:
     reader: Reader | None = None
     choose: bool = False
     behind: JudgeChoice | str | None = None
+    server: DecisionServer | None = None
 
     @property
     def others(self) -> tuple[Backend, ...]:
@@ -73,8 +79,12 @@ class JudgeChoice:
         return tuple(model for model in (self.asked, reading) if model is not None)
 
 
+DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
 ASK, READ, AUTO = "ask", "read", "auto"
-JUDGE_FORMS = f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, or another model"
+JUDGE_FORMS = (
+    f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, {DECISIONS[0]}:URL#MODEL, "
+    f"{DECISIONS[1]}:URL#MODEL, or another model"
+)
 PROBE = "#probe="
 READS = re.compile(rf"{READ}(?=[:#+]|$)")
 BEHIND = re.compile(r"\+(?=[\w-]+(:|$))")
@@ -94,8 +104,9 @@ def load_judge(
         judge: "ask" (as None): the model is asked about its text; "read": a probe reads its hidden states;
             "read:MODEL": that model reads along; "#probe=FILE" behind either: by a saved probe; "+JUDGE" behind all
             that ("read+ask"): what the reading is unsure of is judged by that one, which is "ask", another model or one
-            of `EVALUATORS`; "auto": read where that can be had and beats a coin, else asked; or another model that is
-            asked, or its name.
+            of `EVALUATORS`; "auto": read where that can be had and beats a coin, else asked; "systemone:URL#MODEL" and
+            "decisions:URL#MODEL": a server that answers questions with probabilities; or another model that is asked,
+            or its name.
         prompt_format: as conversations are generated.
         told: hears of the progress where a probe has to be fitted.
 
@@ -111,6 +122,9 @@ def load_judge(
         return JudgeChoice(reader=Reader(backend, prompt_format=prompt_format, told=told), choose=True)
     if not isinstance(judge, str):
         return JudgeChoice(judge)
+    for api in DECISIONS:
+        if judge.startswith(f"{api}:"):
+            return JudgeChoice(server=_decision_server(api, judge.removeprefix(f"{api}:")))
     if not READS.match(judge):
         return JudgeChoice(load_backend(judge))
     reading, behind = _behind(judge, backend)
@@ -132,9 +146,19 @@ def _behind(judge: str, backend: Backend) -> tuple[str, JudgeChoice | str | None
         name = judge[found.end() :]
         if has_labels(name):
             return judge[: found.start()], name
-        if name == ASK or name.partition(":")[0] in BACKENDS:
+        if name == ASK or name.partition(":")[0] in {*BACKENDS, *DECISIONS}:
             return judge[: found.start()], load_judge(name, backend)
     return judge, None
+
+
+def _decision_server(api: Api, name: str) -> DecisionServer:
+    try:
+        from rain_decoding.backends.decisions import load_decision_server
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"judges behind HTTP need {error.name}", hint='pip install "rain-decoding[endpoint]"'
+        ) from error
+    return load_decision_server(api, name)
 
 
 def load_evaluator(
@@ -221,6 +245,10 @@ class _Loader:
         return Cascade(reading, asked, self.read_surely)
 
     def _asked(self, criterion: Criterion, reason: str = "") -> Evaluator:
+        if self.chosen.server is not None:
+            from rain_decoding.self_evaluation.deciding import DecidingEvaluator
+
+            return DecidingEvaluator(self.chosen.server, criterion, self.votes, self.min_label_mass)
         if self.cheapest and criterion.suffix_as_good and self.judge is self.backend:
             criterion = replace(criterion, placement="suffix")
         own = SelfEvaluator(

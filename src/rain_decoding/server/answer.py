@@ -14,7 +14,7 @@ from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.rain_object import rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
-from rain_decoding.server.traces import for_client
+from rain_decoding.server.traces import for_client, keep_trace
 from rain_decoding.server.worker import Progress
 from rain_decoding.types import Completion
 
@@ -55,9 +55,11 @@ class Answer:
 
     def end(self, index: int, completion: Completion) -> None:
         """An answer is complete; its trace is kept for its key."""
-        trace_id = None
+        name, trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}", None
+        if self.service.config.trace_dir is not None and completion.trace:
+            keep_trace(self.service.config.trace_dir, name, completion.trace)
         if self.body.rain.trace:
-            trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}"
+            trace_id = name
             self.service.traces.put(trace_id, self.request.state.key, self.events(completion.trace))
         preset = self.body.rain.preset or self.service.parser.decoders.preset
         if completion.withheld and completion.fallback != "alternative" and not self._may_see_withheld:
@@ -70,7 +72,9 @@ class Answer:
         return "withheld" in self.service.config.client_may
 
     def events(self, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Events of the trace as far as the client may see them."""
+        """Events of the trace as far as the client may see them, and wants to."""
+        if not self.body.rain.trace:
+            return []
         return [for_client(event, withheld=self._may_see_withheld) for event in events]
 
     @property

@@ -31,6 +31,8 @@ from rain_decoding.server.protocols.decisions.body import DecisionsBody
 from rain_decoding.server.protocols.decisions.deciding import decide
 from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
 from rain_decoding.server.protocols.errors import error_response
+from rain_decoding.server.protocols.guardrail import PATH as GUARDRAIL_PATH
+from rain_decoding.server.protocols.guardrail import Guardrail, GuardrailBody
 from rain_decoding.server.protocols.messages.body import CountBody, MessagesBody
 from rain_decoding.server.protocols.messages.writer import MessagesWriter
 from rain_decoding.server.protocols.responses.body import ResponsesBody
@@ -62,6 +64,7 @@ BODIES = (
     ResponsesBody,
     SystemOneBody,
     DecisionsBody,
+    GuardrailBody,
 )
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -196,6 +199,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         decided = await decide(service, request, body.model, body.about, body.wanted)
         return json_response(body.response(decided))
 
+    guardrail = Guardrail(service)
+
+    @app.post(GUARDRAIL_PATH, responses=ERRORS, openapi_extra=request_body(GuardrailBody))
+    async def check(
+        request: Request, body: Annotated[GuardrailBody, json_body(GuardrailBody)]
+    ) -> dict[str, Any]:
+        return await guardrail.check(request, body)
+
     def health(path: str) -> Callable[[F], F]:
         """A route for machines, which have no key and may want the head only."""
 
@@ -263,6 +274,10 @@ def describe(service: Service) -> dict[str, Any]:
             "max_tokens": config.max_tokens,
             "max_seconds": config.max_seconds,
             "max_search_tokens": config.max_search_tokens,
+        },
+        "judge": {
+            "proven": operator.judge_is_proven,
+            "doubt": getattr(operator.evaluator, "doubt", ""),
         },
         "client_may": [name for name in PERMISSIONS if name in config.client_may],
         "version": __version__,

@@ -79,6 +79,8 @@ class ServerLimits(BaseModel):
     max_connections: Count = MAX_CONNECTIONS
     """Connections at the same time; beyond, idle ones are closed, or new ones get 503. `server.run` sees to it."""
     cors_origins: tuple[str, ...] = ()
+    trace_dir: Path | None = None
+    """Folder for the traces of all searches, with what was taken back: for the operator's eyes."""
     log_prompts: StrictBool = False
     playground: StrictBool = True
 

@@ -21,13 +21,15 @@ HOW_JUDGED = ("votes", "placement")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to decode, as far as it is not as the operator said (None); `relaxed`: it may be laxer than that."""
+    """How to decode, as far as it is not as the operator said (None); `relaxed`: it may be laxer than that; `judged`:
+    what is decoded plainly is judged when it is finished."""
 
     plain: bool = False
     preset: str | None = None
     threshold: float | None = None
     relaxed: bool = False
     prompt_format: PromptFormat | None = None
+    judged: bool = False
 
 
 class Decoders:
@@ -41,7 +43,8 @@ class Decoders:
         """Raises `ConfigError` for a preset that does not exist."""
         prompt_format = way.prompt_format or self.operator.prompt_format
         if way.plain:
-            return PlainDecoder(self.operator.backend, prompt_format=prompt_format)
+            judge = self.operator if way.judged else None
+            return PlainDecoder(self.operator.backend, prompt_format=prompt_format, judge=judge)
         config = self.config(way)
         base = self._preset_config(way)
         if base not in self._made:

@@ -21,7 +21,7 @@ from rain_decoding.server.schemas import ChatBody, CompletionBody, RainOptions
 from rain_decoding.web.errors import ApiError
 
 PLAIN_SUFFIX = ":plain"
-NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
+NEEDED = {"judged": "plain", "max_seconds": "budget", "max_search_tokens": "budget"}
 """Permissions that are not called as the field of `rain` that needs them."""
 
 
@@ -79,7 +79,7 @@ class RequestParser:
             "temperature": body.temperature,
             "top_p": body.top_p,
             "logit_bias": body.bias,
-            "trace": body.rain.trace,
+            "trace": body.rain.trace or self.config.trace_dir is not None,
         }
         rain = body.rain
         asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
@@ -172,6 +172,7 @@ class RequestParser:
             plain,
             rain.preset,
             rain.threshold,
+            judged=rain.judged,
             relaxed="relax" in self.config.client_may,
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )

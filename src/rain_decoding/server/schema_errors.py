@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rain_decoding.server.protocols.decisions.body import DecisionsBody
+from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
 from rain_decoding.server.protocols.messages.body import MessagesBody
 from rain_decoding.server.protocols.responses.body import ResponsesBody
 from rain_decoding.server.schemas import ROLES, ChatBody, CompletionBody
 from rain_decoding.web.errors import ApiError
 
 TYPES = ("str", "int", "float", "bool")
-FIELDS = {
-    field for body in (ChatBody, CompletionBody, MessagesBody, ResponsesBody) for field in body.model_fields
-}
+BODIES = (ChatBody, CompletionBody, MessagesBody, ResponsesBody, SystemOneBody, DecisionsBody)
+FIELDS = {field for body in BODIES for field in body.model_fields}
 """Of all bodies: what a message may begin with to say what it is about."""
 
 WORDS = {

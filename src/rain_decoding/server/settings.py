@@ -69,6 +69,8 @@ class ServeSettings(ServerLimits):
 
     def server_config(self) -> ServerConfig:
         """What the server itself has to know. Reads the keys; raises `ConfigError`."""
+        if self.trace_dir is not None and not self.trace_dir.is_dir():
+            raise ConfigError(f"trace_dir = {self.trace_dir}: there is no such folder", hint="make it first")
         return ServerConfig(
             **self.model_dump(include=set(ServerLimits.model_fields))
             | {

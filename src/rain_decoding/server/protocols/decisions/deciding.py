@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,7 +94,7 @@ async def _decided(
     wanted: Sequence[Wanted],
     judges: Sequence[Mapping[str, str] | None],
 ) -> Decided:
-    operator, limit = service.parser.decoders.operator, service.config.max_seconds
+    operator = service.parser.decoders.operator
 
     def read() -> list[Asked | GoodAnswer]:
         check_fits([state.said], operator.backend.codec, operator.questioner.backend.context_length)
@@ -105,6 +105,15 @@ async def _decided(
         prompt, answer = operator.build_prompt(state.messages[:-1]), state.messages[-1].content
         return [next(asked) if judge is None else GoodAnswer(prompt, answer, **judge) for judge in judges]
 
+    session = await answered(service, request, read)
+    return Decided(session.decisions, session.task.forwarded)
+
+
+async def answered(
+    service: Service, request: Request, read: Callable[[], Sequence[Asked | GoodAnswer]]
+) -> DecisionSession:
+    """The session that answered the questions which `read` gives, in a thread beside the model's. Raises `ApiError`."""
+    operator, limit = service.parser.decoders.operator, service.config.max_seconds
     try:
         async with asyncio.timeout(limit):
             questions = await service.reader.read(client_of(request.scope), read)
@@ -120,10 +129,10 @@ async def _decided(
         exchange.close()
     session = exchange.session(0)
     assert isinstance(session, DecisionSession)
-    if len(session.decisions) < len(wanted):
+    if len(session.decisions) < len(questions):
         raise queue_timeout()
-    request.state.facts |= {"questions": len(wanted), "rain_search_tokens": session.task.forwarded}
-    return Decided(session.decisions, session.task.forwarded)
+    request.state.facts |= {"questions": len(questions), "rain_search_tokens": session.task.forwarded}
+    return session
 
 
 def _judge(service: Service, state: State, wanted: Wanted) -> Mapping[str, str]:

@@ -1,0 +1,177 @@
+"""A server that answers questions with probabilities, served like a backend: vLLM, SGLang, `rain serve` and others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx2
+import numpy as np
+from tenacity import Retrying
+
+from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.backends.proxies import http_client
+from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
+from rain_decoding.errors import BadReplyError, ConfigError, EndpointError, RainError
+from rain_decoding.programs import Request
+from rain_decoding.secrets_in_text import checked_key, without_secrets
+from rain_decoding.turns import Shared, in_turn
+from rain_decoding.types import Array, Message
+
+Api = Literal["systemone", "decisions"]
+ATTEMPTS = 4
+PAUSE = 0.5
+TIMEOUT = 120.0
+"""Seconds for one attempt."""
+AT_ONCE = 16
+"""Requests that are under way at the same time."""
+KEY = "RAIN_API_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class Decide(Request[Array]):
+    """Which of the `options` is true of a conversation, asked in each of the `orders`. `instructions` come first.
+
+    Reply: `numpy.ndarray` of float64, `[len(orders), 1 + len(options)]`: what the labels hold together (1 where the
+    server does not say), then the probability of each option in the order of `options`.
+    """
+
+    instructions: str
+    messages: Sequence[Message]
+    options: tuple[str, ...]
+    orders: tuple[tuple[int, ...], ...]
+
+
+class DecisionServer(Shared):
+    """Asks `model` at the base URL, in one of both APIs. Has of a backend what the scheduler needs."""
+
+    def __init__(self, api: Api, url: str, model: str, *, transport: Any = None):
+        self.api, self.model, self.name = api, model, f"{api}:{url}#{model}"
+        key = checked_key(os.environ.get(KEY, ""), f"the key in {KEY}")
+        base = url.rstrip("/").removesuffix("/v1") + "/v1/"
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._client = http_client(
+            httpx2.Client, [base], base_url=base, headers=headers, timeout=TIMEOUT, transport=transport
+        )
+        self.counters = Counters()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rain-decisions")
+        self._pending: dict[Handle, Future[tuple[Array, int]]] = {}
+        self._woken: Future[None] = Future()
+
+    @in_turn
+    def submit(self, request: Any, owner: int) -> Handle:
+        handle = Handle(request, owner)
+        handle.requests = 1
+        self.counters.requests += 1
+        self._pending[handle] = self._pool.submit(self._ask, request)
+        return handle
+
+    @in_turn
+    def cancel(self, handle: Handle) -> None:
+        if (future := self._pending.pop(handle, None)) is not None:
+            future.cancel()
+
+    def wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    @in_turn
+    def step(self) -> list[Reply]:
+        """Wait until something has come, or somebody wakes it."""
+        if not self._pending:
+            return []
+        waited: list[Future[Any]] = [*self._pending.values(), self._woken]
+        wait(waited, timeout=1.0, return_when=FIRST_COMPLETED)
+        if self._woken.done():
+            self._woken = Future()
+        ready = [handle for handle, future in self._pending.items() if future.done()]
+        return [self._reply(handle, self._pending.pop(handle)) for handle in ready]
+
+    def _reply(self, handle: Handle, future: Future[tuple[Array, int]]) -> Reply:
+        try:
+            found, handle.forwarded = future.result()
+        except RainError as error:
+            return Reply(handle, error=error)
+        self.counters.tokens_forwarded += handle.forwarded
+        return Reply(handle, found)
+
+    def _ask(self, request: Decide) -> tuple[Array, int]:
+        """The reply, and how many tokens the server says that it read. Raises `EndpointError`."""
+        body = self._systemone(request) if self.api == "systemone" else self._decisions(request)
+        try:
+            response = Retrying(**policy(ATTEMPTS, PAUSE))(self._post, {"model": self.model, **body})
+        except Transient as error:
+            raise EndpointError(f"{self.name} does not answer: {without_secrets(str(error))}") from error
+        if not response.is_success:
+            said = without_secrets(response.text[:300])
+            raise EndpointError(f"{self.name} refuses the question ({response.status_code}): {said}")
+        try:
+            data = response.json()
+            return self._read(request, data), int(data["usage"]["input_tokens"])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise BadReplyError(f"{self.name}: the reply is no decision: {error!r}") from error
+
+    def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
+        """The response to one attempt. Raises `Transient` where another may do better."""
+        try:
+            response = self._client.post(self.api, json=body)
+        except httpx2.HTTPError as error:
+            raise Transient(f"{type(error).__name__}: {error}") from error
+        if temporary(response.status_code):
+            raise Transient(
+                f"status {response.status_code}", retry_after(response.headers.get("Retry-After"))
+            )
+        return response
+
+    @staticmethod
+    def _systemone(request: Decide) -> dict[str, Any]:
+        questions = {
+            str(place): {
+                "type": "choice",
+                "instructions": "",
+                "criteria": {request.options[index]: None for index in order},
+            }
+            for place, order in enumerate(request.orders)
+        }
+        state = [{"role": message.role, "content": message.content} for message in request.messages]
+        return {"state": state, "instructions": request.instructions, "questions": questions}
+
+    @staticmethod
+    def _decisions(request: Decide) -> dict[str, Any]:
+        first = [Message("system", request.instructions)] if request.instructions else []
+        questions = [
+            {
+                "type": "choice",
+                "instructions": "",
+                "choices": [{"value": request.options[index]} for index in order],
+            }
+            for order in request.orders
+        ]
+        turns = [{"role": each.role, "content": each.content} for each in (*first, *request.messages)]
+        return {"input": turns, "questions": questions}
+
+    def _read(self, request: Decide, data: Any) -> Array:
+        rows = []
+        for place, _ in enumerate(request.orders):
+            if self.api == "systemone":
+                shares = data["answers"][str(place)]["probabilities"]
+                mass = data.get("diagnostics", {}).get(str(place), {}).get("label_mass", 1.0)
+            else:
+                listed = data["answers"][place]["probabilities"]
+                shares, mass = {entry["value"]: entry["probability"] for entry in listed}, 1.0
+            rows.append([float(mass), *(float(shares[option]) for option in request.options)])
+        return np.array(rows)
+
+
+def load_decision_server(api: Api, name: str) -> DecisionServer:
+    """The server of `URL#MODEL`. Raises `ConfigError` for a name of another form."""
+    url, separator, model = name.partition("#")
+    if not separator or not model or not url.startswith(("http://", "https://")):
+        raise ConfigError(
+            f"{api}:{name} names no server and model",
+            hint=f"use one such as {api}:http://127.0.0.1:8000#MODEL",
+        )
+    return DecisionServer(api, url, model)
