@@ -57,7 +57,9 @@ def _decode(tree: Tree, start: Node) -> Searching[tuple[Node, Node | None]]:
                 yield from _release_held(tree, node)
         elif decoding is not None and decoding.done:
             start = node = _add(tree, start, decoding.result)
-            judging.append((node, (yield from ask(Launch(ask(Judge(node.tokens)))))))
+            # What goes on behind an alternative must not be degenerate, either: no model would have written it.
+            repaired = len(node.token_set.tokens) if tree.rewinds else 0
+            judging.append((node, (yield from ask(Launch(ask(Judge(node.tokens, repaired)))))))
             decoding = None
             if not tree.finished(node):
                 decoding = yield from ask(Launch(plain_sentence(tree, node)))
