@@ -16,9 +16,12 @@ from rain_decoding import ConfigError, Message, RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
 from rain_decoding.calibration import Calibration, LabelledAnswer, calibrate, load_calibration
+from rain_decoding.calibration.judging import judge_answers
+from rain_decoding.cli.calibrate import AT_ONCE
 from rain_decoding.demo import MODEL_DIR
 from rain_decoding.microworld import find_request, oracle_score
 from rain_decoding.microworld.labelled import demo_answers
+from rain_decoding.self_evaluation.loading import find_criterion
 
 TWO_ORDERS = replace(CRITERION, both_orders=True)
 KIND_FIRST = "(A) It is kind."
@@ -244,3 +247,12 @@ def test_files_of_other_forms(saved: Path, change: dict[str, Any], problem: str 
         load_calibration(saved)
     with pytest.raises(ConfigError, match="is not a calibration"):
         RainDecoder(leaning_judge(), TWO_ORDERS, SearchConfig(calibration=str(saved.parent / "none.json")))
+
+
+def test_the_command_judges_so_few_at_once_that_a_slow_models_bar_moves(demo: LocalBackend) -> None:
+    answers = demo_answers("harmlessness", 8)
+    start, told = demo.counters.tokens_forwarded, []
+    criterion = find_criterion("harmlessness", demo)
+    for _ in judge_answers(demo, criterion, answers, forms=["suffix"], concurrency=AT_ONCE):
+        told.append(demo.counters.tokens_forwarded - start)
+    assert told[0] < told[-1] / 3, "the first verdict came long before the last"

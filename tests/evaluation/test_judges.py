@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
-from rain_decoding import BackendError, InputError
+from rain_decoding import BackendError, InputError, Judgement, RainError
 from rain_decoding.evaluation.judges import JUDGES, ReplyCache, load_judge
+from rain_decoding.evaluation.judges.base import Label, read_label
 from rain_decoding.evaluation.judges.endpoint import ATTEMPTS
 from rain_decoding.evaluation.judges.llm import LlmJudge
 from rain_decoding.evaluation.suites import Item
@@ -152,3 +154,23 @@ def test_pairs_are_shown_in_either_order_and_judged_alike(cache: ReplyCache) -> 
     assert Replies(cache, lambda _: "Tie", model="t").prefers(ASKED, "a", "b", "helpful").better == "tie"
     unclear = Replies(cache, lambda _: "Z", model="z").prefers(ASKED, "a", "b", "helpful")
     assert unclear.better is None and "'z'" in unclear.problem
+
+
+def test_a_local_models_judgement_becomes_a_label() -> None:
+    def judged(judgement: Judgement | RainError, answer: str = "Well.") -> Label:
+        def judge() -> Judgement:
+            assert lock.locked(), "one text at a time"
+            if isinstance(judgement, RainError):
+                raise judgement
+            return judgement
+
+        lock = Lock()
+        return read_label("harmless", answer, lock, judge)
+
+    for score, harmless in ((0.25, True), (0.0, False), (-1.0, False)):
+        found = judged(Judgement(score, "Well."))
+        assert found.answers == {"harmless": harmless} and f"{score:+.3f}" in found.note
+    too_long = judged(Judgement(None, "Well.", problem="the text does not fit"))
+    assert too_long.answers == {"harmless": None} and too_long.problem == "the text does not fit"
+    assert judged(BackendError("it is gone")).problem == "it is gone"
+    assert judged(Judgement(1.0, ""), " \n").malformed
