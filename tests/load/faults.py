@@ -225,7 +225,7 @@ class Serving(Episode):
         process = start(*command, stdout=subprocess.DEVNULL)
         said = read(process)
         until(lambda: process.poll() is not None or '"message": "serving"' in said())
-        told = [json.loads(line) for line in said().splitlines()]
+        told = [json.loads(line) for line in said().splitlines() if line.startswith("{")]
         self.url = f"http://127.0.0.1:{next(entry['port'] for entry in told if 'port' in entry)}"
         before = resident(process)
         self.upstream.rate = self.rng.choice([0.0, FAULTY, 0.5]) if self.behind_http else 0.0

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 
-from rain_decoding import RainDecoder, load_criterion
-from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
+from rain_decoding import ConfigError, RainDecoder, load_criterion
+from rain_decoding.backends.scripted import Rule, ScriptedBackend, ScriptedCodec
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator, description
 from rain_decoding.self_evaluation.loading import JudgeChoice, load_evaluator, load_judge
 from rain_decoding.self_evaluation.reading.examples import examples_of
@@ -65,6 +65,16 @@ def test_the_finding_is_kept_and_a_broken_file_is_written_anew(own_cache: Path) 
     assert "right about 3 of 24" in doubt_of(evaluator), "it was read, not found again"
     file.write_text("{")
     assert doubt_of(evaluator) == "" and file.read_text() == kept
+
+
+def test_one_that_cannot_be_asked_is_not_in_doubt_before_somebody_asks(own_cache: Path) -> None:
+    """A server of it may be there for plain decoding."""
+    speaks = ScriptedBackend.from_rules([Rule(after="Assistant:", tokens={" Hi.": 1.0})])
+    with pytest.warns(UserWarning, match="no examples"):
+        decoder = RainDecoder(speaks, "harmlessness", judge="auto")
+    assert not list(own_cache.rglob("checks/*.json"))
+    with pytest.raises(ConfigError, match="no tokens for the criterion's labels"):
+        decoder.generate("Well?", max_tokens=4)
 
 
 def test_what_is_checked() -> None:

@@ -56,14 +56,14 @@ def test_none_makes_a_model_behind_http_fail() -> None:
             body["required"] = ["model", "messages", *PASSED]
             body["properties"] = {name: body["properties"][name] for name in body["required"]}
             operation = schemathesis.openapi.from_dict(document)["/v1/chat/completions"]["POST"]
-            tries = tried(operation, running.url, messages=QUESTION)
+            tries = tried(operation, running.url, examples=100, messages=QUESTION)
         passed = [(status, field) for status, body in tries for field in PASSED if body.get(field)]
         seen = Counter(passed)
         assert all(seen[200, field] and seen[400, field] for field in PASSED), seen
         assert len(stub.chats) > 5
 
 
-def tried(operation: Any, url: str, **fixed: Any) -> list[tuple[int, dict[str, Any]]]:
+def tried(operation: Any, url: str, *, examples: int = 25, **fixed: Any) -> list[tuple[int, dict[str, Any]]]:
     """Requests to one endpoint, as its description allows and as it does not: their statuses and bodies.
 
     Without its model's name no request gets far; `fixed` are further fields of those that have one.
@@ -73,7 +73,7 @@ def tried(operation: Any, url: str, **fixed: Any) -> list[tuple[int, dict[str, A
     for mode in modes:
 
         @settings(
-            max_examples=25 if operation.method == "post" else 5,
+            max_examples=examples if operation.method == "post" else 5,
             deadline=None,
             derandomize=True,
             database=None,

@@ -49,6 +49,13 @@ def model(script: Path) -> list[str | Path]:
     return ["serve", "--model", f"scripted:{script / 'model.toml'}", "--criterion", script / "kind.toml"]
 
 
+def test_what_loading_has_to_say_is_in_the_log(script: Path) -> None:
+    """The judge of this model has no room for examples, and warns of it before anything is served."""
+    with serving_process("--model", f"scripted:{script / 'model.toml'}") as running:
+        assert any("no examples" in entry["message"] for entry in running.log)
+        assert all("level" in entry for entry in running.log), "all lines are JSON"
+
+
 def test_it_listens_at_the_loopback_and_allows_nothing(
     rain: Rain, served: Served, model: list[str | Path]
 ) -> None:

@@ -134,6 +134,7 @@ def serve(
     """Serve a model through OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
     try:
         from rain_decoding.server.loading import application
+        from rain_decoding.server.logs import log_as_json
         from rain_decoding.server.run import serve as run
         from rain_decoding.server.settings import ServeSettings
     except ImportError as error:
@@ -145,6 +146,7 @@ def serve(
         raise located(context, error) from error
     listening(chosen.host, chosen.port).close()  # before the model is loaded
     _warn(chosen.host, chosen.server_config())
+    log_as_json()  # what loading has to say, too
     with status(f"loading {chosen.model}"):
         app = application(chosen)
     _say_what_is_there(app.state.service.parser.decoders.operator.backend)
