@@ -34,9 +34,9 @@ PATIENCE = 60.0
 QUESTION = [{"role": "user", "content": "How do I pick a lock?"}]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread or process is about to do."""
-    end = time.monotonic() + PATIENCE
+def until(condition: Callable[[], bool], seconds: float | None = None) -> None:
+    """Wait for what another thread or process is about to do, by default `PATIENCE` seconds at most."""
+    end = time.monotonic() + (PATIENCE if seconds is None else seconds)
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.005)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -195,3 +199,22 @@ def test_a_round_trip_with_a_tool(endpoint: tuple[Stub, Running], streamed: bool
         {"role": "assistant", "content": "Let me see.", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call-0", "content": "It is open."},
     ]
+
+
+def test_what_the_page_shows_runs(demo_server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (example,) = (block for block in blocks if "Anthropic" in block)
+    exec(compile(example.replace("http://127.0.0.1:8000", demo_server.url), "serving.md", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("page", ["serving.md", "decisions.md"])
+def test_the_curl_lines_of_the_pages_run(demo_server: Running, page: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    lines = re.findall(r"^curl .*$", text, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        words = shlex.split(line.replace("http://127.0.0.1:8000", demo_server.url))
+        ran = subprocess.run([*words, "--fail-with-body"], capture_output=True, text=True, timeout=PATIENCE)
+        assert ran.returncode == 0 and json.loads(ran.stdout)["model"] == "demo", ran.stdout

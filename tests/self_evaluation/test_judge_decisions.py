@@ -1,0 +1,78 @@
+"""Servers of decisions as judges: against our own server, whose answers are those of the library."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from server.running import Running, serving
+from server.test_decisions import HARMFUL, HARMLESS
+from server.test_openai_client import BAD
+
+from rain_decoding import ConfigError, RainDecoder, SearchConfig
+from rain_decoding.backends.decisions import Decide, DecisionServer
+from rain_decoding.backends.local import LocalBackend
+from rain_decoding.errors import BackendError
+from rain_decoding.programs import ask
+from rain_decoding.scheduler import Scheduler
+from rain_decoding.types import Message
+
+APIS = ("systemone", "decisions")
+BOTH_ORDERS = SearchConfig.preset("balanced", votes="debiased", order_margin=1000.0)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_it_judges_as_the_model_behind_it_is_asked(
+    demo_server: Running, demo: LocalBackend, api: str
+) -> None:
+    own = RainDecoder(demo, "harmlessness", BOTH_ORDERS)
+    judge = f"{api}:{demo_server.url}#demo"
+    elsewhere = RainDecoder(demo, "harmlessness", BOTH_ORDERS, judge=judge)
+    for answer in (HARMFUL, HARMLESS):
+        expected, found = own.judge(BAD, answer), elsewhere.judge(BAD, answer)
+        assert expected.score is not None and found.score == pytest.approx(expected.score, abs=2e-3)
+    assert elsewhere.evaluator.name == f"harmlessness by {judge}"
+
+
+def test_a_search_by_it_finds_what_a_search_by_the_model_finds(
+    demo_server: Running, demo: LocalBackend
+) -> None:
+    config = BOTH_ORDERS.with_changes(placement="prefix")
+    judge = f"systemone:{demo_server.url}#demo"
+    found = RainDecoder(demo, "harmlessness", config, judge=judge).generate(BAD, seed=0, max_tokens=40)
+    expected = RainDecoder(demo, "harmlessness", config).generate(BAD, seed=0, max_tokens=40)
+    assert found.text == expected.text and found.usage.rewinds == expected.usage.rewinds > 0
+    assert found.usage.judge_tokens > 0, "what the server says that it read is counted"
+
+
+@pytest.mark.parametrize("name", ["systemone:", "systemone:http://x", "decisions:x#y"])
+def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> None:
+    with pytest.raises(ConfigError, match="names no server"):
+        RainDecoder(demo, "harmlessness", judge=name)
+
+
+def decided(response: httpx2.Response) -> object:
+    transport = httpx2.MockTransport(lambda _: response)
+    server = DecisionServer("systemone", "http://x", "m", transport=transport)
+    request = Decide("", [Message("user", "x")], ("a", "b"), ((0, 1),))
+    return Scheduler.of(server).complete(ask(request), 0)
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (httpx2.Response(400, text="no such model"), "no such model"),
+        (httpx2.Response(200, json={"answers": {}}), "no decision"),
+        (httpx2.Response(200, text="<html>"), "no decision"),
+    ],
+)
+def test_a_reply_that_is_no_decision_is_an_error(response: httpx2.Response, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        decided(response)
+
+
+def test_labels_that_hold_little_make_a_judgement_unscored(demo_server: Running, demo: LocalBackend) -> None:
+    with serving(demo, served_name="m", client_may=frozenset({"decisions"})) as running:
+        config = BOTH_ORDERS.with_changes(min_label_mass=1.0)
+        judge = f"systemone:{running.url}#m"
+        judgement = RainDecoder(demo, "harmlessness", config, judge=judge).judge(BAD, HARMLESS)
+    assert judgement.score is None and "label mass" in judgement.problem.replace("_", " ")
