@@ -69,7 +69,11 @@ def test_a_server_that_allows_nothing_answers_and_says_what_it_keeps(browser: Br
             assert not page.id(kept).is_enabled()
         note = page.id("operator-note").text
         assert all(kept in note for kept in ("preset", "criterion", "view of the search", "plain decoding"))
-        assert "side by side" not in page.id("intro").text
+        intro = page.id("intro").get_attribute("textContent")
+        assert "take back" in intro and "side by side" not in intro
+        assert not page.id("intro").is_displayed(), "the screen is the answers' now"
+        page.id("prompt").click()
+        assert page.id("intro").is_displayed()
         assert page.complaints() == []
 
 
@@ -77,7 +81,10 @@ def test_the_operators_own_criterion_is_named_and_need_not_be_asked_for(page: Br
     assert page.id("criterion").get_attribute("value") == "kind"
     finish(page)
     assert (page.id("plain-text").text, page.id("rain-text").text) == (BAD, GOOD)
-    assert page.id("intro").text.startswith("Plain decoding and RAIN answer side by side.")
+    assert "Plain decoding and RAIN answer side by side." in page.id("intro").get_attribute("textContent")
+    finding = page.id("finding").text
+    assert "RAIN turned back" in finding and "Plain decoding’s answer is judged −0.80, RAIN’s +" in finding
+    assert page.texts("#costs .badge.bad") == ["−0.80"] and "flagged" in page.id("costs").text
     assert page.id("operator-note").text == "" and page.complaints() == []
 
 
