@@ -101,29 +101,30 @@ def candidates_in(text: str) -> set[str]:
     return set(MAY_BE_CONTROL.findall(compared)) - set(re.findall(ANY_CONTROL, compared))
 
 
-def strings_in(value: Any, kept: Sequence[str] = ()) -> Iterator[str]:
-    """All strings in JSON, but for keys, and for what stands at the keys `kept`."""
+def strings_in(value: Any) -> Iterator[str]:
+    """All strings in JSON, keys among them."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for key, each in value.items():
-            yield from () if key in kept else strings_in(each, kept)
+            yield key
+            yield from strings_in(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from strings_in(each, kept)
+            yield from strings_in(each)
 
 
-def broken_everywhere(value: Any, special_texts: Sequence[str], kept: Sequence[str] = ()) -> Any:
-    """JSON in which all strings are `without_control_tokens`, but for keys, and for what stands at the keys `kept`."""
+def broken_everywhere(value: Any, special_texts: Sequence[str]) -> Any:
+    """JSON in which all strings are `without_control_tokens`, keys among them: what is the same stays the same."""
     if isinstance(value, str):
         return without_control_tokens(value, special_texts)
     if isinstance(value, Mapping):
         return {
-            key: each if key in kept else broken_everywhere(each, special_texts, kept)
+            without_control_tokens(key, special_texts): broken_everywhere(each, special_texts)
             for key, each in value.items()
         }
     if isinstance(value, list | tuple):
-        return [broken_everywhere(each, special_texts, kept) for each in value]
+        return [broken_everywhere(each, special_texts) for each in value]
     return value
 
 

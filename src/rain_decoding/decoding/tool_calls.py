@@ -24,16 +24,14 @@ from rain_decoding.search.randomness import derive_seed
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.types import Chat, Chatted, Commit, Completion, FinishReason, Judgement, TokenSet
 
-SHOWN = ("messages", "tools")
-"""What of a request's body the server's chat template puts into the prompt."""
-NAMES = ("role", "type", "id", "tool_call_id")
-"""Keys in it whose values no client words."""
+SHOWN = ("messages", "tools", "tool_choice", "response_format")
+"""What of a request's body a server may put into the prompt."""
 
 
 def without_control_text(body: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
-    """A request's body with no control tokens in the texts that the server's chat template puts into the prompt."""
+    """A request's body with no control tokens in what the server may put into the prompt, names and keys included."""
     shown = {key: body[key] for key in SHOWN if key in body}
-    return {**body, **broken_everywhere(shown, codec.control_texts_in(strings_in(shown, NAMES)), kept=NAMES)}
+    return {**body, **broken_everywhere(shown, codec.control_texts_in(strings_in(shown)))}
 
 
 def as_read(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -68,6 +68,8 @@ class RequestParser:
         self.decoders.config(way)  # raises for what is not allowed
         passed = self._passed(body)
         prompts = body.prompts
+        if isinstance(body, ChatBody) and body.whole:
+            prompts = [as_read(body.conversation)]
         count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
         if count > most:
             raise ApiError(400, f"{count} answers requested, at most {most} are allowed", param="n")
@@ -85,7 +87,7 @@ class RequestParser:
         asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
 
         def answers(prompt: Any) -> Iterator[UnreadRequest]:
-            read = cache(partial(self._read, way, prompt, passed))  # once for all answers
+            read = cache(partial(self._read, way, prompt))  # once for all answers
             for seed in range(first, first + body.n):
                 yield UnreadRequest(
                     seed, read, partial(self._open, way, passed, asked, {**request, "seed": seed})
@@ -97,7 +99,10 @@ class RequestParser:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
         if not isinstance(body, ChatBody) or not body.whole:
             return None
-        if self._is_plain(body):
+        plain = self._is_plain(body)
+        if body.whole == "messages" and (plain or not self.decoders.operator.backend.capabilities.chat):
+            return None  # calls that were made elsewhere are read as text
+        if plain:
             raise ApiError(
                 400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
             )
@@ -109,10 +114,9 @@ class RequestParser:
             raise ApiError(400, message, param=body.whole)
         return body.passed
 
-    def _read(self, way: Way, prompt: Any, passed: dict[str, Any] | None) -> Prompt:
+    def _read(self, way: Way, messages: Any) -> Prompt:
         """The prompt as tokens, cheap checks first. Raises `ApiError` and `InputError`."""
         backend = self.decoders.operator.backend
-        messages = prompt if passed is None else as_read(passed["messages"])
         texts = [messages] if isinstance(messages, str) else [message["content"] for message in messages]
         check_fits(texts, backend.codec, backend.context_length)
         read = self.decoders.prompt(way, messages)

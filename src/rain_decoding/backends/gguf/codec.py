@@ -32,7 +32,7 @@ class GgufCodec(OwnVocabulary):
 
     def __init__(self, model: Any, *, eos_token: str | None = None):
         """`eos_token` names an end of sequence beside the file's own (end of text, of turn, of message)."""
-        self._model: Any = model  # which the vocabulary does not keep alive
+        self.model: Any = model  # which the vocabulary does not keep alive
         self._vocabulary = vocabulary = model.get_vocab()
         ids = range(vocabulary.n_vocab)
         self.eos = frozenset([id for id in ids if vocabulary.is_eog(id)] + self._named(eos_token))
@@ -53,7 +53,7 @@ class GgufCodec(OwnVocabulary):
 
     def close(self) -> None:
         """Let go of the model. What was decoded before still can be."""
-        self._model, self._vocabulary = None, Gone()
+        self.model, self._vocabulary = None, Gone()
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`, control tokens in it included; with `start`, after the BOS the file asks for."""

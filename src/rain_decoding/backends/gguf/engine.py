@@ -65,7 +65,7 @@ class LlamaCppEngine(TokenTrieEngine):
     threads = 0
     """Threads that compute; 0: not known."""
     another: Callable[[], LlamaCppEngine]
-    """Makes one like this over the same weights, with an empty cache."""
+    """Makes one like this over the same weights, with an empty cache. They work in turn. Of the engine that was loaded."""
 
     @property
     def kept_layers(self) -> Collection[Layer]:

@@ -155,10 +155,11 @@ def load(
             larger=make_context,
             logits=LogitsReader(model.n_vocab, model),
         )
-        engine.description, engine.threads, engine.another = model.desc, workers, make_engine
+        engine.description, engine.threads = model.desc, workers
         return engine
 
     engine = make_engine()
+    engine.another = make_engine
     codec = GgufCodec(model, eos_token=eos_token)
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [

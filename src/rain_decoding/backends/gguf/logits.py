@@ -69,7 +69,10 @@ class LogitsReader:
         offset = output * self._whole.size
         if self._place is None or self._at(self._address(context) + offset, len(start)) != start:
             self._place = self._search(context, offset, start)
-        return None if self._place is None else self._at(self._address(context) + offset, self._whole.size)
+        if self._place is None:
+            return None
+        row = self._at(self._address(context) + offset, self._whole.size)
+        return row if len(row) == self._whole.size else None
 
     def _address(self, context: Any) -> int:
         """Where the logits begin."""
