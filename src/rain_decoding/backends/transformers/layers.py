@@ -78,7 +78,7 @@ def _shifting(direction: Direction, vector: torch.Tensor, chosen: torch.Tensor) 
         states = whole if isinstance(whole, torch.Tensor) else whole[0]
         exact = states.float()
         added = direction.strength * exact.norm(dim=-1, keepdim=True) * vector.to(states.device)
-        moved = torch.where(chosen.to(states.device)[..., None], exact + added, exact).to(states.dtype)
+        moved = torch.where(chosen.to(states.device)[..., None], (exact + added).to(states.dtype), states)
         if whole is not output:
             output.last_hidden_state = moved
             return output
