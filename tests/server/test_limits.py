@@ -137,8 +137,8 @@ ASKED = {
 }
 
 
-WITHOUT_A_FIELD = {"judge", "relax", "withheld"}
-"""Permissions that no request asks for: see test_permissions.py."""
+WITHOUT_A_FIELD = {"decisions", "judge", "relax", "withheld"}
+"""Permissions that no field of a chat asks for: see test_permissions.py, and for decisions test_decisions.py."""
 
 
 def test_every_permission_is_tested() -> None:
