@@ -1,6 +1,8 @@
 # rain serve as an image. Models that run in this process need the extra `hf` or `gguf`:
 #   docker build --build-arg EXTRAS=serve,otel,hf -t rain .
-FROM python:3.11-slim
+# BASE=python@sha256:... takes the image of that digest, as compose.yaml does.
+ARG BASE=python:3.11-slim
+FROM ${BASE}
 
 ARG EXTRAS=endpoint,serve,otel
 WORKDIR /app

@@ -8,7 +8,7 @@ RESULTS ?= runs/quick
 SMALL ?= hf:HuggingFaceTB/SmolLM2-135M-Instruct
 OTHER ?= hf:Qwen/Qwen2.5-Coder-0.5B-Instruct
 
-.PHONY: demo test test-ray lint format results-quick clean
+.PHONY: demo test test-ray test-extras docs lint format results-quick clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,15 @@ test: $(BIN)/.ready
 test-ray: $(BIN)/.ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	RAIN_RAY_TESTS=1 $(BIN)/pytest -q -m ray
+
+# The wheel with each of EXTRAS (all, without it) in an empty environment; those with torch or Ray take minutes each.
+test-extras: $(BIN)/.ready
+	RAIN_INSTALL_TESTS=1 EXTRAS="$(EXTRAS)" $(BIN)/pytest -q tests/install
+
+# The documentation site, in build/site; a warning, such as a broken link, is an error.
+docs: $(BIN)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(BIN)/.ready
 	$(BIN)/ruff check .

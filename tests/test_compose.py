@@ -38,6 +38,17 @@ def test_rain_waits_for_the_engine_and_asks_it_where_it_listens(text: str) -> No
     assert int(rain["stop_grace_period"].removesuffix("s")) > options["grace_seconds"]
 
 
+@pytest.mark.parametrize("text", [TEXT, with_vllm()], ids=["llama-server", "vllm"])
+def test_images_are_named_by_digest(text: str) -> None:
+    """A tag may be another image tomorrow. Which digest, the operator says: without it, nothing starts."""
+    by_digest = re.compile(r"[\w./-]+@(sha256:[0-9a-f]{64}|\$\{[A-Z]+_DIGEST:\?[^}]+\})")
+    for service in yaml.safe_load(text)["services"].values():
+        named = service["image"] if "image" in service else service["build"]["args"]["BASE"]
+        assert by_digest.fullmatch(named), named
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^FROM (.*)$", dockerfile, re.MULTILINE) == ["${BASE}"]
+
+
 def test_the_image_listens_where_compose_looks() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     (entry,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)

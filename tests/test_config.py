@@ -50,7 +50,8 @@ DIFFERENT: dict[str, dict[str, Any]] = {
 VERIFY_FIRST = {
     "read_every",
     "sentence_endings", "sentence_tokens", "accept_value", "undecided_margin", "alternatives", "first_good",
-    "opening_share", "hold_back", "hold_tokens", "proposals", "accept_after", "rising_bar", "contrast",
+    "opening_share", "hold_back", "hold_tokens", "proposals", "accept_after", "rising_bar", "contrast", "steering",
+    "plain_margin", "trust_tokens",
 }  # fmt: skip
 """Options that the paper's strategy does not read."""
 
@@ -183,6 +184,7 @@ def test_paper_presets_hold_the_papers_constants(name: str) -> None:
         "strategy",
         "fallback",
         "fallback_alternatives",
+        "read_surely",
     }
 
 

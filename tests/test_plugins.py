@@ -25,6 +25,8 @@ from rain_decoding.evaluation.contenders import DECODERS, contender
 from rain_decoding.evaluation.judges import JUDGES, ReplyCache, load_judge
 from rain_decoding.evaluation.suites import SUITES, load_suite
 from rain_decoding.plugins import Registry
+from rain_decoding.search.proposals import KINDS as KINDS_OF_PROPOSALS
+from rain_decoding.search.proposals import plan
 from rain_decoding.self_evaluation.criterion import CRITERIA
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.loading import EVALUATORS
@@ -38,6 +40,8 @@ from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.evaluation.contenders import DecoderKind
 from rain_decoding.evaluation.suites import Family, Metric, Item, Suite
 from rain_decoding.plugins import Entry
+from rain_decoding.search.proposals import SAMPLED
+from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.self_evaluation.embedding import HashingEmbedder
 
 BACKEND = Entry("toy:FILE", ScriptedBackend.from_file, "a toy model")
@@ -48,6 +52,7 @@ SUITE = Suite(
     "toy", "a toy suite", (Family("toys", (Metric("harmless"),)),), lambda _: iter([Item("toys", "Play?", "play")])
 )
 DECODER = DecoderKind("toy", lambda backend, *_: PlainDecoder(backend, temperature=0.5), judged=False)
+PROPOSAL = Kind("toy", SAMPLED.propose)
 EMBEDDING = Entry("toy", lambda _, backend: HashingEmbedder(backend.codec))
 """
 KINDS: dict[str, tuple[Registry, str]] = {
@@ -58,6 +63,7 @@ KINDS: dict[str, tuple[Registry, str]] = {
     "suites": (SUITES, "SUITE"),
     "decoders": (DECODERS, "DECODER"),
     "embeddings": (EMBEDDERS, "EMBEDDING"),
+    "proposals": (KINDS_OF_PROPOSALS, "PROPOSAL"),
 }
 """By the end of the group's name."""
 NAMES = {"criteria": "polite"}
@@ -98,6 +104,8 @@ def test_what_a_package_adds_is_found(script: Path, tmp_path: Path) -> None:
     assert load_judge("toy:cat", ReplyCache(tmp_path / "replies")).name == "toy:cat"
     assert [sample.prompt for sample in load_suite("toy").load({})] == ["Play?"]
     assert load_embedder("toy", backend)
+    (kind, count), _ = plan(SearchConfig(proposals=("toy:2", "sampled")).proposals)
+    assert (kind.name, count) == ("toy", 2)
     decoder = contender("toy", SearchConfig()).decoder(backend)
     assert isinstance(decoder, PlainDecoder) and decoder.temperature == 0.5
 

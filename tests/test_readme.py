@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from first_screen import first_commands
 from typer.testing import CliRunner
 
 import rain_decoding
@@ -34,7 +35,7 @@ def commands() -> list[list[str]]:
         words[1:]
         for words in chosen
         if not {"chat", "trace", "evaluate", "eval", "export", "rate", "serve"} & set(words)
-        and "hf:FOLDER" not in words
+        and not any("FOLDER" in word or word.endswith(".gguf") for word in words)
     ]
 
 
@@ -121,3 +122,11 @@ def importable(name: str) -> bool:
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_first_screen_is_what_the_recorded_reader_types():
+    """Title, why, three commands, a picture, a table; see `tools/first_screen.py`."""
+    before, table, _ = README.partition("\n| ")
+    assert table and len(before.splitlines()) <= 30
+    assert re.findall(r"!\[[^\]]+\]\(docs/rewind.svg\)", before)
+    assert [words[0] for words in first_commands(README)] == ["pip", "rain", "rain"]

@@ -29,9 +29,11 @@ LAYERS = [
     ["backends"],
     ["search"],
     ["measurement", "config", "web", "demo"],
-    ["plugins", "ranges", "turns", "control_text", "bounded", "files"],
-    ["types", "errors", "version"],
-    ["programs", "secrets_in_text"],
+    ["plugins"],
+    ["settings_file"],
+    ["near_misses", "ranges", "turns", "control_text", "bounded", "files", "answer_picture"],
+    ["types", "errors", "version", "extras"],
+    ["programs", "secrets_in_text", "answer_html"],
 ]
 """From the top down."""
 OUTSIDE = "__init__"

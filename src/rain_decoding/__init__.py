@@ -3,6 +3,7 @@
 from rain_decoding.backends import load_backend
 from rain_decoding.config import PRESETS, SearchConfig
 from rain_decoding.custom_generate import rain_generate
+from rain_decoding.decoding.asynchronous import AsyncStream
 from rain_decoding.decoding.baselines import (
     BestOfDecoder,
     RegenerateDecoder,
@@ -32,6 +33,7 @@ from rain_decoding.version import __version__
 
 __all__ = [
     "PRESETS",
+    "AsyncStream",
     "BackendError",
     "BestOfDecoder",
     "CapacityError",

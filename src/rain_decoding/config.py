@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from rain_decoding import near_misses
 from rain_decoding.errors import ConfigError
+from rain_decoding.plugins import added_names
 from rain_decoding.ranges import Within, check_ranges
 
 PAPER_ENDINGS = ",.?:;\n"
@@ -15,8 +17,13 @@ PAPER_ENDINGS = ",.?:;\n"
 UNICODE_ENDINGS = PAPER_ENDINGS + "，。？！：；、"
 """The same, with the full-width forms."""
 
-PROPOSALS = ("openings", "sampled", "guided", "critique", "contrast", "declined")
-"""Kinds of proposals, see `search.proposals`."""
+Fallback = Literal["flag", "alternative", "refusal"]
+FALLBACKS: tuple[Fallback, ...] = get_args(Fallback)
+
+PROPOSALS = ["openings", "sampled", "guided", "critique", "contrast", "steered", "declined"]
+"""Kinds of proposals that are known in this process, see `search.proposals.register`."""
+PROPOSAL_GROUP = "rain_decoding.proposals"
+"""Entry points of packages that add kinds."""
 
 SENTENCE_ENDINGS = ".?!…\n。？！．｡।॥۔؟"
 """Where sentences end."""
@@ -109,13 +116,22 @@ class SearchConfig:
     """In place of `accept_value` once something was judged bad, if it is larger."""
     rising_bar: bool = False
     """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
+    plain_margin: Annotated[float, Within(0, 2)] = 0.0
+    """Where nothing is good, plain decoding's text stands unless another was judged better by more than this; 0: the
+    least bad text stands."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
+    steering: Annotated[float, Within(1e-3, 10)] = 0.1
+    """Length of what is added to hidden states in proposals of the kind `steered`, in lengths of these states."""
     opening_share: Annotated[float, Within(0, 1)] = 0.02
     """A first token less probable than this share of the most probable one opens no alternative."""
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
     """Good sentences that are not yet released, so that the search can rewind past them."""
 
+    trust_tokens: Annotated[float, Within(0, 1e6)] = 0.0
+    """Plain decoding's text is judged the more rarely the longer it was good: after the square root of 2 c (n + this)
+    tokens at the earliest, where c is what the question costs in decoded tokens on this backend and n how long the text
+    is (see docs/guide.md). Once something was bad, and with 0, every sentence is judged."""
     hold_tokens: Annotated[int, Within(0, 1_000_000)] = 32
     """In place of `hold_back` where the judge reads: tokens that are not yet released."""
     read_every: Annotated[int, Within(1, 10_000)] = 8
@@ -140,6 +156,9 @@ class SearchConfig:
     other order. Above the judge's preference for a label it changes no verdict. 1000: always both (paper)."""
     min_label_mass: Annotated[float, Within(0, 1)] = 0.0
     """A judgement whose labels hold less probability than this together is unscored. Paper: 0."""
+    read_surely: Annotated[float, Within(0.5, 1)] = 0.9
+    """In a cascade (the judge `read+ask`), the probability of its verdict from which the reading is sure: what lies
+    between this and one minus this is escalated. 0.5: nothing."""
     on_unscored: Literal["stop", "release"] = "stop"
     """What happens to text that could not be judged: stop with finish_reason "unjudged", or release it."""
     calibration: str = ""
@@ -147,7 +166,7 @@ class SearchConfig:
     min_label_mass from it, whatever stands here, and the placement of the question. Empty: none."""
 
     # Fallback
-    fallback: Literal["flag", "alternative", "refusal"] = "flag"
+    fallback: Fallback = "flag"
     """What happens to a finished answer whose score is not above `fallback_threshold`: return it, flagged; return the
     best alternative that the search saw; or return a refusal. But for "flag", nothing is released before that."""
     fallback_alternatives: Annotated[int, Within(1, 1000)] = 3
@@ -173,10 +192,12 @@ class SearchConfig:
     def _check_proposals(self) -> None:
         for entry in self.proposals:
             name, colon, count = entry.partition(":")
-            if name not in PROPOSALS or (colon and not (count.isdecimal() and int(count) > 0)):
+            known = name in PROPOSALS or name in added_names(PROPOSAL_GROUP)
+            if not known or (colon and not (count.isdecimal() and int(count) > 0)):
+                kinds = ", ".join([*PROPOSALS, *added_names(PROPOSAL_GROUP)])
                 raise ConfigError(
                     f"proposals: {entry!r} is no kind of proposal",
-                    hint=f"use KIND or KIND:NUMBER; kinds: {', '.join(PROPOSALS)}",
+                    hint=f"use KIND or KIND:NUMBER; kinds: {kinds}",
                 )
 
     def token_set_length(self, depth: int) -> int:
@@ -213,7 +234,7 @@ class SearchConfig:
             ConfigError: the preset or a field is unknown, or a value is out of range.
         """
         if name not in PRESETS:
-            raise ConfigError(f"unknown preset {name!r}", hint=f"presets: {', '.join(PRESETS)}")
+            raise ConfigError(f"unknown preset {name!r}", hint=near_misses.hint(name, PRESETS, "presets"))
         return PRESETS[name].with_changes(**changes)
 
     def with_changes(self, **changes: Any) -> SearchConfig:
@@ -231,7 +252,9 @@ class SearchConfig:
         known = {f.name for f in fields(self)}
         for option in changes:
             if option not in known:
-                raise ConfigError(f"unknown option {option!r}", hint=f"options: {', '.join(sorted(known))}")
+                raise ConfigError(
+                    f"unknown option {option!r}", hint=near_misses.hint(option, sorted(known), "options")
+                )
         return replace(self, **changes)
 
 
@@ -253,8 +276,9 @@ PRESETS: dict[str, SearchConfig] = {
         hold_tokens=16,
         max_simulations=40,
         order_margin=3.0,
+        trust_tokens=100,
     ),
-    "balanced": _OURS.with_changes(undecided_margin=0.3, order_margin=4.0),
+    "balanced": _OURS.with_changes(undecided_margin=0.3, order_margin=4.0, trust_tokens=20),
     "thorough": _OURS.with_changes(
         accept_value=0.5,
         undecided_margin=0.3,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -91,17 +91,40 @@ def _tree(forms: Iterable[str]) -> str:
     return f"(?:{'|'.join(branches)})" + "?" * ends
 
 
-def broken_everywhere(value: Any, special_texts: Sequence[str], kept: Sequence[str] = ()) -> Any:
-    """JSON in which all strings are `without_control_tokens`, but for keys, and for what stands at the keys `kept`."""
+MAY_BE_CONTROL = re.compile(r"<[^\s<>]{1,64}>|\[[^\s\[\]]{1,64}\]")
+"""The forms that control tokens have."""
+
+
+def candidates_in(text: str) -> set[str]:
+    """What in a text may be a control token of some model, as it is compared."""
+    compared, _ = folded(text, odd_spaces=True)
+    return set(MAY_BE_CONTROL.findall(compared)) - set(re.findall(ANY_CONTROL, compared))
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """All strings in JSON, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield key
+            yield from strings_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from strings_in(each)
+
+
+def broken_everywhere(value: Any, special_texts: Sequence[str]) -> Any:
+    """JSON in which all strings are `without_control_tokens`, keys among them: what is the same stays the same."""
     if isinstance(value, str):
         return without_control_tokens(value, special_texts)
     if isinstance(value, Mapping):
         return {
-            key: each if key in kept else broken_everywhere(each, special_texts, kept)
+            without_control_tokens(key, special_texts): broken_everywhere(each, special_texts)
             for key, each in value.items()
         }
     if isinstance(value, list | tuple):
-        return [broken_everywhere(each, special_texts, kept) for each in value]
+        return [broken_everywhere(each, special_texts) for each in value]
     return value
 
 

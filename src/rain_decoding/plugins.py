@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from rain_decoding.errors import ConfigError, RainError
+from rain_decoding.near_misses import nearest
 
 T = TypeVar("T")
 
@@ -31,7 +32,14 @@ class Registry(Mapping[str, T]):
         self, group: str, kind: type[Any], own: Iterable[T], name_of: Callable[[T], str] = attrgetter("name")
     ):
         self.group, self.kind, self.name_of = group, kind, name_of
-        self.own: Mapping[str, T] = {name_of(thing): thing for thing in own}
+        self.own: dict[str, T] = {name_of(thing): thing for thing in own}
+
+    def add(self, thing: T) -> None:
+        """Make a thing known by its name, in this process. Raises `ConfigError` where the name is taken."""
+        name = self.name_of(thing)
+        if name in self:
+            raise ConfigError(f"{name!r} is already in {self.group}", hint="use another name")
+        self.own[name] = thing
 
     def __getitem__(self, name: str) -> T:
         return self.own[name] if name in self.own else self._load(self._added()[name])
@@ -64,6 +72,11 @@ class Registry(Mapping[str, T]):
         if self.name_of(thing) != point.name:
             raise _wrong(point, f"calls itself {self.name_of(thing)!r}")
         return thing
+
+
+def added_names(group: str) -> list[str]:
+    """Names that packages add to a group; no package's code runs."""
+    return [point.name for point in entry_points(group=group)]
 
 
 def _wrong(point: EntryPoint, problem: str) -> ConfigError:
@@ -114,5 +127,7 @@ class Forms(Registry[Entry[T]]):
         entry = self.get(name)
         if entry is None or bool(argument) != (":" in entry.form):
             forms = ", ".join(known.form for known in self.values())
-            raise self.unknown(f"unknown {self.what} {text!r}", hint=f"forms: {forms}")
+            near = nearest(name, self)
+            meant = f"did you mean {self[near].form}? " if near else ""
+            raise self.unknown(f"unknown {self.what} {text!r}", hint=f"{meant}forms: {forms}")
         return entry, argument

@@ -71,8 +71,9 @@ def build_prompt(
         chosen = "chat" if codec.has_chat_template else "dialogue"
     turns = (USER_MARKER, ASSISTANT_MARKER) if chosen == "dialogue" else ()
     messages = tuple(
-        Message(message.role, without_control_tokens(message.content, (*codec.special_texts, *turns)))
+        Message(message.role, without_control_tokens(message.content, (*found, *turns)))
         for message in parse_messages(prompt)
+        for found in [codec.control_texts_in([message.content])]
     )
     if chosen not in get_args(PromptFormat):
         raise InputError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rain_decoding.answer_html import answer_html
 from rain_decoding.programs import Request
 
 Array = NDArray[np.floating[Any]]
@@ -80,6 +81,20 @@ class Stop:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """Hidden states of the tokens from `start` on are shifted along the backend's direction `number` (0: none is).
+
+    See `Backend.shift_along`. Where the prefix begins at `start` or behind it, all that is generated is shifted.
+    """
+
+    number: int = 0
+    start: int = 0
+
+
+UNSHIFTED = Shift()
+
+
 # Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
 # logits first: probabilities and the greedy token are those of the biased logits.
 
@@ -96,6 +111,7 @@ class TopTokens(Request[list[Candidate]]):
     temperature: float = 1.0
     stop: Stop = Stop()
     logit_bias: LogitBias = ()
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +158,8 @@ class Decode(Request[Decoded]):
     reply, and a sampled continuation may then follow the first request's seed.
 
     With `against`, another prefix that the new tokens follow as well, its logits count `contrast` >= 0 times against
-    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. Reply: `Decoded`.
+    the prefix's own (`backends.sampling.contrasted`); for backends that are capable of `contrast`. A `shift`, here and
+    in `TopTokens`, is for those capable of `shifts`; states behind `against` are not shifted. Reply: `Decoded`.
     """
 
     prefix: Tokens
@@ -158,6 +175,7 @@ class Decode(Request[Decoded]):
     horizon: int = 0
     against: Tokens = ()
     contrast: float = 0.0
+    shift: Shift = UNSHIFTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +264,8 @@ class Judgement:
     course: tuple[float, ...] = ()
     sentences: tuple[int, ...] = ()
     """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
+    escalated: bool = False
+    """In a cascade: the reading was unsure, and the judge behind it was asked; `parts` has the scores of both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,17 +279,20 @@ class Judge(Request[Judgement]):
     proposed: int = 0
 
 
-Purpose = Literal["guided", "declined", "critic", "criticised", "opposite"]
+Purpose = Literal["guided", "declined", "critic", "criticised", "opposite", "steered"]
 """What another prompt for the same answer is for: to follow the criterion; to decline; to say what is wrong with a
-sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks."""
+sentence; to follow the criterion knowing that; to do the opposite of what the criterion asks; or, of the same prompt,
+to go on with shifted states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """A conversation under another prompt. `opening` are tokens that the answer goes on with."""
+    """A conversation under another prompt (empty: its own). `opening` are tokens that the answer goes on with, `shift`
+    the number of a direction that its states are shifted along (0: none)."""
 
     prompt: Tokens
     opening: Tokens = ()
+    shift: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +342,8 @@ class Usage:
     """Judgements, those that were remembered left out; 0 for plain decoding."""
     unscored: int = 0
     """Those of `self_evaluations` that gave no score."""
+    escalations: int = 0
+    """Those of `self_evaluations` for which a cascade asked the judge behind the reading."""
     rewinds: int = 0
     """Times that the search turned back; 0 where nothing is searched."""
     peak_kv_slots: int = 0
@@ -347,7 +372,7 @@ class Commit:
     simulations: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Completion:
     """A finished answer. `score` in [-1, 1] is the judgement of the returned text, None if it was not judged.
 
@@ -371,3 +396,37 @@ class Completion:
     warnings: list[str] = field(default_factory=list)
     trace: Sequence[dict[str, Any]] = ()
     message: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """The text and what was found of it; `print(completion.text)` is the answer alone."""
+        score = "None" if self.score is None else f"{self.score:+.2f}"
+        more = "".join(f", {name}={value!r}" for name, value in self._remarks())
+        return f"Completion({self.text!r}, score={score}, finish_reason={self.finish_reason!r}{more})"
+
+    def _remarks(self) -> Iterator[tuple[str, object]]:
+        """What is worth a word because it is not as usual."""
+        for name, value in (
+            ("rewinds", self.usage.rewinds),
+            ("flagged", self.flagged),
+            ("fallback", self.fallback),
+            ("warnings", self.warnings),
+        ):
+            if value:
+                yield name, value
+
+    def _repr_html_(self) -> str:
+        """How notebooks show it: with `trace=True`, what the search left stands struck through before what took its
+        place."""
+        return answer_html(self.text, self.trace, self.withheld, self._notes())
+
+    def _notes(self) -> list[str]:
+        usage = self.usage
+        score = "not judged" if self.score is None else f"judged {self.score:+.2f}"
+        notes = [score + (" (not good)" if self.flagged else ""), self.finish_reason]
+        if self.fallback:
+            notes.append(f"{self.fallback} in place of what is struck through")
+        if usage.simulations:
+            notes.append(f"{usage.simulations} simulations, {usage.rewinds} rewinds")
+        if usage.rewinds and not self.trace:
+            notes.append("trace=True shows what was left")
+        return [*notes, f"{usage.seconds:.1f} s", *self.warnings]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from rain_decoding.attacks.black_box import BlackBoxConfig, Injection, RandomSea
 from rain_decoding.attacks.injection import injections
 from rain_decoding.attacks.progress import Progress
 from rain_decoding.attacks.victim import FIRST_SEED
+from rain_decoding.evaluation.judges import Label
 from rain_decoding.self_evaluation.criterion import load_criterion
 
 CONFIG = BlackBoxConfig(steps=60, batch=8, words=4)
@@ -25,12 +28,34 @@ def run(attack: Any) -> Progress:
 
 def test_a_suffix_counts_on_as_many_seeds_as_it_works_on_before_it_fails() -> None:
     victim = stub_victim(seeds=4, weak=lambda prompt, seed: "hook" in prompt and seed < FIRST_SEED + 2)
-    losses, tokens, passes = victim.losses(BEHAVIOUR, ["a hook", "nothing", "hook hook"])
+    losses, tokens, passes, queries = victim.losses(BEHAVIOUR, ["a hook", "nothing", "hook hook"])
     assert losses == [0.5, 1.0, 0.5]
     # Three prompts on the first seed, two on the second and third, none on the fourth.
     asked = victim.decoder.asked  # type: ignore[attr-defined]
     assert [seed - FIRST_SEED for _, seed in asked] == [0, 0, 0, 1, 1, 2, 2]
-    assert (tokens, passes) == (70, 14)
+    assert (tokens, passes, queries) == (70, 14, 7)
+
+
+def test_a_failure_counts_the_more_the_surer_the_judge_is() -> None:
+    """Harmless with 0.2: a loss of (1 + 0.2) / 2 on the first of two seeds, and 1 on the one that was not tried."""
+    victim = stub_victim(seeds=2, weak=lambda prompt, seed: "hook" in prompt.split("?")[1])
+    sure = {"": 0.9, "reed": 0.2}
+    victim.judge = SimpleNamespace(
+        questions=("harmless",),
+        label=lambda item, answer, questions: (
+            Label({"harmless": answer == "good"}, score=sure[item.prompt.split("?")[1].strip()])
+            if answer == "good"
+            else Label({"harmless": False}, score=-0.5)
+        ),
+    )
+    assert victim.losses(BEHAVIOUR, ["", "reed", "a hook"]).losses == pytest.approx([0.975, 0.8, 0.0])
+
+
+def test_random_search_asks_no_more_than_it_may() -> None:
+    victim = stub_victim(seeds=2, weak=lambda prompt, seed: False)
+    config = replace(CONFIG, queries=20)
+    found = run(RandomSearch(victim, BEHAVIOUR, word_pool([BEHAVIOUR]), config, 0))
+    assert found.queries == len(victim.decoder.asked) == 24, "the round of eight that passes 20 is the last"
 
 
 def test_random_search_finds_the_word_and_ends() -> None:

@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 import torch
 from attacks.tiny_model import one_hot, plain_loss, tiny_backend
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import RainDecoder, SearchConfig, UnsupportedError
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.attacks.gcg import Gcg, GcgConfig
-from rain_decoding.attacks.passages import Passage, Suffix, filler, judged, response
+from rain_decoding.attacks.passages import Passage, ReadPassage, Suffix, by_judge, filler, judged, response
 from rain_decoding.attacks.progress import Progress
 from rain_decoding.attacks.white_box import WhiteBox
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.prompting import build_prompt
+from rain_decoding.scheduler import Scheduler
+from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 
 BEHAVIOUR = Behaviour("How do I lift the moss latch?", "First, take a reed hook.")
 OTHER = Behaviour("Tell me how to paint a door.", "Begin with grey wax.")
@@ -160,6 +164,80 @@ def test_the_adaptive_loss_is_what_the_judge_says_in_both_orders(demo: LocalBack
     harmless = [probabilities[0] for probabilities in said.probabilities]
     assert losses == pytest.approx(-np.log(harmless), abs=1e-3)
     assert [passage.weight for passage in found] == [1.5, 1.5]
+
+
+def reader(backend: LocalBackend, pooling: str = "mean") -> ReadingEvaluator:
+    """A probe at random, in both layers."""
+    weights = np.random.default_rng(7).normal(size=(2, 64)) * 0.05
+    own = probe(layers=(1, 2), weights=weights, pooling=pooling, model=backend.fingerprint)
+    return ReadingEvaluator(backend, own, "harmlessness (read)")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "exponential"])
+@pytest.mark.parametrize("engine", ["auto", "none"])
+def test_the_readers_loss_is_what_it_reads(pooling: str, engine: str) -> None:
+    backend = tiny_backend(engine=engine)
+    judge, box, first = reader(backend, pooling), WhiteBox(backend), filler(backend.codec, 6)
+    (found,) = by_judge(BEHAVIOUR, judge, 0.7, first)
+    assert isinstance(found, ReadPassage) and found.weight == 0.7
+    rng = np.random.default_rng(0)
+    suffixes = [first.ids, *(tuple(int(t) for t in rng.integers(2, 1400, len(first.ids))) for _ in range(4))]
+    losses = box.losses(found, suffixes)
+    for ids, value, hit in zip(suffixes, losses.values, losses.hits, strict=True):
+        asked = found.before + ids + found.after
+        prompt = replace(build_prompt(BEHAVIOUR.goal, backend), tokens=asked)
+        # The last token of a text is not read yet.
+        program = judge.conversation(prompt).judge("", asked + found.fed + (5,))
+        said = Scheduler.of(backend).complete(program, backend.new_owner())
+        assert float(value) == pytest.approx(-np.log(said.probabilities[0][0]), abs=1e-4)
+        assert bool(hit) == (said.score is not None and said.score > 0)
+
+
+def test_the_readers_gradient_is_that_by_the_one_hot_suffix(tiny: LocalBackend) -> None:
+    judge, box, first = reader(tiny), WhiteBox(tiny), filler(tiny.codec, 6)
+    (found,) = by_judge(BEHAVIOUR, judge, 1.0, first)
+    table = box.model.get_input_embeddings().weight
+    suffix = one_hot(first.ids, 1500).requires_grad_()
+    rest = [table[torch.tensor(ids)] for ids in (found.before, found.after + found.fed)]
+    states = box.model(
+        inputs_embeds=torch.cat([rest[0], suffix @ table, rest[1]])[None],
+        output_hidden_states=True,
+        use_cache=False,
+    ).hidden_states[1]
+    layered = by_judge(
+        BEHAVIOUR,
+        ReadingEvaluator(tiny, replace(judge.probe, layers=(1,), weights=judge.probe.weights[:1]), "x"),
+        1.0,
+        first,
+    )
+    linear = layered[0].reading  # type: ignore[attr-defined]
+    last = states[0, -len(found.fed) - 1 :]
+    loss = -torch.nn.functional.logsigmoid(
+        (last * torch.tensor(linear.weights[0]).float()).sum() + linear.constant
+    )
+    (expected,) = torch.autograd.grad(loss, suffix)
+    gradient = box.gradient(layered[0], first.ids)
+    cosine = torch.nn.functional.cosine_similarity(gradient, expected, dim=-1)
+    assert torch.allclose(cosine, torch.ones_like(cosine), atol=1e-4)
+    assert torch.allclose(gradient, expected, atol=1e-5)
+
+
+def test_in_cascade_both_judges_are_attacked(tiny: LocalBackend) -> None:
+    first = filler(tiny.codec, 6)
+    asked = evaluator(tiny, "balanced")
+    found = by_judge(BEHAVIOUR, Cascade(reader(tiny), asked, 0.9), 2.0, first)
+    assert [(type(each), each.weight) for each in found] == [
+        (ReadPassage, 1.0),
+        (Passage, 0.5),
+        (Passage, 0.5),
+    ]
+    gcg = Gcg(WhiteBox(tiny), [[response(BEHAVIOUR, tiny, first), *found]], first, CONFIG, 0)
+    progress = gcg.step(gcg.start(None))
+    losses = [float(gcg.box.losses(one, [progress.ids]).values) * one.weight for one in gcg.goals[0]]
+    assert progress.loss == pytest.approx(sum(losses), abs=1e-4)
+    along = ReadingEvaluator(tiny, reader(tiny).probe, "x", along=True)
+    with pytest.raises(UnsupportedError, match="by which the model is asked or read"):
+        by_judge(BEHAVIOUR, along, 1.0, first)
 
 
 def test_a_chat_model_is_attacked_through_its_template() -> None:

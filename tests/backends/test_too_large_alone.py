@@ -31,7 +31,7 @@ class SmallEngine:
 
 def small() -> LocalBackend:
     backend = babble_world()
-    backend.engine = SmallEngine(backend.engine)
+    backend._engine = SmallEngine(backend.engine)
     return backend
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ from rain_decoding.benchmarks.speed.turns import converse
 from rain_decoding.benchmarks.speed.unit import Unit
 from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
+from rain_decoding.microworld.export import write_gguf
 
 NAMES = ("plain", "generate", "paper-hh", "naive")
 
@@ -218,7 +220,20 @@ def test_wrong_plans_and_names_are_refused(demo_backend: LocalBackend) -> None:
         JudgeOptions(few_shot=True).decoder("paper-hh", demo_backend)
 
 
-def test_generate_needs_a_model_on_transformers() -> None:
+def test_llama_cpps_own_loop_says_what_plain_decoding_says(tmp_path: Path) -> None:
+    file = tmp_path / "demo.gguf"
+    write_gguf(file)
+    backend = load_backend(f"gguf:{file}", threads=1)
+    assert isinstance(backend, LocalBackend)
+    loop, plain = make_contenders(["generate", "plain"], backend, JudgeOptions())
+    for unit in SpeedPlan(families=demo_prompts(["sensitive"], 4), max_tokens=(60,)).units(backend):
+        theirs, ours = (measure(each, unit, None) for each in (loop, plain))
+        assert theirs.texts == ours.texts
+        assert (theirs.passes, theirs.tokens_forwarded) == (ours.passes, ours.tokens_forwarded)
+        assert (theirs.tokens_released, theirs.kv_slots) == (ours.tokens_released, ours.kv_slots)
+
+
+def test_generate_needs_an_engine_that_has_a_loop_of_its_own() -> None:
     with pytest.raises(UnsupportedError, match="scripted"):
         make_contenders(["generate"], lock_world(), JudgeOptions())
 

@@ -137,3 +137,48 @@ def test_labels_that_do_not_serve(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no neutral statement"):
         check_labels(criterion, [good, bad, neutral])
     check_labels(load_criterion("positive-sentiment"), [good, bad, neutral])
+
+
+CSV = 'prompt,answer,label,note\n"A, or B?","B.\nSurely.",good,x\nA?,No.,0,\n,,,\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.csv", CSV), ("a.tsv", 'prompt\tanswer\tlabel\nA, or B?\t"B.\nSurely."\tgood\nA?\tNo.\t0\n')],
+)
+def test_a_table_is_read_as_lines_of_json_are(tmp_path: Path, name: str, text: str) -> None:
+    lines = tmp_path / "same.jsonl"
+    rows = [
+        {"prompt": "A, or B?", "answer": "B.\nSurely.", "label": "good"},
+        {"prompt": "A?", "answer": "No.", "label": 0},
+    ]
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / name).write_text("\ufeff" + text, encoding="utf-8")
+    with gzip.open(tmp_path / f"{name}.gz", "wt", encoding="utf-8") as file:
+        file.write(text)
+
+    def known(path: Path) -> list[tuple[object, ...]]:
+        return [(found.messages, found.answer, found.label) for found in read_labelled(path)]
+
+    assert known(tmp_path / name) == known(tmp_path / f"{name}.gz") == known(lines)
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("question,better,worse\nA?,Yes.,No.\n")
+    good, bad = read_labelled(Path(f"{file}#prompt=question&chosen=better&rejected=worse"))
+    assert (good.answer, good.label, bad.answer, bad.label) == ("Yes.", "positive", "No.", "negative")
+    with pytest.raises(InputError, match="no column 'beter' .did you mean 'better'"):
+        read_labelled(Path(f"{file}#prompt=question&chosen=beter"))
+    with pytest.raises(InputError, match="unknown 'promt'"):
+        read_labelled(Path(f"{file}#promt=question"))
+
+
+def test_a_row_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("prompt,answer,label\nA?,Yes.,good\nA?,Yes.,perhaps\n")
+    with pytest.raises(InputError, match="a.csv, line 3: label = 'perhaps'"):
+        read_labelled(file)
+    file.write_text("prompt,answer\nA?,Yes.\n")
+    with pytest.raises(InputError, match="a.csv, line 2: there is no label"):
+        read_labelled(file)

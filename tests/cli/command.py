@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,8 +45,19 @@ def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return rain
 
 
-def start(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
+def start(
+    *arguments: str | Path, prepare: Callable[[], object] | None = None, **options: object
+) -> subprocess.Popen[str]:
+    """The command as a process of its own, which Ctrl-C reaches also where the tests run in the background.
+
+    There SIGINT is ignored, and a process that is started inherits that. `prepare` is called in the new process.
+    """
+
+    def prepared() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if prepare is not None:
+            prepare()
+
     environment = {**os.environ, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
@@ -53,5 +65,6 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen[str]:
         [sys.executable, "-m", "rain_decoding.cli", *map(str, arguments)],
         text=True,
         env=environment,
+        preexec_fn=prepared,
         **settings,
     )  # type: ignore[call-overload]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +137,21 @@ def test_wrong_usage(rain: Rain, script: Path, arguments: tuple[str, ...], probl
     assert problem in " ".join(result.err.split())
 
 
-def test_the_command_fits_a_probe_on_labelled_answers(rain: Rain, tmp_path: Path) -> None:
+def labelled_answers(path: Path, n: int) -> Path:
     lines = [
         {
             "messages": [{"role": m.role, "content": m.content} for m in each.messages],
             "answer": each.answer,
             "label": "good" if each.label == "positive" else "bad",
         }
-        for each in demo_answers("harmlessness", 60)
+        for each in demo_answers("harmlessness", n)
     ]
-    data, file = tmp_path / "labelled.jsonl", tmp_path / "probe.json"
-    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_the_command_fits_a_probe_on_labelled_answers(rain: Rain, tmp_path: Path) -> None:
+    data, file = labelled_answers(tmp_path / "labelled.jsonl", 60), tmp_path / "probe.json"
     result = rain("calibrate", "--data", data, "--save-probe", file)
     assert result.code == 0, result.err
     assert (
@@ -159,3 +164,75 @@ def test_the_command_fits_a_probe_on_labelled_answers(rain: Rain, tmp_path: Path
     assert "judge: harmlessness (read): layer" in judged.err
     missing = rain("calibrate", "--data", data, "--save-probe", tmp_path / "no" / "probe.json")
     assert missing.code == 2 and "there is no folder" in missing.err
+
+
+def test_a_rate_of_false_alarms_is_stated_with_what_is_sure_of_it(rain: Rain, tmp_path: Path) -> None:
+    data, file = labelled_answers(tmp_path / "labelled.jsonl", 60), tmp_path / "probe.json"
+    result = rain("calibrate", "--data", data, "--save-probe", file, "--false-alarms", "0.01")
+    found = load_probe(file).figures["false_alarms"]
+    labels = [json.loads(line)["label"] for line in data.read_text().splitlines()]
+    assert found["of"] == labels.count("good"), "the criterion's own examples do not count"
+    assert found["high"] == pytest.approx(binom_high(found["alarms"], found["of"]), abs=1e-3)
+    assert f"{found['alarms']} of {found['of']} good answers that were held out were called bad" in result.out
+    assert f"at most {found['high']:.1%} (95% confidence)" in result.out
+    assert "to promise 0.01 takes 299 good answers at least" in result.out
+
+
+def binom_high(events: int, n: int) -> float:
+    """The largest rate at which so few events are not rarer than 1 in 20, by trying."""
+    rates = np.linspace(0, 1, 20001)
+    likely = sum(comb(n, k) * rates**k * (1 - rates) ** (n - k) for k in range(events + 1))
+    return float(rates[likely >= 0.05].max())
+
+
+def test_a_probe_that_will_not_be_written_is_said_before_the_judging(rain: Rain, tmp_path: Path) -> None:
+    few, file = labelled_answers(tmp_path / "few.jsonl", 12), tmp_path / "probe.json"
+    criterion = tmp_path / "polite.toml"
+    criterion.write_text(judges.POLITE, encoding="utf-8")
+    only = rain("calibrate", "--only", "ask", "--save-probe", file)
+    assert only.code == 2 and "--save-probe: --only ask leaves nothing to write" in only.err
+    assert "leave out --only" in only.err
+    for further in ("--save", "--plot"):
+        target = tmp_path / "c.png"
+        command = ("--criterion", criterion, "--data", few, "--save-probe", file, further, target)
+        result = rain("calibrate", "--model", random_model(tmp_path / "model"), *command)
+        assert result.code == 2 and not target.exists() and not file.exists()
+        message = " ".join(result.err.split())
+        assert "20 of each are needed" in message and "leave out --save-probe" in message
+    read = rain("calibrate", "--only", "read", "--save", tmp_path / "c.json")
+    assert read.code == 2 and "--save: --only read leaves nothing to write" in read.err
+
+
+def test_an_interruption_while_reading_shows_what_was_asked(
+    rain: Rain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rain_decoding.calibration.reading.read_answers", interrupted)
+    result = rain("calibrate", "--n", "60", "--forms", "suffix", "--save", tmp_path / "c.json")
+    assert result.code == 130 and "stopped while reading" in result.err
+    assert "asking (suffix): better than a coin" in result.out and (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["name", "file", "sentence"])
+def test_what_is_saved_is_taken_by_the_other_commands(rain: Rain, tmp_path: Path, kind: str) -> None:
+    criterion, file = tmp_path / "polite.toml", tmp_path / "c.json"
+    criterion.write_text(judges.POLITE, encoding="utf-8")
+    data = coin_labels(tmp_path / "coin.jsonl", 8)
+    chosen: tuple[str | Path, ...] = {
+        "name": ("--criterion", "harmlessness"),
+        "file": ("--criterion", criterion),
+        "sentence": ("--principle", "The answer is polite, and (if it can be) short."),
+    }[kind]
+    result = rain("calibrate", *chosen, "--data", data, "--only", "ask", "--forms", "prefix", "--save", file)
+    assert result.code in (0, 3) and file.is_file(), result.err
+    used = rain(
+        "generate", SHOWCASE[3], *chosen, "--set", f"calibration={file}", "--max-tokens", "8", "--json"
+    )
+    assert used.code == 0, used.err
+    assert "calibration" in json.loads(used.out)
+    both = f"min(harmlessness, '{criterion}')"
+    refused = rain("generate", SHOWCASE[3], "--criterion", both, "--set", f"calibration={file}")
+    assert refused.code == 2 and "not for the combination min(" in refused.err
+    assert "one criterion" in rain("calibrate", "--criterion", both, "--data", data, "--save", file).err

@@ -101,3 +101,16 @@ def test_every_answer_is_drawn_as_asked(chat: Any) -> None:
     refused = chat(*lines, options=options)
     assert refused.out == "" and refused.err.count("temperatures of their own") == 3
     assert chat(*lines, options=options[2:]).out == f"{GOOD}\n" * 3
+
+
+def test_a_sentence_may_judge(chat: Any, tmp_path: Path) -> None:
+    file = tmp_path / "trace"
+    result = chat("/principle The answer is polite.", "Open.", f"/trace {file}")
+    assert "criterion principle: The answer is polite." in result.err
+    assert read_trace(file)[0]["criterion"] == "principle: The answer is polite."
+
+
+def test_help_lists_the_commands_and_near_misses_are_understood(chat: Any) -> None:
+    result = chat("/help", "/crterion", "/what")
+    assert all(command in result.err for command in ("/criterion", "/principle", "/trace", "/new", "/quit"))
+    assert "did you mean /criterion?" in result.err and "/what: try /help" in result.err

@@ -29,7 +29,7 @@ def test_errors_of_the_world_are_explained(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "with_examples", fail)
     with pytest.raises(SystemExit) as caught:
         cli.main(["version"])
     told = capsys.readouterr().err

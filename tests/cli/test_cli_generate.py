@@ -36,13 +36,15 @@ def test_the_text_goes_to_standard_output_alone(rain: Rain, scripted: list[str])
     result = rain("generate", "Open the lock.", *scripted)
     assert (result.code, result.out) == (0, GOOD + "\n")
     assert "stop, score +0.80" in result.err and "rewinds" in result.err
-    assert result.err.count("\n") == 1
+    judge, cost = result.err.splitlines()
+    assert judge.startswith("judge: kind: ") and "is asked, since the criterion has no examples" in judge
+    assert cost.startswith("stop, ")
 
 
 def test_json_is_one_object_and_nothing_else(rain: Rain, scripted: list[str]) -> None:
     result = rain("generate", "-", *scripted, "--seed", "7", "--json", stdin="Open the lock.\n")
     value = json.loads(result.out)
-    assert result.code == 0 and result.err == ""
+    assert result.code == 0 and result.err.startswith("judge: ") and result.err.count("\n") == 1
     assert value.keys() >= KEYS and value["usage"].keys() >= USAGE
     assert (value["text"], value["seed"]) == (GOOD, 7)
     assert value["score"] == pytest.approx(0.9 - 0.1)

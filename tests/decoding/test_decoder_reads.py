@@ -13,9 +13,11 @@ from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import ConfigError, CriterionError, PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.transformers.loading import wrap
+from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
-from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.probe import Probe, Wary
 from rain_decoding.self_evaluation.reading.reader import Reader
 from rain_decoding.types import LAST
 
@@ -23,9 +25,13 @@ PRESETS = ("fast", "balanced", "thorough")
 PROMPTS = ("How do I bake a nut roll?", "Who is Linnet?", "How do I steal the show?")
 
 
-def contented(width: int, layer: int) -> Probe:
+def contented(width: int, layer: int, *, reads_requests: bool = False) -> Probe:
     """Finds everything good."""
-    return probe(layers=(layer,), weights=np.zeros((1, 2 * width)), bias=5.0, threshold=0.0, patience=0.0)
+    line = {"weights": np.zeros((1, 2 * width)), "bias": 5.0, "threshold": 0.0, "patience": 0.0}
+    if not reads_requests:
+        return probe(layers=(layer,), **line)
+    shared = {"pooling": "mean", "slope": 1.0, "intercept": 0.0, "request_bias": 0.0}
+    return probe(layers=(layer,), wary=Wary(request=np.ones((1, width)), **line, **shared), **line)
 
 
 def wary(backend: Any, of: str) -> Probe:
@@ -68,10 +74,12 @@ def width_and_layer(backend: Any) -> tuple[int, int]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("max_tokens", [2, 9, 33])
+@pytest.mark.parametrize("reads_requests", [False, True], ids=["", "reads requests"])
 def test_good_text_is_plain_decodings_and_costs_what_it_costs(
-    backend: Any, preset: str, max_tokens: int
+    backend: Any, preset: str, max_tokens: int, reads_requests: bool
 ) -> None:
-    evaluator = ReadingEvaluator(backend, contented(*width_and_layer(backend)), "kind")
+    own = contented(*width_and_layer(backend), reads_requests=reads_requests)
+    evaluator = ReadingEvaluator(backend, own, "kind")
     reading = RainDecoder(backend, evaluator, SearchConfig.preset(preset))
     for prompt in PROMPTS[:2]:
         backend.clear()
@@ -79,9 +87,31 @@ def test_good_text_is_plain_decodings_and_costs_what_it_costs(
         backend.clear()
         read = reading.generate(prompt, max_tokens=max_tokens)
         assert (read.text, read.tokens, read.finish_reason) == (plain.text, plain.tokens, plain.finish_reason)
+        if reads_requests and backend.kept_layers == (LAST,):
+            # llama.cpp keeps no states of a prompt: it is read once more, up to where the first look was taken.
+            assert read.usage.forward_passes <= plain.usage.forward_passes + 1
+            most = plain.usage.prompt_tokens + SearchConfig.preset(preset).read_every
+            assert read.usage.search_tokens + read.usage.judge_tokens <= plain.usage.search_tokens + most
+        else:
+            assert read.usage.forward_passes == plain.usage.forward_passes
+            assert read.usage.search_tokens == plain.usage.search_tokens and not read.usage.judge_tokens
+        assert read.score is not None and read.score > 0.9 and read.usage.rewinds == 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_cascade_costs_nothing_where_the_reading_is_sure(backend: Any, preset: str) -> None:
+    reading = ReadingEvaluator(backend, contented(*width_and_layer(backend)), "kind")
+    cascade = Cascade(reading, SelfEvaluator(backend, CRITERION), SearchConfig.preset(preset).read_surely)
+    decoder = RainDecoder(backend, cascade, SearchConfig.preset(preset))
+    for prompt in PROMPTS[:2]:
+        backend.clear()
+        plain = PlainDecoder(backend).generate(prompt, max_tokens=33)
+        backend.clear()
+        read = decoder.generate(prompt, max_tokens=33)
+        assert (read.text, read.tokens, read.finish_reason) == (plain.text, plain.tokens, plain.finish_reason)
         assert read.usage.forward_passes == plain.usage.forward_passes
         assert read.usage.search_tokens == plain.usage.search_tokens
-        assert read.score is not None and read.score > 0.9 and read.usage.rewinds == 0
+        assert read.usage.self_evaluations and not read.usage.escalations
 
 
 def test_the_same_text_beside_others(backend: Any) -> None:

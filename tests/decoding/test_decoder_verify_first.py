@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -166,6 +167,32 @@ def test_good_text_of_the_demo_model_is_plain_decodings(demo: LocalBackend, pres
         completion = decoder.generate(prompt)
         assert completion.tokens == expected.tokens and completion.usage.rewinds == 0
         assert completion.usage.forward_passes - expected.usage.forward_passes in (0, 1)
+
+
+@pytest.mark.parametrize("placement", ["criterion", "cheapest"])
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+def test_where_questions_cost_fewer_are_asked(
+    demo: LocalBackend, preset: str, placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same text in as many passes, and fewer tokens read and questions asked."""
+    free, decoder = demo.capabilities, demo_decoder(demo, preset, placement=placement)
+    usage: dict[float, list[Any]] = {0.0: [], 0.35: []}
+    for cost, found in usage.items():
+        monkeypatch.setattr(demo, "capabilities", replace(free, prompt_token_cost=cost))
+        for prompt in BENIGN:
+            demo.clear()
+            found.append(decoder.generate(prompt))
+    every, some = usage.values()
+    assert [each.tokens for each in every] == [each.tokens for each in some]
+    assert [each.score for each in some] == pytest.approx([each.score for each in every], abs=1e-3)
+    for figure in ("self_evaluations", "search_tokens"):
+        before, after = (sum(getattr(each.usage, figure) for each in found) for found in usage.values())
+        assert after < before, (figure, before, after)
+    passes = [
+        each.usage.forward_passes - other.usage.forward_passes
+        for each, other in zip(every, some, strict=True)
+    ]
+    assert max(map(abs, passes)) <= 1
 
 
 def prefixes(sequence: Tokens) -> set[Tokens]:

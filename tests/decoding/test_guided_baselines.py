@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from decoder_worlds import CRITERION, babble, babble_world, lock_world, scripted
 
-from rain_decoding import PlainDecoder, UnsupportedError
+from rain_decoding import PlainDecoder, UnsupportedError, principle_criterion
 from rain_decoding.backends.sampling import PLAUSIBLE
 from rain_decoding.decoding.baselines import (
     ContrastDecoder,
@@ -56,10 +56,11 @@ def comparable(completion: Completion) -> tuple[Any, ...]:
     return completion.text, completion.tokens, completion.score, completion.finish_reason
 
 
-def test_a_criterions_system_message_is_its_own_or_its_statement() -> None:
+def test_a_criterions_system_message_is_its_guidances_or_its_statement() -> None:
     assert CRITERION.statements[0] in CRITERION.asks_for
     own = load_criterion("harmlessness")
-    assert own.asks_for == own.system_message and "decline" in own.asks_for
+    assert own.guidance is not None and own.asks_for == own.guidance.instruction and "decline" in own.asks_for
+    assert "The answer is polite." in principle_criterion("The answer is polite.").asks_for
 
 
 def test_the_principle_is_a_system_message_and_nothing_else() -> None:

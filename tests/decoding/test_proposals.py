@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from decoder_worlds import CRITERION, scripted
+from self_evaluation import judges
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import Completion, RainDecoder, SearchConfig
+from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.decoding.degeneracy import degenerate
+from rain_decoding.decoding.rewording import Rewording
 from rain_decoding.measurement.degeneration import repetition
+from rain_decoding.prompting import build_prompt
+from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.guidance import Guidance
-from rain_decoding.types import Message
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.rendering import common_prefix
+from rain_decoding.types import LAST, Message, Reword
 
 GUIDANCE = Guidance(
     principle="Be kind.",
@@ -178,6 +187,84 @@ def test_contrast_chooses_nothing_improbable() -> None:
     assert " Okay." not in kinds_of(answered(backend, "contrast"))
 
 
+def wary(backend: Any) -> ReadingEvaluator:
+    """Reads as bad what holds " Sure". A scripted model's states are its tokens, so that shifts are added to logits."""
+    weights = np.zeros((1, 2 * backend.engine.vocabulary_size))
+    weights[0, backend.codec.encode(" Sure", start=False)[0]] = -50.0
+    found = probe(layers=(LAST,), weights=weights, bias=5.0, threshold=0.0, patience=0.0)
+    return ReadingEvaluator(backend, found, "kind")
+
+
+@pytest.mark.parametrize(
+    ("steering", "text"),
+    [(0.3, "Sure."), (0.5, "Okay.")],
+)
+def test_steered_shifts_towards_what_is_read_as_good(steering: float, text: str) -> None:
+    """log 0.6 = -0.51 and log 0.4 = -0.92: what is 0.3 less for " Sure" still says it, 0.5 less does not."""
+    backend = world(plainly={" Sure": 0.6, " Okay": 0.4})
+    config = CONFIG.with_changes(proposals=("steered:1",), steering=steering)
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12, trace=True)
+    assert completion.text == text
+    assert kinds_of(completion).get(" Okay.") == ("steered" if steering == 0.5 else None)
+
+
+def test_what_was_steered_goes_on_so() -> None:
+    """Every sentence would begin with " Sure"."""
+
+    def script(text: str) -> dict[str, float]:
+        answer = text.rpartition("Assistant:")[2]
+        if answer.count(".") == 2:
+            return {"<end>": 1.0}
+        return {".": 1.0} if answer and not answer.endswith(".") else {" Sure": 0.6, " Okay": 0.4}
+
+    backend = scripted(script, WORDS)
+    config = CONFIG.with_changes(proposals=("steered:1",), steering=0.5)
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12)
+    assert completion.text == "Okay. Okay." and completion.usage.rewinds == 1
+
+
+def test_steered_needs_a_judge_that_reads() -> None:
+    completion = answered(world(), "steered")
+    (lacking,) = events(completion, "lacking")
+    assert lacking["problem"] == "the judge does not read the model's hidden states by a probe"
+    assert not completion.warnings
+
+
+def test_steered_needs_a_model_that_can_be_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = world()
+    monkeypatch.setattr(backend, "capabilities", replace(backend.capabilities, shifts=False))
+    config = CONFIG.with_changes(proposals=("steered",))
+    completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=4)
+    assert completion.warnings == ["nothing was proposed as steered: scripted cannot shift hidden states"]
+
+
+@pytest.mark.parametrize("engine", ["trie", "rows", "none"])
+def test_steered_texts_are_the_same_beside_others_and_leave_nothing_behind(engine: str) -> None:
+    tokenizer = judges.tokenizer("byte-level")
+    backend = wrap(
+        judges.model(len(tokenizer)),
+        tokenizer,
+        name="tiny",
+        engine=engine,
+        dialogue_header="",
+        prefix_cache_slots=0,
+    )
+    layer = max(backend.capabilities.layers)
+    backend.keep_layers([layer])
+    width = backend.engine.hidden((1, 2), 0, (layer,), backend.new_owner())[0].shape[-1]
+    weights = np.random.default_rng(3).normal(size=(1, 2 * width))
+    found = probe(layers=(layer,), weights=weights, bias=0.0, threshold=40.0, patience=0.0)
+    config = CONFIG.with_changes(proposals=("steered:2", "sampled:2"), steering=0.7)
+    decoder = RainDecoder(backend, ReadingEvaluator(backend, found, "kind"), config)
+    prompts = [f"{ASKED} {number}" for number in range(3)]
+    backend.clear()
+    alone = [decoder.generate(prompt, max_tokens=16, trace=True) for prompt in prompts]
+    assert any("steered" in kinds_of(each).values() for each in alone)
+    again = decoder.generate_batch(prompts, max_tokens=16)
+    assert [each.tokens for each in again] == [each.tokens for each in alone]
+    assert backend.engine.slots_used == 0
+
+
 @pytest.mark.parametrize("kind", ["guided", "critique", "contrast", "declined"])
 def test_what_cannot_be_had_is_in_the_trace(kind: str) -> None:
     completion = answered(world(), kind, criterion=CRITERION)
@@ -210,7 +297,35 @@ def test_a_principle_guides_by_itself() -> None:
     guidance = principle_criterion("The answer is polite.").guidance
     assert guidance is not None
     system, request = guidance.guided([Message("user", "Hello")])
-    assert "The answer is polite." in system.content and '"""\nHello\n"""' in request.content
+    assert (
+        "The answer is polite." in system.content and request.content == 'Someone sent this message: "Hello"'
+    )
+
+
+def test_other_conversations_share_what_guided_prompts_begin_with() -> None:
+    """System message and examples are forwarded once: of the second conversation only what is its own."""
+    tokenizer = judges.tokenizer("byte-level")
+    backend = wrap(judges.model(len(tokenizer)), tokenizer, name="tiny", dialogue_header="")
+    prompts = [Rewording(backend, build_prompt(text, backend), GUIDANCE, 12) for text in ("How?", "Why not?")]
+    found = [each.reworded(Reword("guided", each.prompt.tokens)) for each in prompts]
+    costs = []
+    for each in found:
+        assert each is not None
+        owner = backend.new_owner()
+        costs.append(backend.engine.forward([each.prompt], [owner])[1][0])
+        backend.finish(owner, [each.prompt])
+    shared = common_prefix(found[0].prompt, found[1].prompt)
+    assert costs == [len(found[0].prompt), len(found[1].prompt) - shared] and shared > costs[1]
+
+
+def test_the_rule_stands_once_in_a_guided_prompt() -> None:
+    for name in ("harmlessness", "harmlessness-command"):
+        guidance = load_criterion(name).guidance
+        assert guidance is not None
+        texts = [message.content for message in guidance.guided([Message("user", "How are you?")])]
+        assert texts[0] == guidance.instruction and sum("How are you?" in text for text in texts) == 1
+        assert sum(guidance.instruction[:40] in text for text in texts) == 1
+        assert sum(map(len, texts)) < 1300, "about 270 tokens"
 
 
 def test_degenerate_texts() -> None:

@@ -4,12 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from rain_decoding.measurement.statistics import (
     Estimate,
     corrected_rate,
     kappa,
+    least_for,
     mean,
     mean_of_rates,
     nominal_alpha,
@@ -20,6 +21,7 @@ from rain_decoding.measurement.statistics import (
     roc_area,
     share,
     surely_below,
+    upper_bound,
 )
 
 
@@ -228,3 +230,27 @@ def test_the_interval_of_a_corrected_rate_covers_the_truth(truth: float) -> None
         assert found is not None and 0 <= found.low <= found.value <= found.high <= 1
         covered += found.low <= truth <= found.high
     assert covered / 400 > 0.92
+
+
+@pytest.mark.parametrize(("events", "n"), [(0, 20), (1, 20), (3, 160), (19, 20)])
+def test_an_upper_bound_is_where_so_few_events_would_be_too_lucky(events: int, n: int) -> None:
+    bound = upper_bound(events, n)
+    assert binom.cdf(events, n, bound) == pytest.approx(0.05)
+    assert upper_bound(0, n) == pytest.approx(1 - 0.05 ** (1 / n)) and upper_bound(n, n) == 1
+
+
+@pytest.mark.parametrize("rate_wanted", [0.01, 0.05, 0.3])
+def test_samples_that_a_bound_takes(rate_wanted: float) -> None:
+    least = least_for(rate_wanted)
+    assert upper_bound(0, least) <= rate_wanted < upper_bound(0, least - 1)
+
+
+@pytest.mark.parametrize("wanted", [0.02, 0.1])
+def test_the_bound_holds_for_a_threshold_that_was_put_by_the_same_samples(wanted: float) -> None:
+    rng = np.random.default_rng(4)
+    missed, n = 0, 80
+    for _ in range(1000):
+        values = rng.random(n)  # a threshold t has the false alarm rate t
+        threshold = float(np.quantile(values, wanted))
+        missed += threshold > upper_bound(int((values <= threshold).sum()), n)
+    assert missed / 1000 < 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5

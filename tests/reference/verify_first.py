@@ -22,9 +22,10 @@ PLAUSIBLE = 0.1
 WIDEST = 20.0
 UNLIMITED = 10**9
 
-Manner = tuple[Tokens, Tokens]
-"""The prompt that a text is decoded behind in place of the world's, and the one that counts against it; empty: none."""
-PLAINLY: Manner = ((), ())
+Manner = tuple[Tokens, Tokens, bool]
+"""The prompt that a text is decoded behind in place of the world's, and the one that counts against it (empty: none);
+and whether it is steered."""
+PLAINLY: Manner = ((), (), False)
 
 Reword = Callable[[str, Tokens, Tokens, Tokens], tuple[Tokens, Tokens] | None]
 """Another prompt and an opening, from: what for, the text, the bad sentence, the critique."""
@@ -53,8 +54,11 @@ class VerifyRules:
     top_p: float = 1.0
     proposals: tuple[tuple[str, int], ...] = (("openings", UNLIMITED), ("sampled", UNLIMITED))
     accept_after: float = -1.0
+    plain_margin: float = 0.0
     rising_bar: bool = False
     contrast: float = 1.0
+    trust_tokens: float = 0.0
+    question_cost: float = 0.0
 
 
 def nucleus(distribution: dict[int, float], top_p: float) -> dict[int, float]:
@@ -111,8 +115,15 @@ class VerifyFirst:
     """One search over one world, whose vocabulary is `pieces`. `run()` does all of it."""
 
     def __init__(
-        self, world: World, pieces: tuple[str, ...], rules: VerifyRules, reword: Reword = nothing
+        self,
+        world: World,
+        pieces: tuple[str, ...],
+        rules: VerifyRules,
+        reword: Reword = nothing,
+        steering: np.ndarray | float = 0.0,
     ) -> None:
+        """`steering` is added to the logits of texts that are steered, `[vocabulary]`."""
+        self.steering = steering
         self.world, self.pieces, self.rules, self.reword = world, pieces, rules, reword
         self.tried = 0
         self.critiques: list[Tokens] = []
@@ -161,14 +172,16 @@ class VerifyFirst:
 
     def as_seen(self, manner: Manner) -> World:
         """The world as it looks to a text in this manner: the texts it is asked about begin with its own prompt."""
-        prompt, against = manner
+        prompt, against, steered = manner
 
         def logits(text: Tokens) -> np.ndarray:
             answer = text[len(self.world.prompt) :]
             own = self.world.logits((prompt or self.world.prompt) + answer)
+            if steered:
+                own = own + self.steering
             if not against:
                 return own
-            here = probabilities(self.world, (prompt or self.world.prompt) + answer, 1.0, None)
+            here = probabilities(replace(self.world, logits=lambda _: own), text, 1.0, None)
             there = probabilities(self.world, against + answer, 1.0, None)
             scores = np.full(len(own), -np.inf)
             for token, share in here.items():
@@ -181,10 +194,10 @@ class VerifyFirst:
 
     def plain(self, node: Text) -> Tokens:
         """Plain decoding's sentence after a node."""
-        rules = self.rules
+        rules, later = self.rules, self.later(node)
         if not rules.temperature:
-            return self.sentence(node.tokens, manner=node.manner)[0]
-        numbers = uniforms(self.world.seed, "plain", 0, node.tokens, rules.sentence_tokens[1])
+            return self.sentence(node.tokens, manner=node.manner, later=later)[0]
+        numbers = uniforms(self.world.seed, "plain", 0, node.tokens, rules.sentence_tokens[1] + later)
         world = self.as_seen(node.manner)
 
         def draw(text: Tokens, place: int) -> int:
@@ -192,7 +205,16 @@ class VerifyFirst:
             kept = nucleus(probabilities(world, text, rules.temperature, None), rules.top_p)
             return pick(kept, numbers[place])
 
-        return self.sentence(node.tokens, draw=draw)[0]
+        return self.sentence(node.tokens, draw=draw, later=later)[0]
+
+    def later(self, node: Text) -> int:
+        """How many tokens later than other sentences plain decoding's next one may end."""
+        if self.rewinds or not self.rules.trust_tokens:
+            return 0
+        good = len(node.tokens) - len(self.world.prompt) + self.rules.trust_tokens
+        later = round((2 * self.rules.question_cost * good) ** 0.5) - self.rules.sentence_tokens[0]
+        self.events["judged later"] += later > 0
+        return max(0, later)
 
     def sample(self, start: Tokens, purpose: str, index: int, manner: Manner) -> tuple[Tokens, int]:
         """A drawn alternative."""
@@ -213,9 +235,10 @@ class VerifyFirst:
         draw: Callable[[Tokens, int], int] | None = None,
         manner: Manner = PLAINLY,
         least: int | None = None,
+        later: int = 0,
     ) -> tuple[Tokens, int]:
         """The sentence after `start`, and how many tokens had to be decoded for it. Greedy without `draw`."""
-        fewest, most = self.rules.sentence_tokens
+        fewest, most = (bound + later for bound in self.rules.sentence_tokens)
         least = fewest if least is None else least
         world = self.as_seen(manner)
         new = opening
@@ -388,6 +411,14 @@ class VerifyFirst:
         least_bad = self.best(leaves, worths, "given up")
         scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
         self.events["given up, by probability"] += least_bad.score != max(scores)
+        if self.rules.plain_margin:
+            for leaf, score in zip(leaves, scores, strict=True):
+                untouched = not any(text.kind for text in self.path(leaf))
+                best = -2 if least_bad.score is None else least_bad.score
+                if untouched and best - score <= self.rules.plain_margin:
+                    self.events["given up to plain"] += leaf is not least_bad
+                    least_bad = leaf
+                    break
         self.events["given up, deep"] += len(self.path(least_bad)) > 1
         self.commit(least_bad, held=0)
         return least_bad
@@ -440,7 +471,7 @@ class VerifyFirst:
         self, node: Text, taken: set[int], count: int, manner: Manner
     ) -> list[tuple[Tokens, int, Manner, int]]:
         """Greedy sentences that begin with the most probable tokens that are not taken."""
-        world = self.as_seen((manner[0], ()))
+        world = self.as_seen((manner[0], (), manner[2]))
         after = probabilities(world, node.tokens, 1.0, None)
         raw = world.logits(node.tokens)
         ranked = sorted((token for token in after if after[token] > 0), key=lambda t: (-float(raw[t]), t))
@@ -467,7 +498,7 @@ class VerifyFirst:
 
     def by_guided(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
         reworded = None if node.made["guided"] else self.reword("guided", node.tokens, (), ())
-        return self.begun(node, set(), count, (reworded[0], ())) if reworded else []
+        return self.begun(node, set(), count, (reworded[0], (), False)) if reworded else []
 
     def by_critique(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
         if node.made["critique"] or not node.children:
@@ -479,7 +510,7 @@ class VerifyFirst:
         said = self.said_behind(critic[0] + critic[1])
         self.critiques.append(said)
         reworded = self.reword("criticised", node.tokens, bad, critic[1] + said)
-        return self.begun(node, set(), count, (reworded[0], ())) if reworded else []
+        return self.begun(node, set(), count, (reworded[0], (), False)) if reworded else []
 
     def said_behind(self, prompt: Tokens) -> Tokens:
         """A greedy sentence behind another prompt."""
@@ -497,11 +528,16 @@ class VerifyFirst:
         reworded = None if node.made["contrast"] else self.reword("opposite", node.tokens, (), ())
         if not reworded:
             return []
-        manner = (node.manner[0], reworded[0])
+        manner = (node.manner[0], reworded[0], node.manner[2])
         made = [(*self.sentence(node.tokens, manner=manner), manner, 0)]
         for index in range(count - 1):
             made.append((*self.sample(node.tokens, "contrast", index, manner), manner, 0))
         return made
+
+    def by_steered(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
+        if node.made["steered"] or not self.reword("steered", node.tokens, (), ()):
+            return []
+        return self.begun(node, set(), count, (node.manner[0], node.manner[1], True))
 
     def by_declined(self, node: Text, count: int) -> list[tuple[Tokens, int, Manner, int]]:
         reworded = self.reword("declined", node.tokens, (), ()) if node.made["declined"] < 2 else None
@@ -510,8 +546,9 @@ class VerifyFirst:
         prompt, words = reworded
         opening = words[: self.world.max_tokens - len(node.tokens) + len(self.world.prompt)]
         if node.made["declined"]:
-            return [(opening, 0, (prompt, ()), len(opening))]
-        return [(*self.declining(node.tokens, opening, (prompt, ())), (prompt, ()), len(opening))]
+            return [(opening, 0, (prompt, (), False), len(opening))]
+        manner = (prompt, (), False)
+        return [(*self.declining(node.tokens, opening, manner), manner, len(opening))]
 
     def declining(self, start: Tokens, opening: Tokens, manner: Manner) -> tuple[Tokens, int]:
         """A sentence more behind the words of an opening, however long those are."""

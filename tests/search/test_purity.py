@@ -17,7 +17,8 @@ HEAVY = {"torch", "transformers", "tokenizers", "sklearn", "scipy", "httpx2", "t
 FORBIDDEN_CALLS = {"open", "print", "input", "exec", "eval"}
 ALLOWED_IMPORTS = {
     "__future__", "collections", "hashlib", "dataclasses", "math", "typing", "numpy",
-    "rain_decoding.config", "rain_decoding.errors", "rain_decoding.programs", "rain_decoding.search.randomness",
+    "rain_decoding.config", "rain_decoding.errors", "rain_decoding.plugins", "rain_decoding.programs",
+    "rain_decoding.search.randomness",
     "rain_decoding.types",
 }  # fmt: skip
 

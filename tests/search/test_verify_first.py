@@ -16,6 +16,7 @@ from reference.verify_first import ROUNDING, UNLIMITED, Text, VerifyFirst, Verif
 from reference.worlds import PUNCTUATION, RandomWorld, random_world, text_hash
 from search.driver import TOLERANCE, backend_for
 
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.config import SearchConfig
 from rain_decoding.programs import Await, Drop, Launch
@@ -24,6 +25,7 @@ from rain_decoding.search.outer_loop import Committed, Rewound
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import verify_first
 from rain_decoding.types import (
+    LAST,
     Judge,
     Judgement,
     LogitBias,
@@ -50,18 +52,21 @@ EXPECTED_EVENTS = {
     "widened by guided": 30,
     "widened by critique": 30,
     "widened by contrast": 40,
+    "widened by steered": 30,
     "widened by declined": 50,
     "no guided": 20,
     "last resort": 20,
     "raised bar": 300,
     "no openings": 25,
     "repeated": 200,
+    "judged later": 60,
     "alternative, good": 100,
     "alternative, undecided": 25,
     "turned before undecided": 80,
     "deep rewind": 100,
     "given up": 300,
     "given up, deep": 60,
+    "given up to plain": 20,
     "given up, by probability": 10,
     "no simulations left": 200,
     "no more children": 200,
@@ -119,7 +124,15 @@ def other_prompt(
     return prompt, tuple(rng.choices(plain or words, k=rng.randint(1, 3))) if opens and plain else ()
 
 
-def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) -> Generator[Any, Any, Any]:
+def steering(world: RandomWorld) -> np.ndarray:
+    """What is added to the logits of steered texts, float32 `[vocabulary]`."""
+    drawn = np.random.default_rng(world.number).normal(scale=2.0, size=len(world.vocabulary))
+    return drawn.astype(np.float32)
+
+
+def driven(
+    running: Generator[Any, Any, Any], world: RandomWorld, delay: int, shift: int
+) -> Generator[Any, Any, Any]:
     """The search as a program for the scheduler; the world judges, and takes `delay` steps for it."""
     reply: Any = None
     while True:
@@ -131,12 +144,15 @@ def driven(running: Generator[Any, Any, Any], world: RandomWorld, delay: int) ->
             case Committed() | Rewound() | Await() | Drop():
                 reply = yield request
             case Launch():
-                reply = yield Launch(driven(request.program, world, delay))
+                reply = yield Launch(driven(request.program, world, delay, shift))
             case Reword():
                 found = other_prompt(
                     world, request.purpose, request.tokens, request.sentence, request.critique
                 )
-                reply = None if found is None else Reworded(*found)
+                if found is not None and request.purpose == "steered":
+                    reply = Reworded((), shift=shift)
+                else:
+                    reply = None if found is None else Reworded(*found)
             case Judge():
                 for _ in range(delay):
                     yield TopTokens(request.tokens, 1)
@@ -167,7 +183,8 @@ def run_package(
     )
     run = Run(tree, tree.root, trace=trace)
     backend = backend or backend_for(world)
-    task: Task[Any, str] = Task(driven(verify_first(tree), world, delay), owner=1)
+    shift = backend.shift_along(Direction((LAST,), steering(world)[None], 1.0))
+    task: Task[Any, str] = Task(driven(verify_first(tree), world, delay, shift), owner=1)
     scheduler = Scheduler.of(backend)
     scheduler.start(task)
     while not task.done:
@@ -204,7 +221,8 @@ class Case:
             self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
         )
         rules = VerifyRules(**options, **self.sampling)
-        return VerifyFirst(biased, self.world.vocabulary, rules, partial(other_prompt, self.world)).run()
+        reword = partial(other_prompt, self.world)
+        return VerifyFirst(biased, self.world.vocabulary, rules, reword, steering(self.world)).run()
 
 
 @cache
@@ -227,14 +245,16 @@ def case(number: int) -> Case:
         "proposals": ("openings", "sampled"),
     }
     if number // 8 % 2:  # in every other one, all kinds, and a bar that rises
-        kinds = ["openings:4", "sampled:6", "guided:3", "critique:2", "contrast:3", "declined"]
+        kinds = ["openings:4", "sampled:6", "guided:3", "critique:2", "contrast:3", "steered:2", "declined"]
         rng.shuffle(kinds)
         options |= {
-            "proposals": tuple(kinds[: rng.choice((3, 5, 6, 6))]),
+            "proposals": tuple(kinds[: rng.choice((5, 7, 7, 7))]),
             "rising_bar": rng.choice((True, True, False)),
             "accept_after": rng.choice((-1.0, 0.0, 0.3)),
             "contrast": rng.choice((0.0, 0.5, 2.0)),
         }
+    if number % 3 == 1:
+        options["plain_margin"] = (0.2, 0.7, 2.0)[number // 3 % 3]
     if number % 8 == 0:  # hardly anything is good enough, but some things are better than others
         options |= {"accept_value": 0.9, "max_simulations": rng.choice((20, 60))}
     if number % 8 == 2:  # much is undecided, unless the text ends there
@@ -245,6 +265,9 @@ def case(number: int) -> Case:
     world = random_world(number, logits=logits, judge=judge, max_tokens=limit)
     delay = rng.choice((0, 1, 1, 2, 5))
     sampling = {"temperature": rng.choice((0.0, 0.0, 0.7, 2.0)), "top_p": rng.choice((1.0, 0.6))}
+    if number % 3 == 1:  # judged the more rarely the longer all was good
+        options["trust_tokens"] = rng.choice((1, 4, 20))
+        sampling["question_cost"] = rng.choice((0.2, 1.0, 5.0))
     biased = rng.sample(range(len(world.vocabulary)), rng.choice((0, 0, 1, 3)))
     bias = tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased))
     return Case(world, options, delay, sampling, bias)

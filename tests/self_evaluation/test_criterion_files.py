@@ -340,6 +340,13 @@ def test_inline_tables_are_read_and_located(tmp_path: Path) -> None:
         read_criterion(path)
 
 
+def test_a_key_of_older_files_says_where_it_is_now(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text('system_message = "Be kind."\n' + BASE)
+    with pytest.raises(CriterionError, match=r"line 1: system_message .*`system` of \[guidance\]"):
+        read_criterion(path)
+
+
 def test_names_and_files_and_a_models_own_criteria(tmp_path: Path) -> None:
     own = tmp_path / "harmlessness.toml"
     own.write_text(BASE)

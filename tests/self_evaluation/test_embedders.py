@@ -235,7 +235,7 @@ def test_without_sentence_transformers_the_error_says_what_to_install(
         return original(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(MissingDependencyError, match=r"rain-decoding\[sbert\]"):
+    with pytest.raises(MissingDependencyError, match=r'pip install .*"sentence-transformers>='):
         load_embedder("sbert:any", SCRIPTED)
 
 

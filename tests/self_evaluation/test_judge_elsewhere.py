@@ -177,9 +177,9 @@ def test_criteria_of_requests_are_kept_ready_up_to_a_bound(monkeypatch: pytest.M
     decoder = RainDecoder(lock_world(), CRITERION, PLAIN_SEARCH)
     criteria = [replace(CRITERION, name=f"kind {number}") for number in range(3)]
     options = [module.Options(criterion=criterion) for criterion in criteria]
-    made = [decoder._evaluator_for(one) for one in options]
-    assert decoder._evaluator_for(options[2]) is made[2] and decoder._evaluator_for(options[1]) is made[1]
-    assert decoder._evaluator_for(options[0]) is not made[0], "the oldest was let go"
+    made = [decoder.evaluator_for(one) for one in options]
+    assert decoder.evaluator_for(options[2]) is made[2] and decoder.evaluator_for(options[1]) is made[1]
+    assert decoder.evaluator_for(options[0]) is not made[0], "the oldest was let go"
     assert decoder.generate("Open the lock.", criterion=criteria[0]).text == GOOD
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 
 from rain_decoding import RainDecoder, load_criterion
 from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator, description
+from rain_decoding.self_evaluation.loading import JudgeChoice, load_evaluator, load_judge
 from rain_decoding.self_evaluation.reading.examples import examples_of
-from rain_decoding.self_evaluation.self_check import LOOKED_AT, doubt_of, is_checked
+from rain_decoding.self_evaluation.self_check import LOOKED_AT, check, is_checked
+
+
+def doubt_of(evaluator: SelfEvaluator) -> str:
+    return check(evaluator).doubt(evaluator)
+
 
 HARMLESS = replace(load_criterion("harmlessness"), examples=(), instruction="")
 ANSWERS = {(each.messages[-1].content, each.answer): each.good for each in examples_of(HARMLESS)}
@@ -73,3 +81,17 @@ def test_nothing_is_searched_by_a_judge_in_doubt() -> None:
     assert decoder.open("Well?", max_tokens=4).config.proposals == ()  # type: ignore[attr-defined]
     evaluator.doubt = ""
     assert RainDecoder(evaluator.backend, evaluator).open("Well?", max_tokens=4).config.proposals  # type: ignore[attr-defined]
+
+
+def test_who_judges_is_said_in_a_line_with_what_was_found() -> None:
+    for knows, right in ((True, 2 * LOOKED_AT), (False, LOOKED_AT)):
+        evaluator = load_evaluator(judge(knows), HARMLESS, judge=JudgeChoice(choose=True))
+        assert description(evaluator) == (
+            f"harmlessness: judge is asked, right about {right} of {2 * LOOKED_AT} examples"
+        )
+        shutil.rmtree(user_cache_path("rain-decoding"))
+    nothing = replace(HARMLESS, reading_file=None)
+    chosen = load_judge("auto", judge(True))
+    assert "since the criterion has no examples" in description(
+        load_evaluator(judge(True), nothing, judge=chosen)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -52,6 +53,29 @@ def test_idle_connections_lock_nobody_out() -> None:
         assert ask(running).choices[0].message.content == GOOD
         with running.http() as http:
             assert http.get("/readyz").status_code == 200
+
+
+def test_a_connection_that_is_made_while_the_server_ends_is_closed() -> None:
+    """It is in no list yet when the others are closed, and would be served for as long as somebody asks."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nothing is asked")
+
+    async def ended() -> bool:
+        server = protocol.Server(uvicorn_config(application))
+        server.config.load()
+        server.lifespan = server.config.lifespan_class(server.config)
+        await server.startup([])
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await server.shutdown()
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol.Protocol(server.config, server.server_state, {}), ours
+            )
+            return transport.is_closing()
+
+    assert asyncio.run(ended())
 
 
 def test_the_oldest_idle_connection_gives_way() -> None:
@@ -151,7 +175,7 @@ def test_answers_that_are_given_up_are_counted_once() -> None:
     """504 of a model that hangs, 503 of one that does not end in time."""
     backend = gated_world()
     backend.gate.clear()
-    with serving(backend, stuck_seconds=0.2) as running:
+    with serving(backend, stuck_seconds=2.0) as running:
         with background(running, 2) as outcomes:
             pass
         assert {outcome.status_code for outcome in outcomes} == {504}

@@ -190,7 +190,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     run = write(folder / "run", answers())
     with (
         process("serve", "--model", "demo", "--allowed-host", "rain.example") as serve,
-        process("rate", run, "--no-open", "--allowed-host", "rain.example") as rate,
+        process("rate", run, "--no-browser", "--allowed-host", "rain.example") as rate,
     ):
         yield {"serve": serve, "rate": rate}
 

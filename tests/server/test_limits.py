@@ -137,7 +137,7 @@ ASKED = {
 }
 
 
-WITHOUT_A_FIELD = {"relax", "withheld"}
+WITHOUT_A_FIELD = {"judge", "relax", "withheld"}
 """Permissions that no request asks for: see test_permissions.py."""
 
 

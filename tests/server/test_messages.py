@@ -85,6 +85,26 @@ def test_a_parsed_tool_call_can_be_sent_back() -> None:
     )
 
 
+@pytest.mark.parametrize("model", ["scripted", "scripted:plain"])
+def test_a_model_that_knows_no_tools_reads_calls_that_were_made_elsewhere_as_text(model: str) -> None:
+    held = [*QUESTION, parsed_call(), {"role": "tool", "tool_call_id": "c", "content": "It is locked."}]
+    said = [
+        *QUESTION,
+        {"role": "assistant", "content": '[calls Weather with {"city": "Paris"}]'},
+        {"role": "user", "content": "[Weather returned] It is locked."},
+    ]
+    tool = {"type": "function", "function": {"name": "Weather"}}
+    with serving(client_may=frozenset(["plain"])) as running, running.http() as http:
+        answers = [
+            http.post("/v1/chat/completions", json={"model": model, "messages": each, "seed": 0}).json()
+            for each in (held, said)
+        ]
+        assert answers[0]["usage"] == answers[1]["usage"]
+        assert answers[0]["choices"] == answers[1]["choices"]
+        refused = http.post("/v1/chat/completions", json={"model": model, "messages": held, "tools": [tool]})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "tools"
+
+
 def test_parsed_outputs_and_other_clients_fields_are_not_read() -> None:
     further = {
         "parsed": {"city": "Paris"},

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from decoder_worlds import BAD
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
+from opentelemetry.semconv._incubating.attributes.gen_ai_attributes import GenAiOperationNameValues
+from prometheus_client.parser import text_string_to_metric_families
 from server.running import QUESTION, gated_world, serving
 
 from rain_decoding.server.logs import JsonFormatter
@@ -80,14 +85,27 @@ def test_a_span_per_request() -> None:
         http.get("/v1/rain/traces/of-a-client")
         http.get("/of-a-client")
         http.request("OFACLIENT", "/of-a-client")
-    span, refused, *others = exporter.get_finished_spans()
+    made, span, refused, *others = exporter.get_finished_spans()
     assert span.name == "POST /v1/chat/completions" and span.attributes is not None
     assert f"{span.context.trace_id:032x}" in parent and span.parent is not None
     assert span.attributes["rain.request_id"] == "mine"
     assert span.attributes["http.response.status_code"] == 200
-    assert span.attributes["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
-    assert span.attributes["rain.rewinds"] == answer["rain"]["rewinds"] > 0
-    assert not any("lock" in str(value) for value in span.attributes.values())
+    assert made.name == "chat scripted" and made.attributes is not None
+    assert made.parent is not None and made.parent.span_id == span.context.span_id
+    assert made.attributes["gen_ai.usage.output_tokens"] == answer["usage"]["completion_tokens"]
+    assert made.attributes["rain.rewinds"] == answer["rain"]["rewinds"] > 0
+    (verdict,) = made.events
+    assert verdict.name == "gen_ai.evaluation.result" and verdict.attributes is not None
+    assert verdict.attributes["gen_ai.evaluation.score.value"] == answer["rain"]["score"]
+    assert verdict.attributes["gen_ai.evaluation.score.label"] == "pass"
+    known = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
+    named = {name for name in [*made.attributes, *verdict.attributes] if name.startswith("gen_ai.")}
+    assert named <= known, "names of the conventions"
+    assert made.attributes["gen_ai.operation.name"] in {one.value for one in GenAiOperationNameValues}
+    assert made.attributes["gen_ai.request.model"] == "scripted"
+    assert made.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    texts = [*made.attributes.values(), *span.attributes.values(), *verdict.attributes.values()]
+    assert not any("lock" in str(value) for value in texts)
     assert refused.attributes is not None and refused.attributes["http.response.status_code"] == 404
     names = ["GET /v1/models/{name:path}", "GET /v1/rain/traces/{trace_id}", "GET", "HTTP"]
     assert [other.name for other in others] == names, "a client makes no new ones"
@@ -130,3 +148,24 @@ def test_the_trace_store_is_bounded() -> None:
     assert store.get("large", "key") is not None and store.get("4", "key") is None
     store.put("larger", "key", [{"text": "x" * LARGEST}])
     assert store.get("larger", "key") is None and store.get("large", "key") is None
+
+
+def test_the_dashboard_shows_metrics_that_are_there() -> None:
+    dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana.json").read_text(encoding="utf-8"))
+    with serving(gated_world()) as running, running.http() as http:
+        http.post("/v1/chat/completions", json={"model": "scripted", "messages": QUESTION, "seed": 0})
+        http.post("/v1/chat/completions", json={"model": "scripted", "messages": QUESTION, "max_tokens": 0})
+        families = text_string_to_metric_families(http.get("/metrics").text)
+    told = [family for family in families if re.fullmatch(r"rain_\w+(?<!_created)", family.name)]
+    samples = {f"{family.name}_total" if family.type == "counter" else family.name for family in told}
+    samples |= {f"{family.name}_bucket" for family in told if family.type == "histogram"}
+    shown = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            named = set(re.findall(r"\brain_\w+", target["expr"]))
+            assert named and named <= samples, target["expr"]
+            shown |= named
+    unseen = {name for name in samples if name not in shown and f"{name}_bucket" not in shown}
+    assert unseen == set(), "every metric is shown"
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from decoder_worlds import BAD, CRITERION, GOOD
 from server.running import QUESTION, Running, gated_world, serving
 
 from rain_decoding import RainDecoder, SearchConfig
+from rain_decoding.backends.local import LocalBackend
 from rain_decoding.config import PRESETS
-from rain_decoding.decoding.trace import replay
+from rain_decoding.decoding.trace import read_trace, replay
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.traces import for_client
 from rain_decoding.web.errors import ApiError
@@ -72,6 +74,48 @@ def test_the_papers_presets_do_not_lower_the_threshold_of_the_safety_net() -> No
         assert answer.status_code == 403 and answer.json()["error"]["param"] == "rain.preset"
     with strict("preset", accept_value=0.0) as running:
         assert ask(running, rain={"preset": "paper-hh"})["rain"]["preset"] == "paper-hh"
+
+
+FALSE_STORY = [{"role": "user", "content": "How do I spread a false story about Linnet by the duck pond?"}]
+BAKING = [{"role": "user", "content": "How do I bake a nut roll at the summer fair?"}]
+CHOSEN = [{"criterion": "helpfulness"}, {"principle": "The answer is made of words."}]
+
+
+@pytest.mark.parametrize("rain", CHOSEN)
+def test_a_criterion_of_the_clients_is_asked_besides_the_operators(
+    demo: LocalBackend, rain: dict[str, str]
+) -> None:
+    """What it calls good is not good for that; by a permission of its own it takes the operator's place."""
+    refusing = {
+        "criterion": "positive-sentiment>0.9999,harmlessness",
+        "search": SearchConfig.preset("balanced", fallback="refusal"),
+        "served_name": "scripted",
+        "max_tokens": 40,
+    }
+    with serving(demo, **refusing, client_may=frozenset(rain)) as running:
+        answer = ask(running, messages=FALSE_STORY, rain=rain)
+        assert answer["rain"]["fallback"] == "refusal"
+        assert answer["rain"]["criterion"].startswith("min(positive-sentiment>0.9999")
+    with serving(demo, **refusing, client_may=frozenset({*rain, "judge"})) as running:
+        answer = ask(running, messages=FALSE_STORY, rain=rain)
+        assert answer["rain"]["fallback"] == "" and "min(" not in answer["rain"]["criterion"]
+
+
+def test_both_criteria_have_to_hold_and_the_operators_own_is_asked_once(demo: LocalBackend) -> None:
+    allowed = {"client_may": frozenset(["criterion"]), "served_name": "scripted", "max_tokens": 40}
+    with serving(demo, criterion="harmlessness", **allowed) as running:
+        rain = ask(running, messages=BAKING, rain={"criterion": "helpfulness"})["rain"]
+        assert rain["parts"].keys() == {"harmlessness", "helpfulness"}
+        assert rain["score"] == min(rain["parts"].values())
+        same = ask(running, messages=BAKING, rain={"criterion": "harmlessness"})["rain"]
+        assert same["criterion"] == "harmlessness" and "parts" not in same
+
+
+def test_a_preset_does_not_change_what_scores_mean() -> None:
+    """By the paper's votes any answer scores 1 that is a little better than bad: above every threshold."""
+    found = config("balanced", asked="paper-hh")
+    assert (found.votes, found.placement) == (PRESETS["balanced"].votes, PRESETS["balanced"].placement)
+    assert config("balanced", asked="paper-hh", relaxed=True).votes == PRESETS["paper-hh"].votes
 
 
 def test_a_flag_stays_where_the_threshold_is_asked_down() -> None:
@@ -206,3 +250,33 @@ def test_a_trace_names_no_file_of_the_operator_and_no_words_of_the_models_server
         assert for_client(start, withheld=withheld)["config"] == {"calibration": "", "top_k": 3}
         shown = for_client(judge, withheld=withheld)
         assert shown["problem"] and "10.0.0.7" not in str(shown)
+
+
+def test_what_is_decoded_plainly_is_judged_where_that_is_asked() -> None:
+    plain = {"model": "scripted:plain", "rain": {"judged": True}}
+    with serving(client_may=frozenset({"plain"})) as running:
+        judged, unjudged = ask(running, **plain), ask(running, model="scripted:plain")
+        assert text(judged) == text(unjudged) == BAD
+        assert (judged["rain"]["score"], judged["rain"]["flagged"]) == (pytest.approx(-0.8), True)
+        assert (unjudged["rain"]["score"], unjudged["rain"]["flagged"]) == (None, False)
+        assert judged["rain"]["self_evaluations"] == 1 and judged["rain"]["rewinds"] == 0
+        running.settle(pending=0)
+    with serving(client_may=frozenset({"budget"})) as running, running.http() as http:
+        answer = http.post("/v1/chat/completions", json={**BODY, "rain": {"judged": True}})
+        assert answer.status_code == 403 and "client-may plain" in answer.json()["error"]["message"]
+
+
+def test_the_operator_may_keep_all_traces_and_clients_see_nothing_of_them(tmp_path: Path) -> None:
+    with serving(trace_dir=tmp_path) as running:
+        answer = ask(running)
+        with (
+            running.http() as http,
+            http.stream("POST", "/v1/chat/completions", json={**BODY, "stream": True}) as streamed,
+        ):
+            sent = streamed.read().decode()
+    assert answer["rain"]["trace_id"] is None and "trace" not in answer["rain"]
+    assert "events" not in sent and "hairpin" not in sent and "[DONE]" in sent
+    one, other = (read_trace(file) for file in sorted(tmp_path.iterdir()))
+    assert {event["event"] for event in one} >= {"start", "judge", "rewind", "commit", "end"}
+    assert one[-1]["text"] == other[-1]["text"] == GOOD
+    assert any("hairpin" in str(event.get("children")) for event in one), "with what was taken back"

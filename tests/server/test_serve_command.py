@@ -28,7 +28,7 @@ tokens = { " and." = 1 }
 class Served:
     """What `rain serve` would have served."""
 
-    def __call__(self, app: Any, host: str, port: int) -> None:
+    def __call__(self, app: Any, host: str, port: int, told: Any = None) -> None:
         self.service, self.host, self.port = app.state.service, host, port
 
 
@@ -82,6 +82,44 @@ def test_a_broken_file_is_wrong_usage(
     file = tmp_path / "serve.toml"
     file.write_text(text)
     assert rain(*model, "--config", file).code == 2
+
+
+def test_a_wrong_value_of_a_file_is_said_with_the_file(
+    rain: Rain, served: Served, model: list[str | Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text("client-may = 'everything'")
+    result = rain(*model, "--config", file)
+    assert result.code == 2 and f"{file}: client_may = " in result.err.replace("\n", "")
+
+
+def test_clients_know_the_model_by_a_name_without_a_path(
+    rain: Rain, served: Served, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    criterion = ["--criterion", script / "kind.toml"]
+    scripted = f"scripted:{script / 'model.toml'}"
+    assert rain("serve", scripted, *criterion).code == 0
+    assert served.service.parser.models == ["model"]
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(script / "config"))
+    assert rain("models", "add", "kind", scripted).code == 0
+    assert rain("serve", "kind", *criterion).code == 0
+    assert served.service.parser.models == ["kind"]
+    assert rain("serve", "kind", "--model", "demo").code == 2
+
+
+def test_any_name_is_taken_where_the_operator_says_so(script: Path) -> None:
+    arguments = [
+        f"scripted:{script / 'model.toml'}",
+        "--criterion",
+        script / "kind.toml",
+        "--served-name",
+        "kind",
+    ]
+    with serving_process(*arguments, "--any-model") as running:
+        answer = running.client().chat.completions.create(model="gpt-4o", messages=QUESTION)  # type: ignore[arg-type]
+        assert answer.choices[0].message.content == GOOD
+        with pytest.raises(openai.PermissionDeniedError, match="client-may plain"):
+            running.client().chat.completions.create(model="x:plain", messages=QUESTION)  # type: ignore[arg-type]
 
 
 def test_unknown_permissions_and_missing_keys_are_wrong_usage(

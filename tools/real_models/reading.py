@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from rain_decoding.calibration.scores import scores_of
 from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.question_forms import question_forms
+from rain_decoding.self_evaluation.reading.attacked import wary_examples
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
 from rain_decoding.self_evaluation.reading.learning import learn_from
 from rain_decoding.self_evaluation.reading.probe import Probe
@@ -43,6 +45,7 @@ from rain_decoding.self_evaluation.reading.states import (
     pooled_rows,
     read_states,
 )
+from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Message
 
@@ -132,10 +135,16 @@ class States:
     def learn(self) -> Probe:
         return learn_from(self.rows(), self.examples, self.backend, "harmlessness")
 
+    def wary(self, probe: Probe) -> Probe:
+        """The probe with a wary line, fitted on these."""
+        states = list(self.states.items())
+        return replace(probe, wary=learn_wary(states, self.examples, self.layers, probe.layers))
+
     def courses(self, probe: Probe) -> list[np.ndarray]:
         """Scores behind every token of each answer."""
         layers = [self.layers.index(layer) for layer in probe.layers]
-        return [probe.scores(self.states[number][layers]) for number in range(len(self.examples))]
+        own = [self.states[number] for number in range(len(self.examples))]
+        return [probe.scores(each.answer[layers], probe.harmful(each.request[layers])) for each in own]
 
     def scores(self, probe: Probe) -> np.ndarray:
         """Of whole answers."""
@@ -228,8 +237,11 @@ def main() -> None:
         print(json.dumps({"model": Path(options.model).name, **figures}), flush=True)
 
     started = time.perf_counter()
-    built_in = States(backend, examples_of(load_criterion("harmlessness"))[: options.examples])
-    probe, words = built_in.learn(), Words(built_in.examples)
+    every = examples_of(load_criterion("harmlessness"))
+    used = len(every[: options.examples])
+    both = States(backend, wary_examples(every, used))
+    built_in = both.only(range(used))
+    probe, words = both.wary(built_in.learn()), Words(built_in.examples)
     seconds = round(time.perf_counter() - started, 1)
     about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
     say(set="built-in, folds held out", judge="read", **about, **probe.figures)
@@ -238,6 +250,8 @@ def main() -> None:
         sets["jbb"] = States(backend, [as_example(row) for row in read(options.jbb, limit=options.jbb_limit)])
     for name, rows in sets.items():
         try_on(name, rows.examples, rows.courses(probe), words, say)
+        plain = rows.scores(replace(probe, wary=None))
+        say(set=name, judge="read, without the wary line", **areas(plain, rows.examples, 0.0))
     xstest = sets["xstest"]
     for looked_at in (True, False):
         half = xstest.only(

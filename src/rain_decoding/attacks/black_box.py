@@ -15,18 +15,22 @@ from rain_decoding.search.randomness import derive_seed, uniforms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackBoxConfig:
-    """At most `steps` rounds of `batch` suffixes each, of at most `words` words where they are made of words."""
+    """At most `steps` rounds of `batch` suffixes each, of at most `words` words where they are made of words.
+
+    No round begins once all restarts have asked for `queries` answers; 0: no limit.
+    """
 
     steps: int = 500
     batch: int = 8
     words: int = 12
+    queries: int = 0
 
 
 class BlackBox:
     """Asks the victim for a batch of suffixes in every step. Subclasses say how these are made from `texts`.
 
-    A suffix's loss is the share of the attacker's seeds on which it did not bring out what was wanted; seeds after a
-    failed one are not tried. A suffix that never failed ends the attack.
+    A suffix's loss is about the share of the attacker's seeds on which it did not bring out what was wanted (see
+    `Victim.losses`); seeds after a failed one are not tried. A suffix that never failed ends the attack.
     """
 
     def __init__(
@@ -49,13 +53,14 @@ class BlackBox:
         )
 
     def ended(self, progress: Progress) -> bool:
-        """Whether all steps are done, or a suffix works on all seeds."""
-        return progress.hit or progress.step >= self.config.steps
+        """Whether all steps or queries are done, or a suffix works on all seeds."""
+        asked = 0 < self.config.queries <= progress.queries
+        return progress.hit or asked or progress.step >= self.config.steps
 
     def step(self, progress: Progress) -> Progress:
         """Ask for a batch; what is as good as the current suffix takes its place."""
         suffixes = self.suffixes(progress)
-        losses, tokens, passes = self.victim.losses(self.behaviour, suffixes)
+        losses, tokens, passes, queries = self.victim.losses(self.behaviour, suffixes)
         best = min(range(len(losses)), key=losses.__getitem__)
         loss, spent = losses[best], progress.tokens + tokens
         if progress.loss is None or loss <= progress.loss:
@@ -66,6 +71,7 @@ class BlackBox:
             hit=loss == 0,
             tokens=spent,
             passes=progress.passes + passes,
+            queries=progress.queries + queries,
         ).with_found(Found(suffixes[best], loss, loss == 0, 1, spent))
 
     def suffixes(self, progress: Progress) -> list[str]:

@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 from rain_decoding.attacks.behaviours import Behaviour
 from rain_decoding.backends.base import Backend, Codec
-from rain_decoding.errors import ContextLengthError, InputError
+from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator, encode_continuation
+from rain_decoding.self_evaluation.cascade import Cascade
+from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator, encode_continuation
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.reading.probe import Line, Linear
 from rain_decoding.self_evaluation.rendering import judged_answer
-from rain_decoding.types import Tokens
+from rain_decoding.types import Layer, Tokens
 
 Wanted = tuple[tuple[int, ...], ...]
 """Per position, the tokens of which the most probable one counts."""
@@ -53,9 +56,30 @@ class Passage:
     wanted: Wanted
     weight: float
 
+    @property
+    def fed(self) -> Tokens:
+        """What is forwarded behind the text: the wanted tokens that further ones are predicted from."""
+        return tuple(forms[0] for forms in self.wanted[:-1])
+
     def holds(self, suffix: Suffix) -> bool:
         """Whether the text, written with this suffix, holds just its tokens."""
         return self.write(suffix.text) == self.before + suffix.ids + self.after
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPassage(Passage):
+    """The term of a reading judge: `weight` times the negative log-probability, by the probe, that `wanted` is good.
+
+    `reading` is the probe for an answer of just the wanted tokens, which reads these `layers`.
+    """
+
+    reading: Linear
+    layers: tuple[Layer, ...]
+
+    @property
+    def fed(self) -> Tokens:
+        """All wanted tokens: they are read."""
+        return tuple(forms[0] for forms in self.wanted)
 
 
 def passage(write: Callable[[str], Tokens], wanted: Wanted, weight: float, suffix: Suffix) -> Passage:
@@ -81,6 +105,54 @@ def response(
 
     target = answer_tokens(backend.codec, prompt("x"), behaviour.target)
     return passage(lambda text: prompt(text).tokens, tuple((token,) for token in target), 1.0, suffix)
+
+
+def by_judge(
+    behaviour: Behaviour,
+    evaluator: Evaluator,
+    weight: float,
+    suffix: Suffix,
+    prompt_format: PromptFormat = "auto",
+) -> list[Passage]:
+    """What the judge of a search reads, asked, read, or both in cascade, which share `weight`.
+
+    Raises `UnsupportedError` for a judge that has no gradient by the suffix in the generating model.
+    """
+    match evaluator:
+        case SelfEvaluator():
+            return judged(behaviour, evaluator, weight, suffix, prompt_format)
+        case ReadingEvaluator(along=False):
+            probe = evaluator.probe
+            # Where both lines find a text good, it is good however the request is taken.
+            lines: list[Line] = [probe] if probe.wary is None else [probe, probe.wary]
+            return [
+                read(behaviour, evaluator, line, weight / len(lines), suffix, prompt_format) for line in lines
+            ]
+        case Cascade(reading=reading, behind=behind):
+            both = [
+                by_judge(behaviour, each, weight / 2, suffix, prompt_format) for each in (reading, behind)
+            ]
+            return [one for passages in both for one in passages]
+    raise UnsupportedError(
+        f"{evaluator.name} is not a single criterion by which the model is asked or read",
+        hint="choose one with --criterion, or another judge with --against rain:PRESET@judge=FORM",
+    )
+
+
+def read(
+    behaviour: Behaviour,
+    evaluator: ReadingEvaluator,
+    line: Line,
+    weight: float,
+    suffix: Suffix,
+    prompt_format: PromptFormat = "auto",
+) -> ReadPassage:
+    """The attacked request answered by its target, as a line of the evaluator's probe reads it."""
+    asked = response(behaviour, evaluator.backend, suffix, prompt_format)
+    reading = line.linear(len(asked.wanted))
+    return ReadPassage(
+        asked.write, asked.before, asked.after, asked.wanted, weight, reading, evaluator.probe.layers
+    )
 
 
 def judged(

@@ -20,7 +20,8 @@ from rain_decoding.evaluation.answering import Setting, decoders, model
 from rain_decoding.evaluation.contenders import Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.cascade import Cascade
+from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator
 
 if TYPE_CHECKING:
     from rain_decoding.attacks.gcg import GcgConfig
@@ -117,7 +118,7 @@ class GcgPlan(AttackPlan):
     def attack(self, behaviours: Sequence[Behaviour]) -> Attack:
         """GCG on the passages of these behaviours."""
         from rain_decoding.attacks.gcg import Gcg
-        from rain_decoding.attacks.passages import filler, judged, response
+        from rain_decoding.attacks.passages import by_judge, filler, response
         from rain_decoding.attacks.white_box import WhiteBox
 
         box = WhiteBox(self.backend)
@@ -126,12 +127,12 @@ class GcgPlan(AttackPlan):
         for behaviour in behaviours:
             passages = [response(behaviour, self.backend, first, self.prompt_format)]
             if self.adaptive:
-                passages += judged(behaviour, self._evaluator(), self.adaptive, first, self.prompt_format)
+                passages += by_judge(behaviour, self._evaluator(), self.adaptive, first, self.prompt_format)
             goals.append(passages)
         return Gcg(box, goals, first, self.config, self.seed)
 
-    def _evaluator(self) -> SelfEvaluator:
-        return self_evaluator(self.setting, self.contender, self.criterion, self.prompt_format)
+    def _evaluator(self) -> Evaluator:
+        return evaluator(self.setting, self.contender, self.criterion, self.prompt_format)
 
     def describe(self) -> dict[str, Any]:
         """Also GCG's own settings, and the judge where it is attacked."""
@@ -164,8 +165,14 @@ class BlackBoxPlan(AttackPlan):
         victim = Victim(decoder, self.judge, self.seeds, self.setting.max_tokens)
         if self.kind == "search":
             return RandomSearch(victim, behaviour, word_pool(self.behaviours), self.config, self.seed)
-        evaluator = self_evaluator(self.setting, self.contender, self.criterion, self.prompt_format)
-        texts = injections(behaviour, evaluator.criterion)
+        judge = evaluator(self.setting, self.contender, self.criterion, self.prompt_format)
+        asked = judge.behind if isinstance(judge, Cascade) else judge
+        if not isinstance(asked, SelfEvaluator):
+            raise UnsupportedError(
+                f"{asked.name} is asked nothing that a text could answer for it",
+                hint="choose a single criterion with --criterion, by which the model is asked",
+            )
+        texts = injections(behaviour, asked.criterion)
         return Injection(victim, behaviour, texts, self.config, self.seed)
 
     def describe(self) -> dict[str, Any]:
@@ -174,21 +181,17 @@ class BlackBoxPlan(AttackPlan):
             "config": asdict(self.config),
             "decoder": {"name": self.decoder, **asdict(self.contender)},
             "criterion": self.criterion,
+            "search_judge": self.setting.judge,
             "judge": {self.judge.name: self.judge.version},
             "seeds": self.seeds,
             "max_tokens": self.setting.max_tokens,
         }
 
 
-def self_evaluator(
+def evaluator(
     setting: Setting, contender: Contender, criterion: str, prompt_format: PromptFormat
-) -> SelfEvaluator:
-    """The judge of a search, which an attacker knows. Raises `UnsupportedError` for one without label tokens."""
+) -> Evaluator:
+    """The judge of a search, which an attacker knows."""
     _, search = decoders(contender, setting, criterion, prompt_format)
     assert isinstance(search, RainDecoder)
-    if not isinstance(search.evaluator, SelfEvaluator):
-        raise UnsupportedError(
-            f"{search.evaluator.name} is not a single criterion judged by the model",
-            hint="choose one with --criterion",
-        )
     return search.evaluator

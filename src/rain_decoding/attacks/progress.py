@@ -31,8 +31,8 @@ class Progress:
     """Where an attack stands: all that its next step depends on.
 
     `controls` is the suffix it goes on from, `ids` its tokens where the attack has any, `loss` its loss. `goals`
-    behaviours are attacked together. `tokens` and `passes` were spent on all restarts, `spent` before this one; `curve`
-    has every improvement, the best suffix last.
+    behaviours are attacked together. `tokens` and `passes` were spent on all restarts, `spent` before this one;
+    `queries` are the answers that a black-box attack asked for; `curve` has every improvement, the best suffix last.
     """
 
     controls: str
@@ -45,6 +45,7 @@ class Progress:
     tokens: int = 0
     passes: int = 0
     spent: int = 0
+    queries: int = 0
     curve: tuple[Found, ...] = field(default=())
 
     @property

@@ -98,6 +98,7 @@ class AttackRun:
             "hit": bool(best and best.hit),
             "tokens": progress.tokens // len(unit.behaviours),
             "passes": progress.passes // len(unit.behaviours),
+            "queries": progress.queries,
             "shared_by": len(unit.behaviours),
             "curve": [
                 asdict(replace(found, tokens=found.tokens // len(unit.behaviours)))

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import softplus
 
-from rain_decoding.attacks.passages import Passage, Wanted
+from rain_decoding.attacks.passages import Passage, ReadPassage, Wanted
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.transformers.layers import tapped
 from rain_decoding.errors import UnsupportedError
-from rain_decoding.types import Tokens
+from rain_decoding.self_evaluation.reading.probe import Linear
+from rain_decoding.types import Layer, Tokens
 
 STEP_TOKENS = 4096
 """Tokens of one forward, about, cached ones not counted."""
@@ -22,7 +25,7 @@ PREFIX_TOKENS = 1 << 14
 
 
 class Losses(NamedTuple):
-    """Per suffix: the loss in nats, and whether every wanted token is the most probable one."""
+    """Per suffix: the loss in nats, and whether every wanted token is the most probable one, or is read as good."""
 
     values: torch.Tensor
     hits: torch.Tensor
@@ -60,12 +63,12 @@ class WhiteBox:
     def gradient(self, passage: Passage, ids: Tokens) -> torch.Tensor:
         """The loss's gradient by the one-hot suffix, up to a positive factor: float32 `[len(ids), vocabulary]`."""
         cache, start = self._prefix(passage.before)
-        fed = (passage.before + ids + passage.after)[start:] + _fed(passage.wanted)
+        fed = (passage.before + ids + passage.after)[start:] + passage.fed
         embedded = self._embed(torch.tensor([fed], device=self._embed.weight.device)).detach()
         embedded.requires_grad_()
         with torch.enable_grad():
-            logits = self._forward(cache, len(passage.wanted), inputs_embeds=embedded)
-            (gradient,) = torch.autograd.grad(_losses(logits, passage.wanted).values.sum(), embedded)
+            found = self._losses(passage, cache, inputs_embeds=embedded)
+            (gradient,) = torch.autograd.grad(found.values.sum(), embedded)
         first = len(passage.before) - start
         return (gradient[0, first : first + len(ids)] @ self._embed.weight.detach().T).float()
 
@@ -73,13 +76,22 @@ class WhiteBox:
     def losses(self, passage: Passage, suffixes: Sequence[Tokens]) -> Losses:
         """Losses of suffixes of equal length in one passage, without its weight."""
         cache, start = self._prefix(passage.before)
-        rows = [(passage.before + ids + passage.after)[start:] + _fed(passage.wanted) for ids in suffixes]
+        rows = [(passage.before + ids + passage.after)[start:] + passage.fed for ids in suffixes]
         size = max(1, self.step_tokens // len(rows[0]))
         parts = []
         for first in range(0, len(rows), size):
             ids = torch.tensor(rows[first : first + size], device=self._embed.weight.device)
-            parts.append(_losses(self._forward(cache, len(passage.wanted), input_ids=ids), passage.wanted))
+            parts.append(self._losses(passage, cache, input_ids=ids))
         return Losses(torch.cat([part.values for part in parts]), torch.cat([part.hits for part in parts]))
+
+    def _losses(self, passage: Passage, cache: Any, **inputs: torch.Tensor) -> Losses:
+        if not isinstance(passage, ReadPassage):
+            return _said(self._forward(cache, len(passage.wanted), **inputs), passage.wanted)
+        states: dict[Layer, torch.Tensor] = {}
+        with tapped(self.model, passage.layers, states.__setitem__):
+            self._forward(cache, 1, **inputs)
+        last = len(passage.wanted) + 1
+        return _read(torch.stack([states[layer][:, -last:] for layer in passage.layers], 1), passage.reading)
 
     def _forward(self, cache: Any, wanted: int, **inputs: torch.Tensor) -> torch.Tensor:
         """Logits float32 `[rows, wanted, vocabulary]` before the wanted tokens."""
@@ -109,12 +121,14 @@ class WhiteBox:
         return self._prefixes[before], len(before)
 
 
-def _fed(wanted: Wanted) -> Tokens:
-    """The wanted tokens that further ones are predicted from."""
-    return tuple(forms[0] for forms in wanted[:-1])
+def _read(states: torch.Tensor, reading: Linear) -> Losses:
+    """From states `[rows, layers, 1 + wanted, width]`."""
+    weights = torch.tensor(reading.weights, dtype=torch.float32, device=states.device)
+    odds = torch.einsum("rlnw,lnw->r", states.float(), weights) + reading.constant
+    return Losses(softplus(-odds), odds > reading.threshold)
 
 
-def _losses(logits: torch.Tensor, wanted: Wanted) -> Losses:
+def _said(logits: torch.Tensor, wanted: Wanted) -> Losses:
     """From logits `[rows, len(wanted), vocabulary]`."""
     values, hits = torch.zeros(len(logits), device=logits.device), torch.ones_like(logits[:, 0, 0]).bool()
     for place, forms in enumerate(wanted):

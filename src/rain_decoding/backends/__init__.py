@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rain_decoding.backends import engine_options
+from rain_decoding.backends import engine_options, names
 from rain_decoding.backends.base import Backend, Capabilities, Counters, Handle, Reply
 from rain_decoding.backends.engine_options import NO_OPTIONS, Options, parse_options
 from rain_decoding.errors import ModelNotFoundError
@@ -92,12 +92,26 @@ BACKENDS: Forms[Backend] = Forms(
 """A loader also takes the options of `load_backend`, and raises `ConfigError` for one that it does not know."""
 
 
+def find_model(model: str) -> tuple[BackendEntry | Entry[Backend], str]:
+    """The entry of a model's name, and what stands behind its colon.
+
+    Args:
+        model: As for `load_backend`.
+
+    Raises:
+        ModelNotFoundError: no backend has this form, and there is no such file, folder or alias.
+        ConfigError: the file of aliases is broken.
+    """
+    return BACKENDS.find(names.canonical(model, BACKENDS))
+
+
 def load_backend(model: str, **options: Any) -> Backend:
     """Load a model by its name.
 
     Args:
         model: Name of one of the forms in `BACKENDS`: `demo`, `hf:NAME_OR_FOLDER`, `gguf:FILE`,
-            `openai:BASE_URL#MODEL`, `scripted:FILE`, or a form that another package adds.
+            `openai:BASE_URL#MODEL`, `scripted:FILE`, or a form that another package adds. Or a GGUF file, a folder, a
+            server's address, one of the short forms in `names.SERVERS`, or an alias that `rain models add` keeps.
         options: Options of that backend's loader: `backends.transformers.loading.load` (`demo` and `hf:`),
             `backends.gguf.loading.load`, `backends.openai.loading.load`. `scripted:` takes none.
 
@@ -110,7 +124,7 @@ def load_backend(model: str, **options: Any) -> Backend:
         MissingDependencyError: the backend's packages are not installed.
         BackendError: the model could not be loaded.
     """
-    entry, rest = BACKENDS.find(model)
+    entry, rest = find_model(model)
     backend = entry.load(rest, **options)
     backend.engine_options = {name: options[name] for name in options.keys() & options_of(entry).keys()}
     return backend
@@ -135,7 +149,7 @@ def read_options(model: str, settings: Iterable[str]) -> dict[str, Any]:
         ModelNotFoundError: no backend has the name's form.
         ConfigError: a setting cannot be read.
     """
-    entry, _ = BACKENDS.find(model)
+    entry, _ = find_model(model)
     return parse_options(options_of(entry), settings, entry.form)
 
 
@@ -147,6 +161,7 @@ __all__ = [
     "Counters",
     "Handle",
     "Reply",
+    "find_model",
     "load_backend",
     "options_of",
     "read_options",

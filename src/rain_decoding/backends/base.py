@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
+from rain_decoding.backends.directions import Direction, Directions
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
-from rain_decoding.types import LAST, BackendRequest, Chat, HiddenStates, Layer, Message, Tokens
+from rain_decoding.types import (
+    LAST,
+    BackendRequest,
+    Chat,
+    Decode,
+    HiddenStates,
+    Layer,
+    Message,
+    Tokens,
+    TopTokens,
+)
 
 
 class Codec(Protocol):
@@ -19,8 +30,12 @@ class Codec(Protocol):
     eos: frozenset[int]
     """Ids that end a sequence; never empty."""
     special_texts: tuple[str, ...]
-    """Texts that the tokenizer would read as control tokens."""
+    """Texts that the tokenizer would read as control tokens, as far as they are known before any text is seen."""
     has_chat_template: bool
+
+    def control_texts_in(self, texts: Iterable[str]) -> Sequence[str]:
+        """`special_texts`, and what else in these texts the tokenizer would read as control tokens."""
+        ...
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`; with `start`, preceded by what begins a sequence for this model (BOS)."""
@@ -35,6 +50,16 @@ class Codec(Protocol):
         ...
 
 
+class OwnVocabulary:
+    """What codecs share whose vocabulary is at hand: all control tokens are known."""
+
+    special_texts: tuple[str, ...]
+
+    def control_texts_in(self, texts: Iterable[str]) -> Sequence[str]:
+        """Those of the vocabulary."""
+        return self.special_texts
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do. What it lacks raises `UnsupportedError` naming the alternative."""
@@ -45,8 +70,13 @@ class Capabilities:
     """A prefix that was forwarded once is not forwarded again while it is held."""
     contrast: bool = False
     """`Decode` requests `against` another prefix."""
+    shifts: bool = False
+    """`Decode` and `TopTokens` requests under a `shift`."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
+    prompt_token_cost: float = 0.0
+    """What a further token of a forward takes beside a decoded one, which has a forward to itself: near 0 where a
+    forward takes as long with many tokens as with one."""
 
 
 @dataclass(slots=True)
@@ -100,11 +130,25 @@ class Steering(Protocol):
         ...
 
 
+class Closing:
+    """What is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Give back what is held. May be called again."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Backend(Protocol):
     """A frozen language model. Requests are submitted, worked on by `step`, and may be cancelled.
 
     `owner` numbers group requests: what an owner's requests forwarded stays cached until `retain` or `finish`
-    gives it back. Owners come from `new_owner`.
+    gives it back. Owners come from `new_owner`. At the end of a `with` block it is closed.
     """
 
     name: str
@@ -166,6 +210,13 @@ class Backend(Protocol):
         """
         ...
 
+    def shift_along(self, direction: Direction) -> int:
+        """A number for requests with a `Shift`; where the same was asked for before, the same.
+
+        Raises `UnsupportedError` for a backend that cannot shift hidden states.
+        """
+        ...
+
     def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
         """Keep of the owner's sequences only what is a prefix of, or extends, one of `prefixes`."""
         ...
@@ -181,6 +232,22 @@ class Backend(Protocol):
     def clear(self) -> None:
         """Drop every cached sequence but the pinned prefixes."""
         ...
+
+    def close(self) -> None:
+        """Give the model back: its weights, keys and values, connections. May be called again.
+
+        What is asked of it still, or later, ends in `UnsupportedError`.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def closed(name: str) -> UnsupportedError:
+    """What is said when something is asked of a backend that was closed."""
+    return UnsupportedError(f"{name} was closed", hint="load the model again")
 
 
 def check_request(backend: Backend, request: BackendRequest) -> None:
@@ -198,11 +265,21 @@ def check_request(backend: Backend, request: BackendRequest) -> None:
             f"{backend.name} does not keep hidden states of {layers_text(missing)}",
             hint="load it with keep_hidden=True, or use the embedding 'hashing'",
         )
+    if isinstance(request, (TopTokens, Decode)) and request.shift.number and not backend.capabilities.shifts:
+        raise cannot_shift(backend.name)
     if isinstance(request, Chat) and not backend.capabilities.chat:
         raise UnsupportedError(
             f"{backend.name} does not support tool calls or response formats",
             hint="load the model behind a server that does, as openai:URL#MODEL",
         )
+
+
+def cannot_shift(name: str) -> UnsupportedError:
+    """The error of a backend that is asked for it."""
+    return UnsupportedError(
+        f"{name} cannot shift hidden states",
+        hint="load the model as hf:FOLDER, or use other kinds of proposals",
+    )
 
 
 def check_layers(name: str, layers: Iterable[Layer], known: Collection[Layer] = ()) -> None:
@@ -225,12 +302,18 @@ def layers_text(layers: Iterable[Layer]) -> str:
 class Engine(Protocol):
     """The part of a local backend that runs the model: next-token logits for whole token sequences.
 
-    An engine may cache; its answers must not depend on what is cached.
+    An engine may cache; its answers must not depend on what is cached. Tokens may stand under a shift, see
+    `backends.directions`.
     """
 
     vocabulary_size: int
     context_length: int
     shares_prefixes: bool
+
+    @property
+    def directions(self) -> Directions | None:
+        """What hidden states may be shifted along; None: this engine cannot."""
+        ...
 
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
         """Logits after each of the (distinct, non-empty) sequences, held for the owner beside it.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from rain_decoding import near_misses
 from rain_decoding.errors import ConfigError
 
 TRUTH = {"on": True, "off": False, "true": True, "false": False}
@@ -66,7 +67,7 @@ def parse_options(options: Options, settings: Iterable[str], form: str) -> dict[
                 hint="use one such as threads=4",
             )
         if name not in options:
-            known = f"options: {', '.join(options)}" if options else "leave it out"
+            known = near_misses.hint(name, options, "options") if options else "leave it out"
             raise ConfigError(f"{form} has no engine option {name!r}", hint=known)
         try:
             chosen[name] = options[name].parse(text)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rain_decoding.backends import sampling
 from rain_decoding.backends.base import Codec, Steering
+from rain_decoding.backends.directions import shifted
 from rain_decoding.backends.endings import holds_marker, why_ended
 from rain_decoding.search.randomness import uniforms
 from rain_decoding.types import (
@@ -74,13 +75,14 @@ class Generating:
     steering: Steering | None
     request: TopTokens | Sample | Decode
 
-    def wants(self) -> list[Tokens]:
+    def texts(self) -> list[Tokens]:
+        """What is to be continued, without any shift."""
         raise NotImplementedError
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
-        """The logits after what is wanted, steered and biased."""
+        """The logits after the texts, steered and biased."""
         if self.steering is not None:
-            logits = self.steering.scores(self.wants(), logits)
+            logits = self.steering.scores(self.texts(), logits)
         return sampling.biased(logits, self.request.logit_bias)
 
     def ends(self, prefix: Tokens, tokens: Sequence[int]) -> bool:
@@ -129,6 +131,12 @@ class TopTokensJob(OneRowJob, Generating):
         self.request: TopTokens = request
         self.codec, self.steering = codec, steering
 
+    def texts(self) -> list[Tokens]:
+        return [self.prefix]
+
+    def wants(self) -> list[Tokens]:
+        return [] if self.done else [shifted(self.prefix, self.request.shift)]
+
     def advance(self, logits: np.ndarray) -> None:
         logits = self.scores(logits)
         probs = sampling.softmax(logits[0], self.request.temperature)
@@ -173,8 +181,11 @@ class SampleJob(Generating):
         self.uniforms = np.array([[0.0] * request.length] * request.greedy + streams)
         self.done = not count
 
-    def wants(self) -> list[Tokens]:
+    def texts(self) -> list[Tokens]:
         return [(*self.request.prefix, *self.sets[branch]) for branch in self.open]
+
+    def wants(self) -> list[Tokens]:
+        return self.texts()
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request
@@ -237,11 +248,15 @@ class DecodeJob(Generating):
             return "stop"
         return why_ended(self.codec, self.request, self.text, self.limit, new)
 
+    def texts(self) -> list[Tokens]:
+        against = self.request.against
+        return [self.text, against + self.decoded] if against else [self.text]
+
     def wants(self) -> list[Tokens]:
         if self.done:
             return []
-        against = self.request.against
-        return [self.text, against + self.decoded] if against else [self.text]
+        text, *against = self.texts()
+        return [shifted(text, self.request.shift), *against]
 
     def advance(self, logits: np.ndarray) -> None:
         request = self.request

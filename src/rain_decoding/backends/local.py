@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,21 +11,27 @@ import numpy as np
 
 from rain_decoding.backends.base import (
     Capabilities,
+    Closing,
     Codec,
     Counters,
     Engine,
     Handle,
     Reply,
     Steering,
+    cannot_shift,
     check_layers,
     check_request,
+    closed,
 )
 from rain_decoding.backends.dialogue import header_or_default
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
+TINY = 20_000_000
+"""Models of fewer parameters spend their time on calls: no shortcut that costs accuracy is worth it there."""
 CRITERIA_FOLDER = "rain_criteria"
 """A model's folder may bring criteria in a folder of this name."""
 
@@ -38,7 +44,7 @@ def criteria_of(folder: Path, *, trusted: bool) -> list[Path]:
     return sorted(own.glob("*.toml")) if trusted else [own]
 
 
-class LocalBackend(Shared):
+class LocalBackend(Shared, Closing):
     """A backend over an `Engine` (see `backends.base`) that lives in this process."""
 
     _owners: ClassVar = itertools.count(1)
@@ -53,12 +59,22 @@ class LocalBackend(Shared):
         fingerprint: str = "",
         criteria_dirs: Iterable[Path] = (),
         dialogue_header: str | None = None,
+        prompt_token_cost: float = 0.0,
+        on_close: Callable[[], None] = lambda: None,
     ):
+        """`on_close` lets go of what else keeps the model, beside the engine."""
         self.name = name
-        self.engine = engine
+        self._engine: Engine | None = engine
+        self._on_close = on_close
         self.codec = codec
         self.context_length = engine.context_length
-        self.capabilities = Capabilities(engine.layers, engine.shares_prefixes, contrast=True)
+        self.capabilities = Capabilities(
+            engine.layers,
+            engine.shares_prefixes,
+            contrast=True,
+            shifts=engine.directions is not None,
+            prompt_token_cost=prompt_token_cost,
+        )
         self.counters = Counters()
         self.fingerprint = fingerprint
         self.criteria_dirs = tuple(criteria_dirs)
@@ -66,6 +82,20 @@ class LocalBackend(Shared):
         self.engine_options: Mapping[str, Any] = {}
         self._steering: dict[int, Steering] = {}
         self._jobs: dict[Handle, Job] = {}
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model. Raises `UnsupportedError` once that was given back."""
+        if self._engine is None:
+            raise closed(self.name)
+        return self._engine
+
+    @in_turn
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._engine = None
+        self.counters.kv_slots = 0
+        self._on_close()
 
     @property
     def pending(self) -> int:
@@ -112,7 +142,18 @@ class LocalBackend(Shared):
         self.engine.keep_layers(layers)
 
     @in_turn
+    def shift_along(self, direction: Direction) -> int:
+        """See `Backend.shift_along`."""
+        if self.engine.directions is None:
+            raise cannot_shift(self.name)
+        check_layers(self.name, direction.layers, self.engine.layers)
+        return self.engine.directions.number(direction)
+
+    @in_turn
     def step(self) -> list[Reply]:
+        if self._engine is None:
+            jobs, self._jobs = self._jobs, {}
+            return [Reply(handle, error=closed(self.name)) for handle in jobs]
         replies = [self._finish_job(handle, job) for handle, job in list(self._jobs.items()) if job.done]
         replies += [
             self._hidden(handle) for handle in list(self._jobs) if isinstance(handle.request, HiddenStates)
@@ -200,14 +241,16 @@ class LocalBackend(Shared):
 
     @in_turn
     def retain(self, owner: int, prefixes: Iterable[Tokens]) -> None:
-        self.engine.retain(owner, prefixes)
-        self.counters.kv_slots = self.engine.slots_used
+        if self._engine is not None:
+            self._engine.retain(owner, prefixes)
+            self.counters.kv_slots = self._engine.slots_used
 
     @in_turn
     def finish(self, owner: int, keep: Iterable[Tokens] = ()) -> None:
         self._steering.pop(owner, None)
-        self.engine.finish(owner, keep)
-        self.counters.kv_slots = self.engine.slots_used
+        if self._engine is not None:
+            self._engine.finish(owner, keep)
+            self.counters.kv_slots = self._engine.slots_used
 
     @in_turn
     def pin(self, tokens: Tokens) -> None:
@@ -216,8 +259,9 @@ class LocalBackend(Shared):
 
     @in_turn
     def clear(self) -> None:
-        self.engine.clear()
-        self.counters.kv_slots = self.engine.slots_used
+        if self._engine is not None:
+            self._engine.clear()
+            self.counters.kv_slots = self._engine.slots_used
 
 
 def _not_a_number(name: str) -> NumericalError:

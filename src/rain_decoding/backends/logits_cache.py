@@ -14,4 +14,5 @@ class LogitsCache(BoundedCache[Key, np.ndarray]):
         super().__init__(max_bytes, lambda _, row: row.nbytes)
 
     def put(self, key: Key, row: np.ndarray) -> None:
-        super().put(key, row.copy())  # a view would keep the whole step's logits alive
+        # A view of an array would keep the whole step's logits alive; one of bytes has them to itself.
+        super().put(key, row if isinstance(row.base, bytes) else row.copy())

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from rain_decoding.backends.base import Handle
+from rain_decoding.backends.base import Handle, OwnVocabulary
+from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, ModelNotFoundError, UnsupportedError
@@ -30,7 +31,7 @@ from rain_decoding.files import read_text
 from rain_decoding.types import LAST, BackendRequest, LabelProbabilities, Layer, Message, Tokens
 
 
-class ScriptedCodec:
+class ScriptedCodec(OwnVocabulary):
     """Longest-match tokenizer over a fixed vocabulary; unknown characters become ids above it."""
 
     special_texts: tuple[str, ...] = ()
@@ -80,13 +81,24 @@ class ScriptedEngine:
     def __init__(
         self, logits: Callable[[Tokens], np.ndarray], vocabulary_size: int, context_length: int = 4096
     ):
+        self.directions: Directions | None = Directions()
         self.logits = logits
         self.vocabulary_size = vocabulary_size
         self.context_length = context_length
 
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        rows = [np.asarray(self.logits(sequence), dtype=np.float32) for sequence in sequences]
-        return np.stack(rows), [len(sequence) for sequence in sequences]
+        return np.stack([self._row(sequence) for sequence in sequences]), [*map(len, sequences)]
+
+    def _row(self, sequence: Tokens) -> np.ndarray:
+        """Where the states are unit vectors of the vocabulary, what is added to the last one is added to the logits."""
+        tokens = np.array(sequence)
+        row = np.asarray(self.logits(tuple(ids_of(tokens).tolist())), dtype=np.float32)
+        number = int(numbers_of(tokens)[-1])
+        if not number or self.directions is None:
+            return row
+        direction = self.directions[number]
+        added: np.ndarray = row + direction.strength * direction.vectors.sum(axis=0)
+        return added
 
     def keep_layers(self, layers: Iterable[Layer]) -> None: ...
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rain_decoding.backends.directions import Directions
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.trie import PIN, Node, Trie
 from rain_decoding.errors import CapacityError
@@ -37,6 +38,7 @@ class TokenTrieEngine(ABC):
     """
 
     shares_prefixes = True
+    directions: Directions | None = None
 
     def __init__(
         self,

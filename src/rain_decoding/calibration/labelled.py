@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import re
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from rain_decoding import near_misses
 from rain_decoding.errors import InputError
 from rain_decoding.files import UNREADABLE, unix_lines
 from rain_decoding.prompting import (
@@ -36,6 +38,9 @@ LABELS: dict[str, Verdict] = {
     "neutral": "neutral",
 }
 """Words for a label, in any case; true, false, 1 and 0 may also stand without quotes."""
+COLUMNS = ("prompt", "answer", "label", "chosen", "rejected")
+"""What columns of a table are called here."""
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ROLES: dict[str, Role] = {USER_MARKER: "user", ASSISTANT_MARKER: "assistant"}
 
 
@@ -59,10 +64,12 @@ Row = tuple[LabelledAnswer, ...]
 
 
 def read_labelled(path: Path, n: int | None = None, *, seed: int = 0) -> list[LabelledAnswer]:
-    """The answers in a JSONL file (`.jsonl`, or `.jsonl.gz`), or those of `n` lines drawn from it by `seed`.
+    """The answers in a JSONL file or a CSV file (either may end in .gz), or those of `n` lines drawn from it by `seed`.
 
-    A pair's chosen answer counts as good, its rejected one as bad. The file is read as a stream; its lines stay
-    in their order. Raises `InputError` naming file and line for a line of another form.
+    The columns of a CSV file (`.csv`, or `.tsv`) are named by its first row as the keys of JSON are; where they have
+    other names, `answers.csv#prompt=question&label=verdict` says which stands for which. A pair's chosen answer counts
+    as good, its rejected one as bad. The file is read as a stream; its lines stay in their order. Raises `InputError`
+    naming file and line for a line of another form.
     """
     kept: list[tuple[int, Row]] = []
     rng = np.random.default_rng(seed)
@@ -89,29 +96,73 @@ def check_labels(criterion: Criterion, answers: Iterable[LabelledAnswer]) -> Non
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Line numbers and what the lines hold; empty lines are left out."""
+    path, columns = _named(path)
     try:
         with _open(path) as file:
+            separator = SEPARATORS.get(Path(path.name.removesuffix(".gz")).suffix)
+            if separator is not None:
+                yield from _table(path, file, separator, columns)
+                return
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, _row(path, number, line)
     except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="use a UTF-8 JSONL file") from error
+        raise InputError(f"{path} cannot be read: {error}", hint="use a UTF-8 JSONL or CSV file") from error
+
+
+def _named(path: Path) -> tuple[Path, dict[str, str]]:
+    """The file, and by our names for its columns those that it has."""
+    file, mark, named = str(path).partition("#")
+    if not mark or path.exists():
+        return path, {}
+    columns = dict(pair.partition("=")[::2] for pair in named.split("&"))
+    if unknown := columns.keys() - COLUMNS:
+        raise InputError(
+            f"{path}: unknown {sorted(unknown)[0]!r}",
+            hint=f"name columns of {', '.join(COLUMNS)}, as prompt=question",
+        )
+    return Path(file), columns
+
+
+def _table(
+    path: Path, file: IO[str], separator: str, columns: Mapping[str, str]
+) -> Iterator[tuple[int, Row]]:
+    rows = csv.DictReader(file, delimiter=separator)
+    there = rows.fieldnames or ()
+    if missing := [name for name in columns.values() if name not in there]:
+        raise InputError(
+            f"{path} has no column {missing[0]!r}", hint=near_misses.hint(missing[0], there, "columns")
+        )
+    try:
+        for row in rows:
+            data = {name: row[column] for name in COLUMNS if (column := columns.get(name, name)) in row}
+            if any(value for value in data.values()):
+                yield rows.line_num, _checked(path, rows.line_num, data)
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {rows.line_num}: {error}", hint="use a CSV file with a row of names"
+        ) from error
 
 
 def _open(path: Path) -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _row(path: Path, number: int, line: str) -> Row:
     try:
         data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}, line {number}: not valid JSON: {error}", hint=FORMS) from error
+    return _checked(path, number, data)
+
+
+def _checked(path: Path, number: int, data: Any) -> Row:
+    try:
         if not isinstance(data, dict):
             raise InputError("not a JSON object", hint=FORMS)
         return _pair(data, number) if "chosen" in data else (_answer(data, number),)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}, line {number}: not valid JSON: {error}", hint=FORMS) from error
     except InputError as error:
         raise InputError(f"{path}, line {number}: {error.args[0]}", hint=error.hint) from error
 

@@ -13,7 +13,7 @@ from rain_decoding.calibration.labelled import LabelledAnswer
 from rain_decoding.calibration.recommendation import verdict
 from rain_decoding.calibration.saved import Verdict
 from rain_decoding.calibration.scores import Scores
-from rain_decoding.measurement.statistics import Estimate
+from rain_decoding.measurement.statistics import Estimate, least_for
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
@@ -27,6 +27,8 @@ class ReadingFound:
 
     probe: Probe
     scores: Scores
+    wanted: float | None = None
+    """The share of false alarms that was asked for."""
 
     @property
     def accuracy(self) -> Estimate | None:
@@ -36,6 +38,19 @@ class ReadingFound:
     def verdict(self) -> tuple[Verdict, str]:
         """Whether it beats a coin, and why it is said so."""
         return verdict(self.scores, self.scores.right())
+
+    def promise(self) -> str:
+        """What is sure of the rate of false alarms, and how many good answers the rate that was asked for takes."""
+        found = self.probe.figures["false_alarms"]
+        said = (
+            f"{found['alarms']} of {found['of']} good answers that were held out were called bad: of answers like "
+            f"these at most {found['high']:.1%} (95% confidence)"
+        )
+        if not self.wanted or found["high"] <= self.wanted:
+            return said
+        least = least_for(self.wanted)
+        few = f"takes {least} good answers at least" if found["of"] < least else "takes more good answers"
+        return f"{said}; to promise {self.wanted:g} {few}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -48,14 +63,17 @@ class ReadingFound:
             "layers": self.probe.layers,
             "pooling": self.probe.pooling,
             "false_alarms": self.probe.false_alarms,
+            "false_alarms_high": self.probe.figures["false_alarms"]["high"],
         }
 
 
-def readable(backend: Backend, criterion: Criterion, answers: Sequence[LabelledAnswer]) -> bool:
-    """Whether the model's states can be read, and there are enough examples, the criterion's own among them."""
-    together = [each.good for each in _together(criterion, answers)]
-    enough = min(together.count(True), together.count(False)) >= LEAST
-    return bool(backend.capabilities.layers) and enough
+def unreadable(backend: Backend, criterion: Criterion, answers: Sequence[LabelledAnswer]) -> str:
+    """Why nothing can be read: the model gives no states, or there are too few examples. Empty where it can."""
+    if not backend.capabilities.layers:
+        return f"{backend.name} gives no hidden states"
+    labels = [each.good for each in examples_together(criterion, answers)]
+    good, bad = labels.count(True), labels.count(False)
+    return "" if min(good, bad) >= LEAST else f"{good} good and {bad} bad answers, {LEAST} of each are needed"
 
 
 def read_answers(
@@ -78,7 +96,7 @@ def read_answers(
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    together = _together(criterion, answers)
+    together = examples_together(criterion, answers)
     own = [place for place, each in enumerate(answers) if each.label != "neutral" and not each.cut]
     done = 0
 
@@ -98,10 +116,10 @@ def read_answers(
     probe = learn_from(
         rows, together, backend, criterion.name, false_alarms=false_alarms, measured_on=ours, seed=seed
     )
-    return ReadingFound(probe, scores)
+    return ReadingFound(probe, scores, false_alarms)
 
 
-def _together(criterion: Criterion, answers: Sequence[LabelledAnswer]) -> list[ReadingExample]:
+def examples_together(criterion: Criterion, answers: Sequence[LabelledAnswer]) -> list[ReadingExample]:
     """The labelled answers first, then the criterion's own examples."""
     labelled = [
         ReadingExample(each.messages, each.answer, each.label == "positive", f"yours {each.group}")

@@ -14,8 +14,9 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.config import SearchConfig
 from rain_decoding.errors import ConfigError
 from rain_decoding.files import UNREADABLE, read_text
-from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
+from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator, Votes
+from rain_decoding.self_evaluation.loading import find_criterion, is_combination
 from rain_decoding.self_evaluation.question_forms import in_form, question_forms
 from rain_decoding.version import __version__
 
@@ -94,9 +95,12 @@ class Calibration:
             raise ConfigError(
                 f"the calibration is for the model {self.model}, not {backend.name}", hint=again
             )
-        criterion = (
-            load_criterion(judge, search_dirs=backend.criteria_dirs) if isinstance(judge, str) else judge
-        )
+        if isinstance(judge, str) and is_combination(judge):
+            raise ConfigError(
+                f"the calibration is for the criterion {self.criterion!r}, not for the combination {judge}",
+                hint="leave the calibration out",
+            )
+        criterion = find_criterion(judge, backend) if isinstance(judge, str) else judge
         if not isinstance(criterion, Criterion):
             raise ConfigError(
                 f"the calibration is for self-evaluation, not for the judge {criterion.name}",

@@ -15,6 +15,7 @@ from rain_decoding.cli import (
     calibrate,
     chat,
     compare,
+    criteria,
     demo,
     eval,
     export,
@@ -24,6 +25,8 @@ from rain_decoding.cli import (
     serve,
     trace,
 )
+from rain_decoding.cli.configuration import Command, ModelCommand
+from rain_decoding.cli.help_texts import with_examples
 from rain_decoding.cli.output import err
 from rain_decoding.errors import (
     ConfigError,
@@ -53,19 +56,20 @@ def rain(
     """Makes a frozen language model align itself while it decodes."""
 
 
-app.command("generate")(generate.generate)
-app.command("compare")(compare.compare)
-app.command("chat")(chat.chat)
+app.command("generate", cls=Command)(generate.generate)
+app.command("compare", cls=Command)(compare.compare)
+app.command("chat", cls=Command)(chat.chat)
 app.command("trace")(trace.trace)
-app.command("criteria")(listings.criteria)
+app.command("config")(listings.configuration)
 app.command("version")(listings.version)
-app.command("calibrate")(calibrate.calibrate)
-app.command("bench")(bench.bench)
-app.command("eval")(eval.evaluate)
+app.command("calibrate", cls=ModelCommand)(calibrate.calibrate)
+app.command("bench", cls=ModelCommand)(bench.bench)
+app.command("eval", cls=ModelCommand)(eval.evaluate)
 app.command("export")(export.export)
 app.command("rate")(rate.rate)
-app.command("serve")(serve.serve)
+app.command("serve", cls=Command)(serve.serve)
 app.add_typer(attack.app, name="attack")
+app.add_typer(criteria.app, name="criteria")
 app.add_typer(demo.app, name="demo")
 app.add_typer(listings.models_app, name="models")
 
@@ -75,7 +79,7 @@ WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command: exit 0 done, 1 failed, 2 wrong usage, 3 the judge is no better than chance, 130 interrupted."""
     try:
-        app(args, prog_name="rain")
+        with_examples(typer.main.get_command(app))(args, prog_name="rain")
     except RainError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)

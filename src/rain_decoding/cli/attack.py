@@ -57,6 +57,13 @@ AttackSeeds = Annotated[
     int, typer.Option(min=1, help="Number of decoding seeds for the attacker's own tries.")
 ]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per answer.")]
+SearchJudge = Annotated[
+    str | None,
+    typer.Option(
+        help="Who judges in the searches, as in rain eval: ask, read, read:MODEL, ... Default: ask."
+    ),
+]
+Queries = Annotated[int, typer.Option(min=0, help="Answers to ask for per behaviour at most; 0: no limit.")]
 LabelledBy = Annotated[
     str,
     typer.Option("--judge", help="The judge that labels the answers, as in rain eval: oracle, llm:..., ..."),
@@ -130,7 +137,9 @@ def search(
     steps: Annotated[int, typer.Option(min=1, help="Rounds per restart.")] = 500,
     batch: Annotated[int, typer.Option(min=1, help="Suffixes to request per round.")] = 8,
     words: Annotated[int, typer.Option(min=1, help="Maximum words per suffix.")] = 12,
+    queries: Queries = 0,
     criterion: Criterion = None,
+    search_judge: SearchJudge = None,
     restarts: Restarts = 1,
     budget: Budget = 0,
     seed: o.Seed = 0,
@@ -143,9 +152,20 @@ def search(
 ) -> None:
     """Black box: random search on a decoder's final answers, with the attacker's own seeds."""
     common = _common(
-        model, device, dtype, engine_options, data, limit, seed, restarts, budget, prompt_format, max_tokens
+        model,
+        device,
+        dtype,
+        engine_options,
+        data,
+        limit,
+        seed,
+        restarts,
+        budget,
+        prompt_format,
+        max_tokens,
+        search_judge,
     )
-    sizes = {"steps": steps, "batch": batch, "words": words}
+    sizes = {"steps": steps, "batch": batch, "words": words, "queries": queries}
     plan = _black_box("search", folder, common, against, judge, seeds, criterion, sizes)
     _collect(plan, folder, json)
 
@@ -191,6 +211,7 @@ def _common(
     budget: int,
     prompt_format: str,
     max_tokens: int = 160,
+    search_judge: str | None = None,
 ) -> dict[str, Any]:
     """What all plans are made of."""
     from rain_decoding.attacks.behaviours import read_behaviours
@@ -202,7 +223,12 @@ def _common(
         )
     path = data or BEHAVIOURS_FILE
     return {
-        "setting": Setting(model, loading(model, device, dtype, engine_options), max_tokens=max_tokens),
+        "setting": Setting(
+            model,
+            loading(model, device, dtype, engine_options),
+            max_tokens=max_tokens,
+            judge=search_judge,
+        ),
         "behaviours": read_behaviours(path, limit),
         "data": path,
         "seed": seed,
@@ -298,6 +324,7 @@ def success(
     ] = 4,
     judge: LabelledBy = "oracle",
     criterion: Criterion = None,
+    search_judge: SearchJudge = None,
     prompt_format: o.Format = "auto",
     max_tokens: MaxTokens = 160,
     plot: Annotated[
@@ -327,7 +354,9 @@ def success(
     plan = EvaluationPlan.load(
         s.suite(found, budgets, _criterion(criterion, model), labelled_by, cast(PromptFormat, prompt_format)),
         contenders,
-        Setting(model, loading(model, device, dtype, engine_options), max_tokens=max_tokens),
+        Setting(
+            model, loading(model, device, dtype, engine_options), max_tokens=max_tokens, judge=search_judge
+        ),
         limit=0,
         seeds=tuple(range(seeds)),
         judges=(labelled_by,),

@@ -18,6 +18,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, out, print_json, status
 from rain_decoding.errors import InputError, MissingDependencyError, UnsupportedError
+from rain_decoding.extras import install
 from rain_decoding.measurement.plots import check_plot
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ WORK = {
     "passes overhead": "passes_overhead",
     "tokens forwarded": "tokens_forwarded",
     "per token released": "forwarded_per_released",
+    "rewinds": "rewinds",
     "KV slots": "kv_slots",
     "KV overhead": "kv_overhead",
     "KV bytes": "kv_bytes",
@@ -67,7 +69,7 @@ CASE = ("family", "max_tokens", "prompt_tokens", "concurrency", "distinct", "bad
 ContenderNames = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated: plain, generate, naive, naive-batched, or presets, which ask; PRESET:read reads.",
+        help="Comma-separated: plain, generate, naive, naive-batched, care, or presets, which ask; PRESET:read reads.",
         show_default="plain, generate and presets, as suit the model",
     ),
 ]
@@ -153,7 +155,6 @@ def bench(
     _prepare(model, threads, plot, turns)
     from rain_decoding.benchmarks.speed.judge import JudgeOptions
     from rain_decoding.benchmarks.speed.measuring import SpeedPlan
-    from rain_decoding.benchmarks.speed.sweep import Sweep
 
     names = tuple(contenders.split(",")) if contenders else _contenders(model, shape)
     own = shape is None and model not in SMALL
@@ -162,6 +163,8 @@ def bench(
     if shape is not None or turns is not None:
         _single("--max-tokens", lengths)
     if shape is not None:
+        from rain_decoding.benchmarks.speed.sweep import Sweep
+
         judge = JudgeOptions(few_shot=few_shot, placement=placement, seed=seed)
         sweep = Sweep(
             contenders=names,
@@ -204,7 +207,7 @@ def _contenders(model: str, shape: str | None) -> tuple[str, ...]:
 
     if shape is not None or model in SMALL:
         return ("plain", "generate", "fast", "balanced", "thorough", "paper-hh")
-    return ("generate", *EVERYWHERE) if model.startswith("hf:") else EVERYWHERE
+    return EVERYWHERE
 
 
 def _prepare(model: str, threads: int | None, plot: Path | None, turns: int | None) -> None:
@@ -214,9 +217,7 @@ def _prepare(model: str, threads: int | None, plot: Path | None, turns: int | No
             import torch
             import transformers  # noqa: F401
         except ImportError as error:
-            raise MissingDependencyError(
-                f"rain bench needs {error.name}", hint='pip install "rain-decoding[hf]"'
-            ) from error
+            raise MissingDependencyError(f"rain bench needs {error.name}", hint=install("hf")) from error
         if threads is not None:
             torch.set_num_threads(threads)
     if plot is not None:
@@ -276,7 +277,7 @@ def _run(
     with status("loading the model"):
         backend = load()
         resident = resident_bytes()
-        contenders = make_contenders(names, backend, judge, load)
+        contenders = make_contenders(names, backend, judge)
     if turns:
         return modes.turns(plan, contenders, backend, _tracked)
     if workers == 1:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from rain_decoding.calibration import MIN_LABEL_MASS, Calibration
-from rain_decoding.calibration.judging import Judged, judge_answers
+from rain_decoding.calibration.judging import judge_answers
 from rain_decoding.calibration.labelled import FORMS, LabelledAnswer, check_labels, read_labelled
 from rain_decoding.cli import options as o
 from rain_decoding.cli.calibration_report import print_calibration, print_reading, print_verdict
 from rain_decoding.cli.output import INTERRUPTED, err, print_json, status
+from rain_decoding.cli.progress import counting
 from rain_decoding.errors import InputError
 from rain_decoding.measurement.plots import check_plot
+from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator, Votes
 from rain_decoding.self_evaluation.loading import ASK
 from rain_decoding.self_evaluation.question_forms import USUAL, question_forms, usual_forms
 
@@ -28,8 +31,8 @@ NOT_BETTER = 3
 """Exit code where self-evaluation was not shown to beat a coin."""
 DEMO_ANSWERS = 200
 
-AT_ONCE = 8
-"""Judgements that run at the same time: few enough for the bar to move while a slow model works."""
+AT_ONCE = 2
+"""Judgements that run at the same time. More would all end together on a slow model, and the bar would not move."""
 
 Data = Annotated[
     Path | None,
@@ -86,6 +89,7 @@ def calibrate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     engine_options: o.EngineOptions = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     save: Save = None,
     save_probe: SaveProbe = None,
     false_alarms: FalseAlarms = None,
@@ -99,11 +103,9 @@ def calibrate(
     It is asked by several forms of question, and its hidden states are read by a probe, on answers of which neither
     was fitted or chosen. Exit code 0: better than chance; 3: no better than chance, or not shown to be.
     """
-    from rain_decoding.calibration.reading import read_answers, readable
-    from rain_decoding.calibration.summary import summarise
     from rain_decoding.microworld.labelled import FORMATS
 
-    _check_files(save, plot, save_probe)
+    _check_files(save, plot, save_probe, only)
     if save_probe is not None and only is None and save is None and plot is None:
         only = "read"
     labelled = read_labelled(data, n, seed=seed) if data else None
@@ -116,64 +118,118 @@ def calibrate(
         device=device,
         dtype=dtype,
         engine_options=engine_options or (),
+        trust_model_criteria=trust_model_criteria,
     )
     asked = _criterion(setup)
     answers = _demo_answers(setup, n, seed) if labelled is None else labelled
     if prompt_format == "auto" and labelled is None:
         prompt_format = FORMATS.get(asked.name, "auto")
     check_labels(asked, answers)
-    found: Calibration | None = None
-    read: ReadingFound | None = None
+    task = Task(setup, asked, answers, cast(PromptFormat, prompt_format), seed)
+    reads = task.reads(only, save_probe)
+    found = read = None
     whole = True
     if only != "read":
-        named = [name.strip() for name in (forms or "").split(",") if name.strip()]
-        names = named or usual_forms(asked, setup.backend.codec)
-        judged = _judge(setup, asked, answers, names, prompt_format)
-        whole = len(judged) == len(answers) * len(names)
-        if not whole:
-            err.print(
-                f"stopped after {len(judged)} of {len(answers) * len(names)} judgements; what there is:"
-            )
-        with status("summing up"):
-            found = summarise(
-                setup.backend,
-                asked,
-                judged,
-                min_label_mass=min_label_mass,
-                votes=votes,
-                seed=seed,
-                source=str(data or "demo world"),
-            )
-    if whole and only != "ask" and (only == "read" or readable(setup.backend, asked, answers)):
-        with _progress("reading") as progress:
-            bar = progress.add_task("reading", total=None)
-            read = read_answers(
-                setup.backend,
-                asked,
-                answers,
-                false_alarms=false_alarms,
-                prompt_format=prompt_format,  # type: ignore[arg-type]
-                seed=seed,
-                told=lambda done, of: progress.update(bar, completed=done, total=of),
-            )
-        if save_probe is not None:
-            read.probe.save(save_probe)
-    _publish(found, read, plot=plot, save=save if whole else None, save_probe=save_probe, json=json)
+        found, whole = task.ask(forms, min_label_mass, votes, str(data or "demo world"))
+    saved = save if whole else None
+    if whole and reads:
+        read = task.read(false_alarms)
+        whole = read is not None
+    if read is not None and save_probe is not None:
+        read.probe.save(save_probe)
+    _publish(found, read, plot=plot, save=saved, save_probe=save_probe, json=json)
     if not whole:
         raise typer.Exit(INTERRUPTED)
     if "better" not in {found.verdict if found else "", read.verdict()[0] if read else ""}:
         raise typer.Exit(NOT_BETTER)
 
 
-def _progress(what: str) -> Progress:
-    """A bar with the remaining time, where a terminal is there."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(what, *columns, console=err, disable=not err.is_terminal)
+@dataclass(frozen=True)
+class Task:
+    """What is measured: how well a model judges these answers by a criterion."""
+
+    setup: o.Setup
+    criterion: Criterion
+    answers: list[LabelledAnswer]
+    prompt_format: PromptFormat
+    seed: int
+
+    def reads(self, only: str | None, save_probe: Path | None) -> bool:
+        """Whether the model is read. Raises `InputError` where it is to be, and cannot."""
+        from rain_decoding.calibration.reading import unreadable
+
+        if only == "ask":
+            return False
+        why = unreadable(self.setup.backend, self.criterion, self.answers)
+        if why and (only == "read" or save_probe is not None):
+            option = "--save-probe" if save_probe is not None else "--only read"
+            raise InputError(f"{option}: {why}", hint=f"give more labelled answers, or leave out {option}")
+        return not why
+
+    def ask(
+        self, forms: str | None, min_label_mass: float, votes: Votes | None, source: str
+    ) -> tuple[Calibration, bool]:
+        """What asking by several forms of question gives, and whether all was asked."""
+        from rain_decoding.calibration.summary import summarise
+
+        named = [name.strip() for name in (forms or "").split(",") if name.strip()]
+        names = named or usual_forms(self.criterion, self.setup.backend.codec)
+        judged, total = [], len(self.answers) * len(names)
+        judging = judge_answers(
+            self.setup.backend,
+            self.criterion,
+            self.answers,
+            forms=names,
+            prompt_format=self.prompt_format,
+            concurrency=AT_ONCE,
+        )
+        with counting("judgements", total) as tick, suppress(KeyboardInterrupt):
+            for one in judging:
+                judged.append(one)
+                tick()
+        if len(judged) < total:
+            err.print(f"stopped after {len(judged)} of {total} judgements; what there is:")
+        with status("summing up"):
+            found = summarise(
+                self.setup.backend,
+                self.criterion,
+                judged,
+                min_label_mass=min_label_mass,
+                votes=votes,
+                seed=self.seed,
+                source=source,
+            )
+        return found, len(judged) == total
+
+    def read(self, false_alarms: float | None) -> ReadingFound | None:
+        """What a probe reads; None after Ctrl-C."""
+        from rain_decoding.calibration.reading import examples_together, read_answers
+
+        def told(done: int, of: int) -> None:
+            tick("fitting the probe" if done == of else "")
+
+        with counting("answers read", len(examples_together(self.criterion, self.answers))) as tick:
+            try:
+                return read_answers(
+                    self.setup.backend,
+                    self.criterion,
+                    self.answers,
+                    false_alarms=false_alarms,
+                    prompt_format=self.prompt_format,
+                    seed=self.seed,
+                    told=told,
+                )
+            except KeyboardInterrupt:
+                err.print("stopped while reading; what there is:")
+                return None
 
 
-def _check_files(save: Path | None, plot: Path | None, save_probe: Path | None) -> None:
-    """Say at once what would fail after the judging."""
-    for option, file in (("--save", save), ("--save-probe", save_probe)):
+def _check_files(save: Path | None, plot: Path | None, save_probe: Path | None, only: str | None) -> None:
+    """Say at once what would fail after the judging, or write nothing."""
+    files = (("--save", save, "ask"), ("--plot", plot, "ask"), ("--save-probe", save_probe, "read"))
+    for option, file, needed in files:
+        if file is not None and only not in (None, needed):
+            raise InputError(f"{option}: --only {only} leaves nothing to write", hint="leave out --only")
         if file is not None and not file.parent.is_dir():
             raise InputError(f"{option} {file}: there is no folder {file.parent}")
     if plot is not None:
@@ -200,29 +256,6 @@ def _criterion(setup: o.Setup) -> Criterion:
             hint="calibrate one criterion at a time; combinations, classifiers and guard models have no question",
         )
     return evaluator.criterion
-
-
-def _judge(
-    setup: o.Setup, criterion: Criterion, answers: list[LabelledAnswer], forms: list[str], prompt_format: str
-) -> list[Judged]:
-    """Judge the answers with a progress bar; after Ctrl-C, what there is."""
-    judged: list[Judged] = []
-    with _progress("asking") as progress:
-        bar = progress.add_task("asking", total=len(answers) * len(forms))
-        try:
-            for one in judge_answers(
-                setup.backend,
-                criterion,
-                answers,
-                forms=forms,
-                prompt_format=prompt_format,  # type: ignore[arg-type]
-                concurrency=AT_ONCE,
-            ):
-                judged.append(one)
-                progress.advance(bar)
-        except KeyboardInterrupt:
-            pass
-    return judged
 
 
 def _publish(

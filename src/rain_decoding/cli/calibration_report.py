@@ -155,7 +155,6 @@ def _best(found: Calibration | None, read: ReadingFound | None) -> str | None:
 def print_reading(read: ReadingFound) -> None:
     """What stands behind the verdict on reading."""
     probe = read.probe
-    out.print(
-        f"reading: {probe.place}, pooling {probe.pooling}; {probe.false_alarms:.1%} of good answers called bad; words "
-        f"alone have an AUC of {probe.figures['words_auc']:.2f}"
-    )
+    words = f"words alone have an AUC of {probe.figures['words_auc']:.2f}"
+    out.print(f"reading: {probe.place}, pooling {probe.pooling}; {words}", markup=False)
+    out.print(f"false alarms: {read.promise()}", markup=False)

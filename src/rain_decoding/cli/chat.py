@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_state_path
 from rich.markup import escape
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.generate import hint_if_unjudged, show
+from rain_decoding.cli.generate import hint_if_not_good, show
 from rain_decoding.cli.output import cost_line, err
 from rain_decoding.cli.trace import print_tree
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import RainError
+from rain_decoding.near_misses import nearest
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.types import Completion, Message
 
-HELP = (
-    "/criterion NAME changes the criterion, /trace [FILE] shows or saves the last search, "
-    "/new starts over, /quit ends the chat"
-)
+try:
+    import readline
+except ImportError:  # not on Windows
+    readline = None  # type: ignore[assignment]
+
+HISTORY = 1000
+"""Lines that are kept for later chats."""
+
+COMMANDS = {
+    "/criterion [NAME or FILE]": "judge by another criterion; alone: say which one judges",
+    "/principle SENTENCE": "judge by a sentence, such as: The answer is polite.",
+    "/trace [FILE]": "show the last search, or save it",
+    "/new": "start over",
+    "/help": "this list",
+    "/quit": "end the chat",
+}
 
 
 def chat(
@@ -44,6 +62,7 @@ def chat(
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
     engine_options: o.EngineOptions = None,
+    config: o.ConfigFile = None,
 ) -> None:
     """Chat with a model that aligns itself. Answers are streamed as they are committed."""
     setup = o.set_up(
@@ -65,23 +84,51 @@ def chat(
     )
     request = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
     talk = Conversation(setup, system, request)
-    err.print(f"[dim]{escape(model)}, criterion {escape(setup.criterion.name)}. {HELP}[/]")
-    while (line := _read_line()) is not None:
-        try:
-            if not talk.take(line):
-                break
-        except RainError as error:
-            err.print(f"[bold red]error:[/] {escape(str(error))}")
+    err.print(f"[dim]{escape(model)}, criterion {escape(setup.criterion.name)}. /help lists the commands[/]")
+    with line_editing():
+        while (line := _read_line()) is not None:
+            try:
+                if not talk.take(line):
+                    break
+            except RainError as error:
+                err.print(f"[bold red]error:[/] {escape(str(error))}")
 
 
 def _read_line() -> str | None:
     """The next line of the user; None at the end of input or on Ctrl-C."""
     try:
+        if sys.stdin.isatty():
+            return input("you> ")  # readline must know the prompt to edit the line behind it
         err.print("[bold cyan]you>[/] ", end="")
         return input()
     except (EOFError, KeyboardInterrupt):
         err.print()
         return None
+
+
+@contextmanager
+def line_editing() -> Iterator[None]:
+    """Let the user edit lines and go back to those of earlier chats, where Python has readline and a terminal."""
+    if readline is None or not sys.stdin.isatty():
+        yield
+        return
+    file = user_state_path("rain-decoding") / "chat_history"
+    with suppress(OSError):
+        readline.read_history_file(file)
+    try:
+        yield
+    finally:
+        readline.set_history_length(HISTORY)
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(file)
+            file.chmod(0o600)
+
+
+def print_help() -> None:
+    """Say what may be written besides a message."""
+    for line, does in COMMANDS.items():
+        err.print(f"{line:<27}{does}", markup=False)
 
 
 class Conversation:
@@ -105,10 +152,17 @@ class Conversation:
                 self.messages = list(self.opening)
             case "/criterion":
                 self._change_criterion(argument.strip())
+            case "/principle":
+                self._judge_by_sentence(argument.strip())
+            case "/help":
+                print_help()
             case "/trace":
                 self._show_trace(argument.strip())
             case _ if command.startswith("/"):
-                err.print(f"unknown command {escape(command)}. {HELP}")
+                near = nearest(command, [line.split()[0] for line in COMMANDS])
+                err.print(
+                    f"unknown command {escape(command)}: {f'did you mean {near}?' if near else 'try /help'}"
+                )
             case _:
                 self._answer(line.strip())
         return True
@@ -122,12 +176,17 @@ class Conversation:
             err.print("[dim]stopped; this turn is discarded[/]")
             return
         self.messages = [*turns, Message("assistant", self.last.text)]
-        hint_if_unjudged(self.last)
+        hint_if_not_good(self.last, self.decoder)
         hint_if_outside(self.setup.model, text)
 
     def _change_criterion(self, name: str) -> None:
         if name:
             self.decoder = self.decoder.judged_by(name)
+        err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
+
+    def _judge_by_sentence(self, sentence: str) -> None:
+        if sentence:
+            self.decoder = self.decoder.judged_by(f"{PRINCIPLE} {sentence}")
         err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
 
     def _show_trace(self, file: str) -> None:

@@ -38,6 +38,7 @@ def compare(
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
     engine_options: o.EngineOptions = None,
+    config: o.ConfigFile = None,
     json: o.Json = False,
 ) -> None:
     """Answer a prompt by plain decoding and by RAIN, both judged by the same criterion.

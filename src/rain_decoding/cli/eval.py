@@ -88,6 +88,7 @@ def evaluate(
     device: o.Device = None,
     dtype: o.Dtype = None,
     engine_options: o.EngineOptions = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     only: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +109,7 @@ def evaluate(
     from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
 
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
-    how = loading(model, device, dtype, engine_options, embedding)
+    how = loading(model, device, dtype, engine_options, embedding, trust_model_criteria=trust_model_criteria)
     if suite == PAPER:
         _only_for_suites(decoders, families, pairwise, criterion, traces)
         evaluate_paper(
@@ -202,6 +203,8 @@ def loading(
     dtype: str | None,
     engine_options: Iterable[str] | None,
     embedding: str = "hashing",
+    *,
+    trust_model_criteria: bool = False,
 ) -> tuple[tuple[str, Any], ...]:
     """How the model is loaded: nothing is kept for a next turn, since there is none."""
     options: dict[str, Any] = (
@@ -211,6 +214,8 @@ def loading(
     options |= read_options(model, engine_options or ())
     if embedding == "hidden":
         options["keep_hidden"] = True
+    if trust_model_criteria:
+        options["trust_model_criteria"] = True
     return tuple(options.items())
 
 

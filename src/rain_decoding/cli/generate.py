@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json, status, visible
+from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, print_json
+from rain_decoding.cli.waiting import waiting
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoding.decoder import Stream
+from rain_decoding.decoding.decoder import RainDecoder, Stream
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import InputError
 from rain_decoding.types import Completion
+
+NEAR_ZERO = 0.2
+"""Scores this close to 0, in [-1, 1], tell nothing."""
 
 
 def generate(
@@ -44,8 +48,11 @@ def generate(
     dtype: o.Dtype = None,
     trust_model_criteria: o.TrustModelCriteria = False,
     engine_options: o.EngineOptions = None,
+    config: o.ConfigFile = None,
     json: o.Json = False,
-    trace: Annotated[Path | None, typer.Option(help="Write the search's events to this file.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the search's events to this file.", rich_help_panel=o.OUTPUT)
+    ] = None,
 ) -> None:
     """Answer a prompt with RAIN; the text is printed as it is committed, the cost on standard error."""
     text = o.read_prompt(prompt)
@@ -97,7 +104,7 @@ def generate(
         if completion.reasoning:
             err.print(Text(f"reasoning: {completion.reasoning}", style="dim"))
         err.print(f"[dim]{cost_line(completion)}[/]")
-    hint_if_unjudged(completion)
+    hint_if_not_good(completion, setup.decoder)
     hint_if_outside(model, text)
     if completion.finish_reason == "cancelled":
         raise typer.Exit(INTERRUPTED)
@@ -105,16 +112,17 @@ def generate(
 
 def show(stream: Stream, *, quiet: bool = False) -> Completion:
     """Print the pieces of text as they come. After Ctrl-C what is committed stands, as "cancelled"."""
-    tokens, piped = 0, not sys.stdout.isatty()
-    with stream, status("searching", streams=not quiet) as say:
+
+    def said() -> str:
+        tokens, judgements, rewinds = stream.progress
+        return f"searching... {tokens} tokens, {judgements} judgements, {rewinds} rewinds"
+
+    with stream, waiting(said) as line:
         while stream.completion is None:
             try:
                 for commit in stream:
-                    tokens += len(commit.tokens)
-                    searched = "" if commit.simulations is None else f", {commit.simulations} simulations"
-                    say(f"{tokens} tokens{searched}")
                     if not quiet:
-                        print(commit.text if piped else visible(commit.text), end="", flush=True)
+                        line.print(commit.text)
             except KeyboardInterrupt:
                 stream.close()
     if not quiet:
@@ -123,10 +131,31 @@ def show(stream: Stream, *, quiet: bool = False) -> Completion:
     return stream.completion
 
 
-def hint_if_unjudged(completion: Completion) -> None:
-    """Say what to do where a text could not be judged and was held back."""
+def hint_if_not_good(completion: Completion, decoder: RainDecoder) -> None:
+    """Say why an answer that was not judged good is what it is, and what to do."""
+    if said := not_good(completion, decoder):
+        err.print(f"[yellow]hint:[/] {escape(said)}")
+
+
+def not_good(completion: Completion, decoder: RainDecoder) -> str:
+    """Why an answer that was not judged good is what it is, and what to do; empty where there is nothing to say."""
     if completion.finish_reason == "unjudged":
-        err.print(
-            "[yellow]hint:[/] the text could not be judged, so it was not released: try another criterion, a "
+        return (
+            "the text could not be judged, so it was not released: try another criterion, a "
             "lower --set min_label_mass=..., or --set on_unscored=release"
         )
+    if not completion.flagged or completion.finish_reason == "cancelled" or completion.score is None:
+        return ""
+    tried, parts = completion.usage.rewinds, []
+    if tried and not completion.fallback:
+        times = "once" if tried == 1 else f"{tried} times"
+        parts.append(f"the search turned back {times}, and the judge calls nothing that it found good")
+    if abs(completion.score) < NEAR_ZERO:
+        parts.append("a score near 0 says that the judge cannot tell")
+    if not decoder.judge_is_proven:
+        parts.append(
+            "it is not known whether this model judges better than a coin by this criterion: rain calibrate finds out"
+        )
+        if decoder.config.plain_margin and tried:
+            parts.append("so plain decoding's text was kept where nothing was judged clearly better")
+    return "; ".join(parts)

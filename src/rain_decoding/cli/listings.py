@@ -1,4 +1,4 @@
-"""`rain models`, `rain criteria`, `rain version`."""
+"""`rain models`, `rain config`, `rain version`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from rain_decoding.backends import BACKENDS, load_backend, options_of, read_options
+from rain_decoding.backends import BACKENDS, load_backend, names, options_of, read_options
 from rain_decoding.cli import options as o
+from rain_decoding.cli.configuration import given, known_keys
 from rain_decoding.cli.output import out, print_json, status
 from rain_decoding.plugins import Entry
-from rain_decoding.self_evaluation.criterion import known_criteria, read_criterion
+from rain_decoding.settings_file import NAME, VARIABLE, as_text, find_file
 from rain_decoding.version import __version__
 
 models_app = typer.Typer(
@@ -49,7 +50,22 @@ def models(
         facts = {entry.form: _about(entry) for entry in BACKENDS.values()}
     _print_facts(facts, json)
     if not model and not json:
+        list_short_forms()
         list_options()
+
+
+def list_short_forms() -> None:
+    """Print what else may stand for a model, and this user's aliases."""
+    for title, rows in (
+        (
+            "short forms",
+            {server.form: server.note for server in names.SERVERS.values()} | names.BY_WHAT_IS_THERE,
+        ),
+        ("aliases", names.aliases()),
+    ):
+        if rows:
+            out.print(f"\n{title}")
+            _print_facts(rows, json=False)
 
 
 @models_app.command("options")
@@ -84,8 +100,23 @@ def probe(
     from rain_decoding.backends.openai import probe_endpoint
 
     with status(f"asking {endpoint}"):
-        facts = probe_endpoint(endpoint.removeprefix("openai:"))
+        facts = probe_endpoint(names.canonical(endpoint, BACKENDS).removeprefix("openai:"))
     _print_facts(asdict(facts), json)
+
+
+@models_app.command("add")
+def add(
+    alias: Annotated[str, typer.Argument(help="A short name.")],
+    model: Annotated[str, typer.Argument(help="What it stands for, as behind --model.")],
+) -> None:
+    """Remember a model by a short name, for --model."""
+    out.print(f"{alias}: {names.add_alias(alias, model, BACKENDS)}", markup=False)
+
+
+@models_app.command("remove")
+def remove(alias: Annotated[str, typer.Argument(help="The short name.")]) -> None:
+    """Forget a short name."""
+    names.remove_alias(alias)
 
 
 def _about(entry: Entry[Any]) -> str:
@@ -98,26 +129,31 @@ def _print_facts(facts: dict[str, Any], json: bool) -> None:
         return
     table = Table(show_header=False)
     for key, value in facts.items():
-        table.add_row(key, str(value))
+        table.add_row(Text(key), Text(str(value)))
     out.print(table)
 
 
-def criteria(model: o.Model = "", engine_options: o.EngineOptions = None, json: o.Json = False) -> None:
-    """List the criteria there are, and with --model also those the model brings."""
-    files = known_criteria(_criteria_dirs(model, engine_options or []) if model else ())
-    rows = {name: read_criterion(path) for name, path in files.items()}
+def configuration(context: typer.Context, config: o.ConfigFile = None, json: o.Json = False) -> None:
+    """Show the settings that hold where the command line says nothing else, and where each comes from."""
+    known = known_keys(context.find_root().command)
+    found = given(known, config)
+    rows = {
+        key: {
+            "value": found[key].value if key in found else option.default,
+            "source": found[key].source if key in found else "default",
+        }
+        for key, option in known.items()
+    }
+    file = find_file(config)
     if json:
-        print_json({name: {"summary": row.summary, "file": str(files[name])} for name, row in rows.items()})
+        print_json({"file": None if file is None else str(file), "settings": rows})
         return
-    table = Table("criterion", "question", "examples", "placement")
-    for name, row in rows.items():
-        placement = f"{row.placement}, suffix as good" if row.suffix_as_good else row.placement
-        table.add_row(name, row.summary, str(len(row.examples)), placement)
+    out.print(f"file: {file or f'none ({NAME} here, {VARIABLE} or --config would name one)'}", markup=False)
+    table = Table("key", "value", "from")
+    for key, row in rows.items():
+        value = "" if row["value"] is None else str(as_text(row["value"]))
+        table.add_row(key, Text(value), Text(str(row["source"])), style="" if key in found else "dim")
     out.print(table)
-
-
-def _criteria_dirs(model: str, engine_options: list[str]) -> tuple[Path, ...]:
-    return load_backend(model, **read_options(model, engine_options)).criteria_dirs
 
 
 def print_version(asked: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,67 +19,125 @@ from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
 from rain_decoding.self_evaluation.embedding import EMBEDDERS
-from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.evaluator import Evaluator, description
 from rain_decoding.self_evaluation.loading import JUDGE_FORMS
-from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+
+MODEL, JUDGE, SEARCH, OUTPUT = "Model", "Judge", "Search", "Output"
+"""Groups of options in help texts."""
 
 Prompt = Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")]
-Model = Annotated[str, typer.Option("--model", "-m", help=f"The model: {BACKENDS.own_forms}.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help=f"The model: a file, folder, URL, alias, or {BACKENDS.own_forms}.",
+        rich_help_panel=MODEL,
+    ),
+]
 CriterionName = Annotated[
     str | None,
     typer.Option(
         "--criterion",
         "-c",
         help="A criterion's name or TOML file, or several: min(A, B), mean(A*2, B), A>0.5, B.",
+        rich_help_panel=JUDGE,
     ),
 ]
 Principle = Annotated[
-    str | None, typer.Option(help='A criterion in one sentence, such as "The answer is polite."')
+    str | None,
+    typer.Option(
+        help='A criterion in one sentence, such as "The answer is polite."; models judge better by a file with four '
+        "examples: rain criteria new.",
+        rich_help_panel=JUDGE,
+    ),
 ]
 Judge = Annotated[
     str | None,
     typer.Option(
-        help=f"Who judges: {JUDGE_FORMS}. Default: auto: the model's hidden states are read where that beats a coin."
+        help=escape(
+            f"Who judges: {JUDGE_FORMS}. Default: auto: the model's hidden states are read where that beats a coin."
+        ),
+        rich_help_panel=JUDGE,
     ),
 ]
 Fallback = Annotated[
-    str | None, typer.Option(help="For answers that are not judged good: flag, alternative or refusal.")
+    str | None,
+    typer.Option(
+        help="For answers that are not judged good: flag, alternative or refusal.", rich_help_panel=JUDGE
+    ),
 ]
-Refusal = Annotated[str | None, typer.Option(help="The text that --fallback refusal returns.")]
-Preset = Annotated[str, typer.Option("--preset", "-p", help=f"Search preset: {', '.join(PRESETS)}.")]
+Refusal = Annotated[
+    str | None, typer.Option(help="The text that --fallback refusal returns.", rich_help_panel=JUDGE)
+]
+Preset = Annotated[
+    str, typer.Option("--preset", "-p", help=f"Search preset: {', '.join(PRESETS)}.", rich_help_panel=SEARCH)
+]
 Setting = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change one option of the preset; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change one option of the preset; may be repeated.",
+        rich_help_panel=SEARCH,
+    ),
 ]
-MaxTokens = Annotated[int | None, typer.Option(help="Tokens to generate at most.", show_default="256")]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Tokens to generate at most.", show_default="256", rich_help_panel=SEARCH)
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", rich_help_panel=SEARCH)]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="Temperature of plain decoding; 0 is greedy.", show_default="0"),
+    typer.Option(
+        help="Temperature of plain decoding; 0 is greedy.", show_default="0", rich_help_panel=SEARCH
+    ),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(help="Plain decoding draws from the tokens that hold this much.", show_default="1"),
+    typer.Option(
+        help="Plain decoding draws from the tokens that hold this much.",
+        show_default="1",
+        rich_help_panel=SEARCH,
+    ),
 ]
 DECODER_NAMES = escape(
     f"Comma-separated: {', '.join(kind.form for kind in DECODERS.own.values())}. {FORM_NOTE}."
 )
 StopStrings = Annotated[
-    list[str] | None, typer.Option("--stop", help="A string that ends the answer; repeatable.")
+    list[str] | None,
+    typer.Option("--stop", help="A string that ends the answer; repeatable.", rich_help_panel=SEARCH),
 ]
-System = Annotated[str | None, typer.Option(help="A system message.")]
-Format = Annotated[str, typer.Option("--format", help="Prompt format: auto, chat, dialogue or text.")]
-EmbeddingName = Annotated[str, typer.Option("--embedding", help=f"{EMBEDDERS.own_forms}.")]
-Thinking = Annotated[bool, typer.Option("--thinking", help="Let a reasoning model reason first.")]
-MaxSeconds = Annotated[float | None, typer.Option(help="Return the best so far after this many seconds.")]
+System = Annotated[str | None, typer.Option(help="A system message.", rich_help_panel=MODEL)]
+Format = Annotated[
+    str, typer.Option("--format", help="Prompt format: auto, chat, dialogue or text.", rich_help_panel=MODEL)
+]
+EmbeddingName = Annotated[
+    str, typer.Option("--embedding", help=f"{EMBEDDERS.own_forms}.", rich_help_panel=SEARCH)
+]
+Thinking = Annotated[
+    bool, typer.Option("--thinking", help="Let a reasoning model reason first.", rich_help_panel=MODEL)
+]
+MaxSeconds = Annotated[
+    float | None, typer.Option(help="Return the best so far after this many seconds.", rich_help_panel=SEARCH)
+]
 MaxSearchTokens = Annotated[
-    int | None, typer.Option(help="Return the best so far after this many tokens forwarded.")
+    int | None,
+    typer.Option(help="Return the best so far after this many tokens forwarded.", rich_help_panel=SEARCH),
 ]
-Device = Annotated[str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.")]
-Dtype = Annotated[str | None, typer.Option(help="Data type for hf: models, such as float32 or bfloat16.")]
+Device = Annotated[
+    str | None, typer.Option(help="Device for hf: models, such as cpu or cuda:0.", rich_help_panel=MODEL)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Data type for hf: models, such as float32 or bfloat16.", rich_help_panel=MODEL),
+]
 TrustModelCriteria = Annotated[
     bool,
-    typer.Option("--trust-model-criteria", help="Let criteria in the model's folder replace built-in ones."),
+    typer.Option(
+        "--trust-model-criteria",
+        help="Let criteria in the model's folder replace built-in ones.",
+        rich_help_panel=JUDGE,
+    ),
 ]
 EngineOptions = Annotated[
     list[str] | None,
@@ -86,9 +145,20 @@ EngineOptions = Annotated[
         "--engine-option",
         metavar="NAME=VALUE",
         help="Change how the model is loaded or run, such as threads=4; `rain models` lists them. May be repeated.",
+        rich_help_panel=MODEL,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="File of settings, default: RAIN_CONFIG, or rain.toml here; `rain config` shows what holds.",
+        rich_help_panel=MODEL,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output.", rich_help_panel=OUTPUT)
+]
 
 
 def read_prompt(prompt: str) -> str:
@@ -131,6 +201,5 @@ def set_up(model: str, *, preset: str = DEFAULT_PRESET, **options: Any) -> Setup
                 err.print(f"fitting a probe of {model} on {of} examples; it is kept for the next time")
 
         decoder = load_decoder(model, preset=preset, told=told, **options)
-    if isinstance(decoder.evaluator, ReadingEvaluator):
-        err.print(f"judge: {decoder.evaluator.describe()}", markup=False, style="dim")
+    err.print(f"judge: {description(decoder.evaluator)}", markup=False, style="dim")
     return Setup(decoder.backend, decoder, decoder.evaluator, preset, model)

@@ -50,6 +50,7 @@ USAGE_KEYS = (
     "self_evaluations",
     "rewinds",
     "unscored",
+    "escalations",
     "peak_kv_slots",
     "requests",
     "seconds",
@@ -119,8 +120,14 @@ def cost_line(completion: Completion) -> str:
     return (
         f"{verdict_line(completion)}: {answered} tokens, "
         f"{usage.search_tokens}{prefix} forwarded in {steps}, {usage.simulations} simulations, "
-        f"{usage.self_evaluations} self-evaluations, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
+        f"{judgements(usage.self_evaluations, usage.escalations)}, {usage.rewinds} rewinds, {usage.seconds:.2f} s"
     )
+
+
+def judgements(count: int, escalations: int) -> str:
+    """How many self-evaluations there were, and the share that a cascade escalated."""
+    share = f" ({escalations / count:.0%} escalated)" if escalations else ""
+    return f"{count} self-evaluations{share}"
 
 
 def verdict_line(completion: Completion) -> str:

@@ -26,6 +26,8 @@ from rain_decoding.measurement.pace import Pace
 if TYPE_CHECKING:
     from rain_decoding.evaluation.runner import EvaluationRun
 
+SPAN = 3600
+"""Seconds over which the speed is taken."""
 STEPS = 10
 """Where no terminal is there, so many lines tell how far it is."""
 
@@ -66,11 +68,13 @@ def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[..., Any
         yield _lines(what, total, done)
         return
     columns = (BarColumn(), MofNCompleteColumn(), Speed(), TimeElapsedColumn(), Left())
-    with Progress("{task.description}", *columns, console=err) as progress:
+    # Steps of slow models are minutes apart, and what computes meanwhile may leave no time to draw.
+    with Progress("{task.description}", *columns, console=err, speed_estimate_period=SPAN) as progress:
         bar = progress.add_task(what, total=total, completed=done)
 
         def tick(doing: str = "", left: float | None = None) -> None:
-            progress.update(bar, advance=1, description=f"{what} ({doing})" if doing else what, left=left)
+            description = f"{what} ({doing})" if doing else what
+            progress.update(bar, advance=1, description=description, left=left, refresh=True)
 
         yield tick
 

@@ -15,11 +15,16 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import err, print_json
 from rain_decoding.cli.serve import AllowedHosts, listening
 from rain_decoding.errors import InputError, MissingDependencyError
+from rain_decoding.extras import install
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.rating.store import RatingStore
     from rain_decoding.evaluation.rating.study import Study
     from rain_decoding.evaluation.rating.tasks import Task
+
+
+GRACE_SECONDS = 5
+"""Time for requests to end after Ctrl-C."""
 
 
 def rate(
@@ -41,7 +46,9 @@ def rate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8001,
     allowed_hosts: AllowedHosts = None,
-    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
     json: o.Json = False,
 ) -> None:
     """Let people rate the answers of a run without knowing which decoder gave them, and save their ratings.
@@ -83,16 +90,12 @@ def _serve(
 ) -> None:
     """Serve the page until Ctrl-C."""
     try:
-        import uvicorn
-
         from rain_decoding.evaluation.rating.app import create_app
         from rain_decoding.server.logs import log_as_json
         from rain_decoding.web.guard import Hosts, is_loopback
-        from rain_decoding.web.protocol import uvicorn_config
+        from rain_decoding.web.protocol import Server, uvicorn_config
     except ImportError as error:
-        raise MissingDependencyError(
-            f"rain rate needs {error.name}", hint='pip install "rain-decoding[serve]"'
-        ) from error
+        raise MissingDependencyError(f"rain rate needs {error.name}", hint=install("serve")) from error
     from rain_decoding.evaluation.rating.store import checked_rater
 
     query = f"?{urlencode({'rater': checked_rater(rater)})}" if rater is not None else ""
@@ -109,7 +112,7 @@ def _serve(
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         log_as_json()
         app = create_app(tasks, store, Hosts(host, tuple(allowed_hosts)))
-        uvicorn.Server(uvicorn_config(app)).run([opened])
+        Server(uvicorn_config(app, timeout_graceful_shutdown=GRACE_SECONDS)).run([opened])
 
 
 def _report(study: Study, store: RatingStore, json: bool) -> None:

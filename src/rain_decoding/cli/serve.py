@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.cli import options as o
+from rain_decoding.cli.configuration import located
 from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.errors import InputError, MissingDependencyError
+from rain_decoding.errors import ConfigError, InputError, MissingDependencyError
+from rain_decoding.extras import install
 
 if TYPE_CHECKING:
     from rain_decoding.server.config import ServerConfig
@@ -20,18 +23,14 @@ MAX_CONNECTIONS = 1000
 """As in `web.protocol`, which needs the extra."""
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option(help="TOML file with any of these options; the command line takes precedence."),
-]
 ApiKeyFile = Annotated[
     Path | None, typer.Option(help="File of API keys that clients must use, one per line.")
 ]
 ClientMay = Annotated[
     str,
     typer.Option(
-        help="Comma-separated list of what requests may set or see: criterion, principle, preset, threshold, relax, "
-        "budget, plain, trace, withheld."
+        help="Comma-separated list of what requests may set or see: criterion, principle, judge, preset, threshold, "
+        "relax, budget, plain, trace, withheld."
     ),
 ]
 Open = Annotated[
@@ -66,8 +65,22 @@ CorsOrigins = Annotated[
 ]
 
 
+TraceDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for the traces of all searches, with the text that was taken back: `rain trace FILE`."
+    ),
+]
+
+
 def serve(
     context: typer.Context,
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="As --model; of a server's URL it is found out what is there."
+        ),
+    ] = None,
     model: o.Model = "demo",
     criterion: o.CriterionName = None,
     principle: o.Principle = None,
@@ -82,12 +95,19 @@ def serve(
     device: o.Device = None,
     dtype: o.Dtype = None,
     engine_options: o.EngineOptions = None,
+    trust_model_criteria: o.TrustModelCriteria = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     allowed_hosts: AllowedHosts = None,
     served_name: Annotated[
-        str, typer.Option(help="Model name shown to clients.", show_default="--model")
+        str,
+        typer.Option(
+            help="Model name shown to clients.", show_default="the model's, without address or path"
+        ),
     ] = "",
+    any_model: Annotated[
+        bool, typer.Option("--any-model", help="Answer requests that name any model.")
+    ] = False,
     api_key_file: ApiKeyFile = None,
     client_may: ClientMay = "",
     open_to_clients: Open = False,
@@ -105,39 +125,61 @@ def serve(
     grace_seconds: GraceSeconds = 30.0,
     max_connections: MaxConnections = MAX_CONNECTIONS,
     cors_origins: CorsOrigins = None,
+    trace_dir: TraceDir = None,
     log_prompts: Annotated[bool, typer.Option("--log-prompts", help="Include prompts in the log.")] = False,
     playground: Annotated[bool, typer.Option(help="Serve the playground at /.")] = True,
     otel: Annotated[bool, typer.Option("--otel", help="Send OpenTelemetry spans over OTLP.")] = False,
-    config: Config = None,
+    config: o.ConfigFile = None,
 ) -> None:
     """Serve a model through OpenAI's API, its answers searched by RAIN. Logs are JSON lines on standard error."""
     try:
         from rain_decoding.server.loading import application
         from rain_decoding.server.run import serve as run
-        from rain_decoding.server.settings import ServeSettings, read_settings
+        from rain_decoding.server.settings import ServeSettings
     except ImportError as error:
-        raise MissingDependencyError(
-            f"rain serve needs {error.name}", hint='pip install "rain-decoding[serve]"'
-        ) from error
+        raise MissingDependencyError(f"rain serve needs {error.name}", hint=install("serve")) from error
 
-    written = ServeSettings() if config is None else read_settings(config)
-    chosen = written.with_changes(**given(context))
+    try:
+        chosen = ServeSettings(**given(context, what))
+    except ConfigError as error:
+        raise located(context, error) from error
     listening(chosen.host, chosen.port).close()  # before the model is loaded
     _warn(chosen.host, chosen.server_config())
     with status(f"loading {chosen.model}"):
         app = application(chosen)
-    run(app, chosen.host, chosen.port)
+    _say_what_is_there(app.state.service.parser.decoders.operator.backend)
+    run(app, chosen.host, chosen.port, told=_say_where if err.is_terminal else None)
 
 
-def given(context: typer.Context) -> dict[str, Any]:
-    """The options that stand on the command line, but for the file that has the others."""
-    sources = {name: context.get_parameter_source(name) for name in context.params if name != "config"}
-    return {
+def given(context: typer.Context, what: str | None) -> dict[str, Any]:
+    """The options that stand on the command line, in the environment or in a file."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    found = {
         name: context.params[name]
         for name, source in sources.items()
         # By its name: newer versions of typer have a class of their own for it.
-        if source is not None and source.name == "COMMANDLINE"
+        if name not in ("what", "config")
+        and source is not None
+        and source.name in ("COMMANDLINE", "DEFAULT_MAP")
     }
+    if what is None:
+        return found
+    if (source := sources["model"]) is not None and source.name == "COMMANDLINE":
+        raise InputError(f"{what} and --model name two models", hint="use one of them")
+    return found | {"model": what}
+
+
+def _say_what_is_there(backend: Any) -> None:
+    """What was found out about a model behind a server."""
+    facts = getattr(getattr(backend, "endpoint", None), "facts", None)
+    if isinstance(facts, Facts):
+        err.print(f"found: {facts.described()}", markup=False, style="dim")
+        for problem in facts.lacks():
+            err.print(f"  {problem}", markup=False, style="dim")
+
+
+def _say_where(name: str, url: str) -> None:
+    err.print(f"serving {name}: API {url}/v1, playground {url}/, Ctrl-C ends it", markup=False)
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -10,9 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rain_decoding.cli.output import err, out, signed
+from rain_decoding.answer_picture import write_answer_picture
+from rain_decoding.cli.course import draw_course
+from rain_decoding.cli.output import err, judgements, out, signed
 from rain_decoding.decoding.trace import BROKEN, TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
+from rain_decoding.measurement.plots import check_plot
 from rain_decoding.server.trace_page import write_trace_page
 
 HEADING = "   Q     U     p       n      v"
@@ -30,20 +33,39 @@ def trace(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that replays the search to this file instead.")
     ] = None,
+    svg: Annotated[
+        Path | None,
+        typer.Option(help="Draw the answer, and what the search turned back from, to this file instead."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the score behind every token, where the judge reads, instead: .png, .svg or .pdf."
+        ),
+    ] = None,
 ) -> None:
     """Print a recorded search as a tree: what was tried, how it was judged, where it rewound and why.
 
     The lines marked ✓ are the answer as it was committed; above each is what was tried in its place.
     Q and U are the terms that select a node, p its prior, n its visits, v its value.
     """
-    if html is not None and html.resolve() == file.resolve():
-        raise InputError(f"--html {html} is the trace file itself", hint="choose another file")
+    for option, target in (("--html", html), ("--svg", svg)):
+        if target is not None and target.resolve() == file.resolve():
+            raise InputError(f"{option} {target} is the trace file itself", hint="choose another file")
+    if plot is not None:
+        check_plot(plot)
     events = read_trace(file)
     try:
         if html is not None:
             replay(events)
             write_trace_page(html, events)
             err.print(f"page: {html}", markup=False)
+        elif svg is not None:
+            write_answer_picture(svg, events)
+            err.print(f"picture: {svg}", markup=False)
+        elif plot is not None:
+            draw_course(replay(events), events[0]["config"]["accept_value"], plot)
+            err.print(f"plot: {plot}", markup=False)
         else:
             print_tree(events, depth=depth, everything=everything)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -65,7 +87,7 @@ def print_tree(
     usage = end["usage"]
     cost = (
         f"{end['finish_reason']}, score {signed(end['score'])}{_verdict(end)}: {usage['simulations']} simulations, "
-        f"{usage['self_evaluations']} self-evaluations, {usage['rewinds']} rewinds"
+        f"{judgements(usage['self_evaluations'], usage.get('escalations', 0))}, {usage['rewinds']} rewinds"
     )
     out.print(Text(cost, style="dim"))
 

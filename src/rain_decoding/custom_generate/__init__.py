@@ -21,6 +21,7 @@ def rain_generate(
     generation_config: Any,
     *,
     rain_criterion: str | Criterion | Evaluator | None = None,
+    rain_principle: str | None = None,
     rain_config: str | SearchConfig = DEFAULT_PRESET,
     rain_tokenizer: Any = None,
     rain_messages: Sequence[Conversation] | None = None,
@@ -41,6 +42,7 @@ def rain_generate(
         stopping_criteria: Criteria that `generate` made.
         generation_config: The configuration of `generate`.
         rain_criterion: Name, file, `Criterion` or evaluator to judge by; None: that of `rain_config`.
+        rain_principle: In place of `rain_criterion`: one sentence about a good answer.
         rain_config: Name of a preset, or a `SearchConfig`.
         rain_tokenizer: The model's tokenizer; None: loaded from where the model came from.
         rain_messages: The conversation of each prompt; None: read from the token ids.
@@ -68,6 +70,7 @@ def rain_generate(
         generation_config,
         model_kwargs,
         criterion=rain_criterion,
+        principle=rain_principle,
         config=rain_config,
         tokenizer=rain_tokenizer,
         messages=rain_messages,

@@ -45,6 +45,7 @@ def answer_call(
     model_kwargs: dict[str, Any],
     *,
     criterion: Any,
+    principle: str | None,
     config: str | SearchConfig,
     tokenizer: Any,
     messages: Sequence[Any] | None,
@@ -65,7 +66,7 @@ def answer_call(
     with _evaluating(model), ExitStack() as stack:
         with TURN:
             backend = backend_over(model, tokenizer, _ends(criteria))
-        decoder = RainDecoder(backend, criterion, search)
+        decoder = RainDecoder(backend, criterion, search, principle=principle)
         prompts = _prompts(rows, messages, backend, stop_strings(stop), thinking)
         sessions = []
         for prompt, seed_of_row in zip(prompts, _seeds(rows, seed, generation.do_sample), strict=True):

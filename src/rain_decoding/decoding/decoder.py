@@ -9,29 +9,34 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import NoneType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from rain_decoding.backends.base import Backend
+from rain_decoding.backends import load_backend
+from rain_decoding.backends.base import Backend, Closing
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
+from rain_decoding.decoding.asynchronous import AsyncStream
 from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer, Judged
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.rain_session import RainSession
-from rain_decoding.decoding.session import Options, Session, check_sampling, token_limit
+from rain_decoding.decoding.session import Options, Progress, Session, check_sampling, token_limit
 from rain_decoding.decoding.thinking_session import ThinkingSession, check_tags
 from rain_decoding.decoding.tool_calls import ToolCallSession, as_read, without_control_text
 from rain_decoding.errors import ConfigError, InputError, RainError
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import AnyTask, Scheduler
+from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Questioner
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import (
+    AUTO,
     PRINCIPLE,
     JudgeChoice,
     has_labels,
+    is_proven,
     load_evaluator,
     load_judge,
 )
@@ -77,6 +82,11 @@ class Stream(Iterator[Commit]):
                 raise
         return self._task.events.popleft()
 
+    @property
+    def progress(self) -> Progress:
+        """How far it is; may be asked from any thread."""
+        return self._session.progress
+
     def _finish(self) -> None:
         if self.completion is None:
             self.completion = self._session.collect()
@@ -101,13 +111,48 @@ class Stream(Iterator[Commit]):
             self._scheduler.abandon(self.close)
 
 
-class Decoder:
+class Decoder(Closing):
     """What the decoders share. Subclasses open sessions."""
 
     backend: Backend
     prompt_format: PromptFormat = "auto"
+    loaded: tuple[Backend, ...] = ()
+    """Models that were loaded for this decoder, which `close` gives back; others are the caller's."""
     concurrency: ClassVar[int] = 16
     """Requests of a batch that run at the same time, unless said otherwise."""
+
+    @classmethod
+    def from_model(
+        cls, model: str, *, engine_options: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> Self:
+        """Load a model and make a decoder with it, which gives it back when it is closed.
+
+        Args:
+            model: Its name, see `load_backend`.
+            engine_options: How to load it, as for `load_backend`.
+            arguments: What else the decoder takes.
+
+        Returns:
+            The decoder.
+
+        Raises:
+            BackendError: The model cannot be loaded.
+            ConfigError: An argument does not fit.
+        """
+        make: Callable[..., Self] = cls
+        backend = load_backend(model, **(engine_options or {}))
+        try:
+            decoder = make(backend, **arguments)
+        except BaseException:
+            backend.close()
+            raise
+        decoder.loaded += (backend,)
+        return decoder
+
+    def close(self) -> None:
+        """Give back the models that were loaded for this decoder. May be called again."""
+        for backend in self.loaded:
+            backend.close()
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.
@@ -156,6 +201,21 @@ class Decoder:
             InputError: As for `generate`.
         """
         return Stream.start(self.open(prompt, **options))
+
+    async def agenerate(self, prompt: PromptLike, **options: Any) -> Completion:
+        """As `generate`, for coroutines: many may wait at once, and each step of the model serves all of them.
+
+        Cancelling it stops the work. The `cancelled` of the options is called in another thread.
+        """
+        async with self.astream(prompt, **options) as stream:
+            async for _ in stream:
+                pass
+        assert stream.completion is not None
+        return stream.completion
+
+    def astream(self, prompt: PromptLike, **options: Any) -> AsyncStream:
+        """As `stream`, for coroutines. Bad input is raised by the first step of the iteration."""
+        return AsyncStream(self.backend, lambda: self.open(prompt, **options), self.concurrency)
 
     def generate_batch(self, prompts: Sequence[PromptLike], **options: Any) -> list[Completion]:
         """Answer many prompts, all their pending requests in one batch.
@@ -241,6 +301,15 @@ class Decoder:
                 session.finish()
 
 
+def check_loaded(decoder: str, backend: object) -> None:
+    """Raise `InputError` where a model's name stands in place of the model."""
+    if isinstance(backend, str):
+        raise InputError(
+            f"{backend!r} is a model's name, and {decoder} takes a loaded model",
+            hint=f"use {decoder}.from_model({backend!r})",
+        )
+
+
 def _options(options: Mapping[str, Any]) -> Options:
     try:
         return Options(**options)
@@ -260,6 +329,7 @@ class PlainDecoder(Decoder):
         top_p: Draw from the most probable tokens that hold this probability together, in (0, 1]. A request may have
             another.
         prompt_format: How prompts are encoded, see `PromptFormat`.
+        judge: The decoder whose judge judges the finished answer; None: nobody does.
 
     Raises:
         InputError: A value is out of range.
@@ -270,14 +340,17 @@ class PlainDecoder(Decoder):
     top_k: int = 0
     top_p: float = 1.0
     prompt_format: PromptFormat = "auto"
+    judge: RainDecoder | None = None
 
     def __post_init__(self) -> None:
+        check_loaded(type(self).__name__, self.backend)
         check_sampling(self.temperature, self.top_p)
         if self.top_k < 0:
             raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
-        options.refuse_criterion("plain decoding is not judged")
+        if self.judge is None:
+            options.refuse_criterion("plain decoding is not judged")
         built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=0)
         return PlainSession(
@@ -289,6 +362,8 @@ class PlainDecoder(Decoder):
             temperature=self.temperature if options.temperature is None else options.temperature,
             top_k=self.top_k,
             top_p=self.top_p if options.top_p is None else options.top_p,
+            judge=self.judge.evaluator_for(options).conversation(built) if self.judge else None,
+            good_above=self.judge.config.fallback_threshold if self.judge else 0.0,
         )
 
 
@@ -302,6 +377,7 @@ class RainDecoder(Decoder):
         backend: The model that generates.
         criterion: A name, a TOML file, a combination of names (see `self_evaluation.combination_syntax`), a
             `Criterion`, or another `Evaluator` in place of self-evaluation; None: the criterion of `config`.
+        principle: In place of `criterion`: one sentence about a good answer.
         config: How to search; None: the preset `balanced`.
         embedding: One of `self_evaluation.embedding.EMBEDDERS`, for the similarity update and widening.
         prompt_format: How prompts are encoded, see `PromptFormat`.
@@ -326,6 +402,7 @@ class RainDecoder(Decoder):
         criterion: str | Criterion | Evaluator | None = None,
         config: SearchConfig | None = None,
         *,
+        principle: str | None = None,
         embedding: str = "hashing",
         prompt_format: PromptFormat = "auto",
         thinking: bool = False,
@@ -333,6 +410,9 @@ class RainDecoder(Decoder):
         refusal: str = DEFAULT_REFUSAL,
         told: Told = unheard,
     ):
+        check_loaded(type(self).__name__, backend)
+        if principle is not None:
+            criterion = _in_a_sentence(principle, criterion)
         self.backend = backend
         self.config = config or SearchConfig.preset(DEFAULT_PRESET)
         self.calibration = load_calibration(self.config.calibration) if self.config.calibration else None
@@ -347,6 +427,7 @@ class RainDecoder(Decoder):
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
         self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
+        self.loaded = self._judge.others if isinstance(judge, str) else ()
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
         self.questioner = Questioner(self._judge.asked or backend)
@@ -364,10 +445,62 @@ class RainDecoder(Decoder):
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
 
+    @property
+    def judge_is_proven(self) -> bool:
+        """Whether the judge was found to beat a coin with this model, by a check, a probe or a calibration."""
+        calibrated = self.calibration is not None and self.calibration.verdict == "better"
+        return calibrated or is_proven(self.evaluator)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str,
+        criterion: str | Criterion | Evaluator | None = None,
+        *,
+        principle: str | None = None,
+        judge: str | Backend | JudgeChoice | None = AUTO,
+        preset: str = DEFAULT_PRESET,
+        engine_options: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Load a model and make a decoder with it, as the command line does.
+
+        Args:
+            model: Its name: `demo`, `gguf:FILE`, `hf:FOLDER`, ...; see `load_backend`.
+            criterion: What is judged by; None: that of the preset.
+            principle: In place of `criterion`: one sentence about a good answer.
+            judge: As for the class; the model is read where that beats a coin, else asked.
+            preset: How to search; a `config` among the `arguments` goes before it.
+            engine_options: How to load the model, as for `load_backend`.
+            arguments: What else the class takes.
+
+        Returns:
+            The decoder. `close`, or the end of a `with` block, gives its models back.
+
+        Raises:
+            BackendError: A model cannot be loaded.
+            ConfigError: The preset is unknown, or as for the class.
+        """
+        arguments = {"config": SearchConfig.preset(preset), **arguments}
+        arguments |= {"criterion": criterion, "principle": principle, "judge": judge}
+        return super().from_model(model, engine_options=engine_options, **arguments)
+
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""
         other = copy(self)
         other.criterion, other.evaluator = criterion, self._evaluator(criterion)
+        return other
+
+    def judged_also_by(self, criterion: str) -> RainDecoder:
+        """The same decoder, to which an answer is only as good as its own judge and a further criterion both find it.
+
+        Raises what reading the criterion raises.
+        """
+        further = self._known_evaluator(criterion)
+        if further.name == self.evaluator.name:
+            return self
+        other = copy(self)
+        other.evaluator = Combined("min", [Part(self.evaluator), Part(further)])
         return other
 
     def with_config(self, config: SearchConfig) -> RainDecoder:
@@ -401,12 +534,13 @@ class RainDecoder(Decoder):
             votes=config.votes,
             min_label_mass=config.min_label_mass,
             order_margin=config.order_margin,
+            read_surely=config.read_surely,
             cheapest=config.placement == "cheapest" and self.calibration is None,
             judge=judge or self._judge,
             pinned=pinned,
         )
 
-    def _evaluator_for(self, options: Options) -> Evaluator:
+    def evaluator_for(self, options: Options) -> Evaluator:
         """What judges this request."""
         if options.principle is not None:
             return self._known_evaluator(f"{PRINCIPLE} {options.principle}")
@@ -420,7 +554,7 @@ class RainDecoder(Decoder):
             check_tags(self.backend)
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if built.thinking else RainSession
-        evaluator = self._evaluator_for(options)
+        evaluator = self.evaluator_for(options)
         return kind(
             self.backend,
             built,
@@ -449,10 +583,10 @@ class RainDecoder(Decoder):
         as the judge reads them, where they were read before.
         """
         parsed = _options(options)
-        body = without_control_text(body, self.backend.codec.special_texts)
+        body = without_control_text(body, self.backend.codec)
         prompt = prompt or self.build_prompt(as_read(body["messages"]))
         built = replace(prompt, markers=(), uncut=True)
-        evaluator = self._evaluator_for(parsed)
+        evaluator = self.evaluator_for(parsed)
         return ToolCallSession(
             self.backend,
             built,
@@ -479,7 +613,7 @@ class RainDecoder(Decoder):
 
     def _judged(self, question: GoodAnswer) -> Judged:
         options = Options(criterion=question.criterion, principle=question.principle)
-        evaluator = self._evaluator_for(options)
+        evaluator = self.evaluator_for(options)
         return Judged(evaluator, evaluator.conversation(question.prompt), question.answer)
 
     def decide(self, text: str, questions: Sequence[Question]) -> list[Decision]:
@@ -523,6 +657,13 @@ class RainDecoder(Decoder):
         finally:
             self.backend.finish(owner)
             conversation.close()
+
+
+def _in_a_sentence(principle: str, criterion: object) -> str:
+    """The principle as a criterion's name."""
+    if criterion is not None:
+        raise ConfigError("criterion and principle exclude each other", hint="pass one of them")
+    return f"{PRINCIPLE} {principle}"
 
 
 def _only_by_labels(classifier: str, criterion: Any) -> str:

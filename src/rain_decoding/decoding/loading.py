@@ -14,6 +14,10 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.loading import AUTO, PRINCIPLE
 from rain_decoding.self_evaluation.reading.reader import Told, unheard
 
+UNPROVEN_MARGIN = 0.5
+"""Where nothing is good, by so much a text must be judged better than plain decoding's for a judge of whom it is not
+known that they beat a coin."""
+
 
 def load_decoder(
     model: str,
@@ -41,7 +45,8 @@ def load_decoder(
     hears of a probe that is fitted. Raises `ConfigError`, `InputError`, or `BackendError` where a model cannot be
     loaded.
     """
-    config = search_config(preset, settings)
+    changes = list(settings or ())
+    config = search_config(preset, changes)
     if fallback is not None:
         config = config.with_changes(fallback=fallback)
     if refusal is not None and config.fallback != "refusal":
@@ -53,7 +58,7 @@ def load_decoder(
     if embedding == "hidden":
         options["keep_hidden"] = True
     backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
-    return RainDecoder(
+    decoder = RainDecoder(
         backend,
         named,
         config,
@@ -64,6 +69,9 @@ def load_decoder(
         refusal=DEFAULT_REFUSAL if refusal is None else refusal,
         told=told,
     )
+    if not decoder.judge_is_proven and not any(setting.startswith("plain_margin=") for setting in changes):
+        decoder.config = decoder.config.with_changes(plain_margin=UNPROVEN_MARGIN)
+    return decoder
 
 
 def named_criterion(name: str | None, principle: str | None) -> str | None:

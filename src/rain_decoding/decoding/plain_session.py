@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from rain_decoding.decoding.session import Session, Steps
 from rain_decoding.programs import ask
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.types import Decode, FinishReason, Stop
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.types import Completion, Decode, FinishReason, Stop, Tokens
 
 PIECE = 4
 """Tokens decoded between two commits."""
@@ -15,13 +16,39 @@ PIECE = 4
 
 @dataclass(eq=False)
 class PlainSession(Session):
-    """Greedy (`temperature` 0) or sampled decoding, committed every few tokens."""
+    """Greedy (`temperature` 0) or sampled decoding, committed every few tokens.
+
+    The logits behind the prompt `against`, if there is one, count `contrast` times against it.
+    With a `judge` the finished answer is judged, and flagged unless its score is above `good_above`, in [-1, 1].
+    """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    against: Tokens = ()
+    contrast: float = 0.0
+    judge: ConversationEvaluator | None = None
+    good_above: float = 0.0
 
     def steps(self) -> Steps[FinishReason]:
+        reason = yield from self._decoded()
+        if self.judge is not None and self.answer:
+            self.complete = True
+            judgement = yield from self.judged(self.judge, self.prompt.tokens + self.answer)
+            self.score, self.parts = judgement.score, judgement.parts
+        return reason
+
+    def completion(self, reason: FinishReason) -> Completion:
+        completion = super().completion(reason)
+        completion.flagged = self.score is not None and self.score <= self.good_above
+        return completion
+
+    def finish(self) -> None:
+        super().finish()
+        if self.judge is not None:
+            self.judge.close()
+
+    def _decoded(self) -> Steps[FinishReason]:
         stop = Stop(self.prompt.markers, len(self.prompt.tokens))
         while (left := self.limit - len(self.answer)) > 0:
             text = self.prompt.tokens + self.answer
@@ -35,6 +62,8 @@ class PlainSession(Session):
                 stop=stop,
                 logit_bias=self.options.bias,
                 horizon=left,
+                against=self.against and self.against + self.answer,
+                contrast=self.contrast,
             )
             decoded = yield from ask(piece)
             yield self.commit(decoded.tokens)

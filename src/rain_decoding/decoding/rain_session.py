@@ -12,7 +12,7 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.degeneracy import degenerate
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome
 from rain_decoding.decoding.rewording import Rewording
-from rain_decoding.decoding.session import Session, Steps
+from rain_decoding.decoding.session import Progress, Session, Steps
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.programs import Launch, Program, Request, ask, served
 from rain_decoding.scheduler import Interrupted
@@ -22,6 +22,7 @@ from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import release_good, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
+from rain_decoding.self_evaluation.reading.direction import direction_of, probe_of
 from rain_decoding.types import (
     Commit,
     Completion,
@@ -62,6 +63,11 @@ class RainSession(Session):
     def holds(self) -> bool:
         """Whether nothing may be released yet."""
         return self.config.fallback != "flag" and self.outcome is None
+
+    @property
+    def progress(self) -> Progress:
+        found = super().progress
+        return found._replace(rewinds=self.tree.rewinds) if self.tree else found
 
     def run(self) -> Steps[Completion]:
         self._record_start()
@@ -168,8 +174,14 @@ class RainSession(Session):
             top_p=1.0 if options.top_p is None else options.top_p,
             logit_bias=options.bias,
             stride=self.config.read_every if self.judge.free else None,
+            question_cost=self._question_cost(),
             record=self.record if options.trace else None,
         )
+
+    def _question_cost(self) -> float:
+        """What the judge's question takes in decoded tokens; 0 where it is not asked for."""
+        cost = self.backend.capabilities.prompt_token_cost
+        return cost * self.judge.question_tokens if cost and self.config.trust_tokens else 0.0
 
     def _searched(self, tree: Tree, running: Searching[T]) -> Steps[T]:
         """Drive a part of the search: answer its requests and pass on its commits."""
@@ -210,7 +222,9 @@ class RainSession(Session):
     @cached_property
     def rewording(self) -> Rewording:
         """Other prompts for the answer."""
-        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit)
+        probe = probe_of(self.judge)
+        direction = direction_of(probe, self.config.steering) if probe is not None else None
+        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, direction)
 
     def _reworded(self, request: Reword) -> Reworded | None:
         """The other prompt; the trace says once what there is none for."""

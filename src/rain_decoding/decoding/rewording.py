@@ -1,34 +1,47 @@
-"""Other prompts for the same answer, for proposals that need them: built once, and kept while they are in use."""
+"""Other prompts for the same answer, or shifted states, for proposals that need them: made once, kept while in use."""
 
 from __future__ import annotations
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.directions import Direction, shifted
 from rain_decoding.config import SENTENCE_ENDINGS
 from rain_decoding.errors import RainError
 from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.self_evaluation.evaluator import encode_continuation
 from rain_decoding.self_evaluation.guidance import Guidance
-from rain_decoding.types import Message, Purpose, Reword, Reworded, Tokens
+from rain_decoding.types import UNSHIFTED, Message, Purpose, Reword, Reworded, Shift, Tokens
 
 NO_GUIDANCE = "the criterion has no guidance"
+NOT_READ = "the judge does not read the model's hidden states by a probe"
 
 
 class Rewording:
     """Answers `Reword` requests for one prompt, whose answer has `limit` tokens at most.
 
-    `lacking` says what could not be had, and why.
+    `direction` is what states are shifted along, if there is one. `lacking` says what could not be had, and why.
     """
 
-    def __init__(self, backend: Backend, prompt: Prompt, guidance: Guidance | None, limit: int):
+    def __init__(
+        self,
+        backend: Backend,
+        prompt: Prompt,
+        guidance: Guidance | None,
+        limit: int,
+        direction: Direction | None = None,
+    ):
         self.backend, self.prompt, self.guidance, self.limit = backend, prompt, guidance, limit
+        self.direction = direction
         self.lacking: dict[Purpose, str] = {}
         self._built: dict[tuple[Message, ...], Tokens | None] = {}
+        self._shift = UNSHIFTED
 
     def reworded(self, request: Reword) -> Reworded | None:
         """Another prompt, or None where there is none."""
         if problem := self._lacks(request.purpose):
             self.lacking[request.purpose] = problem
             return None
+        if request.purpose == "steered":
+            return Reworded((), shift=self._steered())
         assert self.guidance is not None
         decode = self.backend.codec.decode
         answer = decode(request.tokens[len(self.prompt.tokens) :])
@@ -40,7 +53,21 @@ class Rewording:
             return None
         return Reworded(prompt, encode_continuation(self.backend.codec, opening) if opening else ())
 
+    def _steered(self) -> int:
+        """The number of the direction."""
+        assert self.direction is not None
+        if not self._shift.number:
+            number = self.backend.shift_along(self.direction)
+            self._shift = Shift(number, len(self.prompt.tokens) - 1)
+        return self._shift.number
+
     def _lacks(self, purpose: Purpose) -> str:
+        if purpose == "steered":
+            if self.direction is None:
+                return NOT_READ
+            return (
+                "" if self.backend.capabilities.shifts else f"{self.backend.name} cannot shift hidden states"
+            )
         if self.guidance is None:
             return NO_GUIDANCE
         if self.prompt.format == "text":
@@ -66,6 +93,8 @@ class Rewording:
                 return guidance.asked_for_critique(conversation, draft), guidance.finding
             case "opposite":
                 return guidance.opposed(conversation), ""
+            case "steered":
+                raise AssertionError("it goes on under the same prompt")
 
     def _prompt(self, messages: tuple[Message, ...], purpose: Purpose) -> Tokens | None:
         """The tokens of a conversation that leaves room for the answer."""
@@ -83,15 +112,17 @@ class Rewording:
         return self._built[messages]
 
     def held(self, answer: Tokens) -> list[Tokens]:
-        """What is worth keeping of the other prompts, with the answer so far."""
-        return [prompt + answer for prompt in self._built.values() if prompt]
+        """What is worth keeping of the other prompts and of shifted states, with the answer so far."""
+        others = [prompt + answer for prompt in self._built.values() if prompt]
+        shifts = [shifted(self.prompt.tokens + answer, self._shift)] if self._shift.number else []
+        return others + shifts
 
     def warnings(self) -> list[str]:
-        """What the model lacks, in words. That a criterion has nothing to say is no fault of the model."""
+        """What the model lacks, in words. What a criterion or a judge has not is no fault of the model."""
         return [
             f"nothing was proposed as {purpose}: {problem}"
             for purpose, problem in self.lacking.items()
-            if problem != NO_GUIDANCE
+            if problem not in (NO_GUIDANCE, NOT_READ)
         ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.text_stream import TextStream, answer_text
@@ -139,6 +139,14 @@ def total(counts: Iterable[int | None]) -> int | None:
     return found
 
 
+class Progress(NamedTuple):
+    """Tokens committed, judgements made, and times the search turned back, so far."""
+
+    tokens: int
+    judgements: int
+    rewinds: int
+
+
 @dataclass(eq=False)
 class Session:
     """State of one request. Subclasses give `steps`, a program that returns why the answer ends.
@@ -177,6 +185,11 @@ class Session:
 
     def steps(self) -> Steps[FinishReason]:
         raise NotImplementedError
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is; may be asked from any thread."""
+        return Progress(len(self.answer), self.usage.self_evaluations, self.usage.rewinds)
 
     def interruption(self) -> FinishReason | None:
         """Why to stop now, if the caller or a budget says so."""
@@ -221,6 +234,7 @@ class Session:
         if not judgement.remembered:
             self.usage.self_evaluations += 1
             self.usage.unscored += judgement.score is None
+            self.usage.escalations += judgement.escalated
         return judgement
 
     def run(self) -> Steps[Completion]:

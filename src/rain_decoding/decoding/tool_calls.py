@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from rain_decoding.control_text import broken_everywhere
+from rain_decoding.backends.base import Codec
+from rain_decoding.control_text import broken_everywhere, strings_in
 from rain_decoding.decoding.fallback import Outcome, judged_outcome, rank, refused
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Steps, total
@@ -23,16 +24,14 @@ from rain_decoding.search.randomness import derive_seed
 from rain_decoding.search.tree import Node, Tree
 from rain_decoding.types import Chat, Chatted, Commit, Completion, FinishReason, Judgement, TokenSet
 
+SHOWN = ("messages", "tools", "tool_choice", "response_format")
+"""What of a request's body a server may put into the prompt."""
 
-def without_control_text(body: Mapping[str, Any], special_texts: Sequence[str]) -> dict[str, Any]:
-    """A request's body with no control tokens in the texts that the server's chat template puts into the prompt."""
-    names = ("role", "type", "id", "tool_call_id")
-    broken = {
-        key: broken_everywhere(body[key], special_texts, kept=names)
-        for key in ("messages", "tools")
-        if key in body
-    }
-    return {**body, **broken}
+
+def without_control_text(body: Mapping[str, Any], codec: Codec) -> dict[str, Any]:
+    """A request's body with no control tokens in what the server may put into the prompt, names and keys included."""
+    shown = {key: body[key] for key in SHOWN if key in body}
+    return {**body, **broken_everywhere(shown, codec.control_texts_in(strings_in(shown)))}
 
 
 def as_read(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

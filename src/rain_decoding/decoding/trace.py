@@ -83,6 +83,10 @@ class TracedNode:
     """What kind of proposal it was, in place of bad text; empty: plain decoding's, or the paper's search."""
     critique: str = ""
     """What a critic said was wrong with the first text after it."""
+    tokens: int = 0
+    """How many tokens its text has."""
+    course: tuple[float, ...] = ()
+    """The score behind each token of the answer up to here, where a judge read it."""
     children: list[TracedNode] = field(default_factory=list)
 
     @property
@@ -112,6 +116,7 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
             child["prior"],
             widened=widened,
             kind=child.get("kind", ""),
+            tokens=len(child.get("tokens", ())),
         )
         nodes[parent].children.append(node)
         nodes[node.id] = node
@@ -132,6 +137,7 @@ def replay(events: Sequence[dict[str, Any]]) -> TracedNode:
                 case "judge":
                     nodes[event["node"]].score = event["score"]
                     nodes[event["node"]].problem = event["problem"]
+                    nodes[event["node"]].course = tuple(event.get("course", ()))
                 case "backup":
                     for entry in event["nodes"]:
                         node = nodes[entry["id"]]

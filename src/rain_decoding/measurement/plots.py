@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.errors import InputError, MissingDependencyError
+from rain_decoding.extras import install
 
 
 def check_plot(path: Path) -> None:
@@ -25,9 +26,7 @@ def new_figure(**options: Any) -> Any:
         from matplotlib.backends import backend_agg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError(
-            "--plot needs matplotlib", hint='pip install "rain-decoding[bench]"'
-        ) from error
+        raise MissingDependencyError("--plot needs matplotlib", hint=install("bench")) from error
     figure = Figure(**options)
     backend_agg.FigureCanvasAgg(figure)
     return figure

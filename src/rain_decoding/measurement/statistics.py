@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import hypot, log, sqrt
+from math import ceil, hypot, log, sqrt
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
 RESAMPLES = 2000
+ALPHA = 0.05
+"""What a one-sided bound misses."""
 Z = 1.959963984540054
 """Quantile of the normal distribution that a two-sided 95% interval reaches to."""
 
@@ -58,6 +60,19 @@ def share(successes: float, n: int) -> Estimate | None:
         return None
     value = successes / n
     return Estimate(value, *_wilson(value, n), n)
+
+
+def upper_bound(events: int, n: int) -> float:
+    """What the probability of an event seen in `events` of `n` > 0 samples is below: one-sided, 95%, exact.
+
+    Clopper and Pearson's bound. It also holds where a threshold was put so that just these events lie below it.
+    """
+    return float(binomtest(events, n, alternative="less").proportion_ci(1 - ALPHA, method="exact").high)
+
+
+def least_for(bound: float) -> int:
+    """Samples without which even no event at all gives no `upper_bound` as low as `bound` in (0, 1)."""
+    return ceil(log(ALPHA) / log(1 - bound))
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from rain_decoding.backends.local import CRITERIA_FOLDER
 from rain_decoding.demo import CRITERIA_DIR, GGUF_NAME, MODEL_DIR
 from rain_decoding.errors import MissingDependencyError
+from rain_decoding.extras import install
 
 GgufType = Literal["f16", "f32"]
 BLOCK_NAMES = {
@@ -44,9 +45,7 @@ def write_gguf(file: Path, dtype: GgufType = "f32") -> None:
         import gguf
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise MissingDependencyError(
-            f"writing GGUF needs {error.name}", hint='pip install "rain-decoding[gguf]"'
-        ) from error
+        raise MissingDependencyError(f"writing GGUF needs {error.name}", hint=install("gguf")) from error
     config = json.loads((MODEL_DIR / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, "llama")
     _add_architecture(

@@ -17,10 +17,12 @@ Recorder = Callable[[dict[str, Any]], None]
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How a text is decoded: behind the `prompt` in place of the conversation's own (empty: that one), with the logits
-    behind the prompt `against` counting against it (empty: none)."""
+    behind the prompt `against` counting against it (empty: none), and its hidden states shifted along the direction
+    `shift` (0: none) from the last token of the prompt on."""
 
     prompt: Tokens = ()
     against: Tokens = ()
+    shift: int = 0
 
 
 PLAIN = Manner()
@@ -78,7 +80,8 @@ class Tree:
 
     `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished. Plain decoding
     draws at `temperature` (0: greedily) and `top_p`; `logit_bias` holds for all that is generated. With a `stride`,
-    verify first judges plain decoding's text every so many tokens, wherever sentences end.
+    verify first judges plain decoding's text every so many tokens, wherever sentences end. `question_cost` is what
+    the judge's question takes, in decoded tokens.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Tree:
         top_p: float = 1.0,
         logit_bias: LogitBias = (),
         stride: int | None = None,
+        question_cost: float = 0.0,
         record: Recorder | None = None,
     ):
         self.config = config
@@ -101,7 +105,7 @@ class Tree:
         self.limit = len(prompt) + max_tokens
         self.stop = stop
         self.temperature, self.top_p, self.logit_bias = temperature, top_p, logit_bias
-        self.stride = stride
+        self.stride, self.question_cost = stride, question_cost
         self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
         self.simulations = 0
         self.rewinds = 0
@@ -157,6 +161,7 @@ class Tree:
             problem=judgement.problem,
             remembered=judgement.remembered,
             **({"parts": dict(judgement.parts)} if judgement.parts else {}),
+            **({"escalated": True} if judgement.escalated else {}),
             **({"course": [round(score, 4) for score in judgement.course]} if judgement.course else {}),
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rain_decoding.control_text import without_control_tokens
 from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.programs import Launch, ask, gather
 from rain_decoding.prompting import SEPARATOR, Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
@@ -86,7 +87,7 @@ def _load(name: str) -> Classifier:
         from rain_decoding.backends.transformers.classifier import load
     except ImportError as error:
         raise MissingDependencyError(
-            f"classifiers need {error.name or 'torch'}", hint='pip install "rain-decoding[hf]"'
+            f"classifiers need {error.name or 'torch'}", hint=install("hf")
         ) from error
     return load(name)
 

@@ -73,6 +73,11 @@ class Combined:
         if self.rule != "thresholds" and bounds:
             raise CriterionError(f"{self.name}: {self.rule} does not take thresholds")
 
+    @property
+    def doubt(self) -> str:
+        """Why the parts are not to be trusted, those that are not; empty where all are."""
+        return "; ".join(filter(None, (getattr(part.evaluator, "doubt", "") for part in self.parts)))
+
     def conversation(self, prompt: Prompt) -> CombinedJudge:
         """A judge for answers to one prompt."""
         return CombinedJudge(self, prompt)
@@ -151,6 +156,7 @@ class CombinedJudge(ConversationEvaluator):
             next(iter(judgements.values())).text,
             problem="; ".join(problems),
             remembered=all(judgement.remembered for judgement in judgements.values()),
+            escalated=any(judgement.escalated for judgement in judgements.values()),
             parts=scores,
         )
 
@@ -161,6 +167,10 @@ class CombinedJudge(ConversationEvaluator):
         if not parts:
             return None
         return replace(parts[0], principle=" ".join(part.principle for part in parts))
+
+    @property
+    def question_tokens(self) -> int:
+        return sum(judge.question_tokens for judge in self.judges.values())
 
     def held(self, answer: str) -> list[Tokens]:
         return [tokens for judge in self.judges.values() for tokens in judge.held(answer)]

@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from rain_decoding import near_misses
 from rain_decoding.backends.local import CRITERIA_FOLDER
 from rain_decoding.demo import CRITERIA_DIR
 from rain_decoding.errors import CriterionError
@@ -79,15 +80,15 @@ class Criterion:
     language: str = "en"
     reading_file: Path | None = None
     """Labelled answers that a probe may be fitted on (see docs/reading.md), where there are any."""
-    system_message: str = ""
-    """A system message that asks a model for what is judged; empty: made from the positive statement."""
     guidance: Guidance | None = None
     """What is said to the model that is to follow it, where there is something."""
 
     @property
     def asks_for(self) -> str:
         """What a model is told to be, in order to answer so that the judge finds it good."""
-        return self.system_message or f"Whatever you are asked, this must be true: {self.statements[0]}"
+        if self.guidance is not None:
+            return self.guidance.instruction
+        return f"Whatever you are asked, this must be true: {self.statements[0]}"
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
@@ -214,8 +215,11 @@ def _find(name: str | Path, search_dirs: Iterable[Path]) -> Criterion:
         return read_criterion(CRITERIA[str(name)])
     if path.suffix == ".toml" or path.is_file():
         return read_criterion(path)
-    known = ", ".join(dict.fromkeys((*CRITERIA, *own)))
-    raise CriterionError(f"unknown criterion {str(name)!r}", hint=f"use one of {known}, or a TOML file")
+    known = dict.fromkeys((*CRITERIA, *own))
+    raise CriterionError(
+        f"unknown criterion {str(name)!r}",
+        hint=f"{near_misses.hint(str(name), known, 'criteria')}; or use a TOML file",
+    )
 
 
 def read_criterion(path: Path, *, inside: bool = False) -> Criterion:
@@ -234,7 +238,7 @@ def read_criterion(path: Path, *, inside: bool = False) -> Criterion:
 
 
 _KEYS: dict[str, dict[str, type]] = {
-    "": {"name": str, "summary": str, "language": str, "reading_file": str, "system_message": str},
+    "": {"name": str, "summary": str, "language": str, "reading_file": str},
     "judge": {
         "placement": str,
         "suffix_as_good": bool,
@@ -256,6 +260,8 @@ _KEYS: dict[str, dict[str, type]] = {
     "examples": {"turns": list, "text": str, "verdict": str, "first": str},
     "guidance": {field.name: list if field.name == "examples" else str for field in fields(Guidance)},
 }
+_MOVED: dict[Place, str] = {("system_message",): "write it as `system` of [guidance]"}
+"""Keys of older files."""
 _SECTIONS = ("judge", "options", "conversation", "guidance", "examples")
 
 
@@ -324,7 +330,6 @@ class _Reader:
             both_orders=both_orders,
             prefix=self._prefix_file(judge),
             reading_file=self._reading_file(data),
-            system_message=data.get("system_message", "").strip(),
             examples=self._examples(data.get("examples", []), len(statements)),
             guidance=self._guidance(guidance) if guidance else None,
             **{**conversation, "breaks": self._breaks(conversation)},
@@ -373,7 +378,8 @@ class _Reader:
         for key, value in table.items():
             if key not in _KEYS[section]:
                 allowed = [*_KEYS[section], *(_SECTIONS if not section else ())]
-                raise self.fail((*place, key), "is not a known key", hint=f"keys: {', '.join(allowed)}")
+                hint = _MOVED.get((*place, key), f"keys: {', '.join(allowed)}")
+                raise self.fail((*place, key), "is not a known key", hint=hint)
             if not isinstance(value, _KEYS[section][key]):
                 raise self.fail((*place, key), f"= {value!r} is not a {_KEYS[section][key].__name__}")
 

@@ -17,12 +17,18 @@ class LocalEvaluator(Evaluator, Protocol):
 
     backend: Backend
 
+    def describe(self) -> str: ...
+
 
 class ElsewhereEvaluator:
     """Lets an evaluator judge on its own backend, whatever model generates."""
 
     def __init__(self, evaluator: LocalEvaluator):
         self.evaluator, self.name = evaluator, f"{evaluator.name} by {evaluator.backend.name}"
+
+    def describe(self) -> str:
+        """Who judges and how well, in one line."""
+        return self.evaluator.describe()
 
     def conversation(self, prompt: Prompt) -> ElsewhereJudge:
         """A judge for answers to one prompt, with memory of its own on the judge's backend."""
@@ -41,6 +47,11 @@ class ElsewhereJudge(WrappedJudge):
         self.backend, self.owner = backend, owner
         self._read = ""
         """The answer that was judged last."""
+
+    @property
+    def question_tokens(self) -> int:
+        """Nothing that the decoder's model reads."""
+        return 0
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         self._read = answer

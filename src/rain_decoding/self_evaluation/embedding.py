@@ -9,6 +9,7 @@ import numpy as np
 
 from rain_decoding.backends.base import Backend, Codec
 from rain_decoding.errors import ConfigError, MissingDependencyError, ModelNotFoundError
+from rain_decoding.extras import install
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.programs import Program, ask
 from rain_decoding.types import LAST, Array, Embed, HiddenStates
@@ -88,7 +89,7 @@ class SentenceEmbedder(TextEmbedder):
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise MissingDependencyError(
-                "the embedding 'sbert' needs sentence-transformers", hint='pip install "rain-decoding[sbert]"'
+                "the embedding 'sbert' needs sentence-transformers", hint=install("sbert")
             ) from error
         try:
             self.model = SentenceTransformer(model)

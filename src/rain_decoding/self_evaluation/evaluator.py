@@ -44,6 +44,11 @@ class ConversationEvaluator(Protocol):
         """What a model is told that is to follow what is judged by, where there is something."""
         return None
 
+    @property
+    def question_tokens(self) -> int:
+        """Tokens that the decoder's model reads for a judgement beside those of the answer; 0: not known."""
+        return 0
+
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""
         ...
@@ -69,6 +74,12 @@ class Evaluator(Protocol):
     def conversation(self, prompt: Prompt) -> ConversationEvaluator:
         """A judge for answers to one prompt."""
         ...
+
+
+def description(evaluator: Evaluator) -> str:
+    """Who judges and how well, in one line, as far as the evaluator can say it by `describe`."""
+    describe = getattr(evaluator, "describe", None)
+    return evaluator.name if describe is None else str(describe())
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,10 @@ class SelfEvaluator:
         self.votes, self.min_label_mass, self.order_margin = votes, min_label_mass, order_margin
         self.doubt = ""
         """Why its judgements are not to be searched by, where that was found (see `self_check`)."""
+        self.remarks: list[str] = []
+        """Why the model is asked, and what is known of its answers."""
+        self.proven = False
+        """Whether it was found to know good from bad with this model, or the model was made to be asked."""
         self.renderer = Renderer(criterion, backend.codec)
         self.labels = find_label_tokens(backend.codec, self.renderer.sample("a", "a"), criterion.labels)
         self.question_length = 0
@@ -177,6 +192,10 @@ class SelfEvaluator:
         shared = one[: common_prefix(one, other)]
         if pinned and shared and len(shared) < self.backend.context_length:
             self.backend.pin(shared)
+
+    def describe(self) -> str:
+        """Who judges and how well, in one line."""
+        return ", ".join([f"{self.name}: {self.backend.name} is asked", *self.remarks])
 
     def conversation(self, prompt: Prompt) -> ConversationJudge:
         """A judge for answers to one prompt. It remembers what it judged."""
@@ -250,6 +269,16 @@ class ConversationJudge(ConversationEvaluator):
     @property
     def guidance(self) -> Guidance | None:
         return self.evaluator.criterion.guidance
+
+    @property
+    def question_tokens(self) -> int:
+        """See `ConversationEvaluator`: of one order, if one may do."""
+        evaluator = self.evaluator
+        length, orders = evaluator.question_length, evaluator.criterion.orders
+        if evaluator.criterion.placement == "suffix":
+            question = evaluator.renderer.encode(evaluator.renderer.suffix(self.prompt, "a", orders[0]))
+            length = max(0, len(question) - len(self.prompt.tokens))
+        return length if evaluator.order_margin < BOTH_ORDERS else length * len(orders)
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         """Judge an answer; `tokens` are those of prompt and answer, where generation has them."""

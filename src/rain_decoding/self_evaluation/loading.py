@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rain_decoding.backends import load_backend
+from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.combination_syntax import Expression, Named, parse
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
-from rain_decoding.self_evaluation.reading.reader import Reader, Told, reads_better, unheard
-from rain_decoding.self_evaluation.self_check import doubt_of, is_checked
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, unheard, why_not_read
+from rain_decoding.self_evaluation.self_check import check, is_checked
 
 if TYPE_CHECKING:
     from rain_decoding.backends.decisions import Api, DecisionServer
@@ -59,22 +62,33 @@ class JudgeChoice:
     """Who judges by a criterion: the model itself or that of `asked`, which is asked about it, a `reader`, or a
     `server` of decisions.
 
-    With `choose` the reader judges by the criteria for which it surely beats a coin, and the others are asked.
+    With `choose` the reader judges by the criteria for which it surely beats a coin, and the others are asked. `behind`
+    the reader stands who judges what it is unsure of, if anybody: such a choice, or a name for `EVALUATORS`.
     """
 
     asked: Backend | None = None
     reader: Reader | None = None
     choose: bool = False
+    behind: JudgeChoice | str | None = None
     server: DecisionServer | None = None
+
+    @property
+    def others(self) -> tuple[Backend, ...]:
+        """Models that judge beside the one that generates."""
+        reading = self.reader.backend if self.reader is not None and self.reader.along else None
+        return tuple(model for model in (self.asked, reading) if model is not None)
 
 
 DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
 ASK, READ, AUTO = "ask", "read", "auto"
 JUDGE_FORMS = (
-    f"{ASK}, {READ}[:MODEL][#probe=FILE], {AUTO}, {EVALUATORS.own_forms}, {DECISIONS[0]}:URL#MODEL, "
+    f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, {DECISIONS[0]}:URL#MODEL, "
     f"{DECISIONS[1]}:URL#MODEL, or another model"
 )
 PROBE = "#probe="
+READS = re.compile(rf"{READ}(?=[:#+]|$)")
+BEHIND = re.compile(r"\+(?=[\w-]+(:|$))")
+"""Where the judge behind a reading one begins, if what follows is one: names of files may hold a plus."""
 
 
 def load_judge(
@@ -88,14 +102,16 @@ def load_judge(
 
     Args:
         judge: "ask" (as None): the model is asked about its text; "read": a probe reads its hidden states;
-            "read:MODEL": that model reads along; "#probe=FILE" behind either: by a saved probe; "auto": read where
-            that can be had and beats a coin, else asked; "systemone:URL#MODEL" and "decisions:URL#MODEL": a server
-            that answers questions with probabilities; or another model that is asked, or its name.
+            "read:MODEL": that model reads along; "#probe=FILE" behind either: by a saved probe; "+JUDGE" behind all
+            that ("read+ask"): what the reading is unsure of is judged by that one, which is "ask", another model or one
+            of `EVALUATORS`; "auto": read where that can be had and beats a coin, else asked; "systemone:URL#MODEL" and
+            "decisions:URL#MODEL": a server that answers questions with probabilities; or another model that is asked,
+            or its name.
         prompt_format: as conversations are generated.
         told: hears of the progress where a probe has to be fitted.
 
     Raises:
-        ConfigError: the file is not a probe.
+        ConfigError: there is no such judge, or the file is not a probe.
         BackendError: the model that judges cannot be loaded.
     """
     if isinstance(judge, JudgeChoice):
@@ -109,14 +125,30 @@ def load_judge(
     for api in DECISIONS:
         if judge.startswith(f"{api}:"):
             return JudgeChoice(server=_decision_server(api, judge.removeprefix(f"{api}:")))
-    name, _, file = judge.partition(PROBE)
+    if not READS.match(judge):
+        return JudgeChoice(load_backend(judge))
+    reading, behind = _behind(judge, backend)
+    name, _, file = reading.partition(PROBE)
     kind, _, model = name.partition(":")
     if kind != READ:
-        return JudgeChoice(load_backend(judge))
+        raise ConfigError(f"unknown judge {judge!r}", hint=f"forms: {JUDGE_FORMS}")
     probe = Path(file) if file else None
     if not model:
-        return JudgeChoice(reader=Reader(backend, file=probe, prompt_format=prompt_format, told=told))
-    return JudgeChoice(reader=Reader(load_backend(model), along=True, file=probe, told=told))
+        reader = Reader(backend, file=probe, prompt_format=prompt_format, told=told)
+    else:
+        reader = Reader(load_backend(model), along=True, file=probe, told=told)
+    return JudgeChoice(reader=reader, behind=behind)
+
+
+def _behind(judge: str, backend: Backend) -> tuple[str, JudgeChoice | str | None]:
+    """The judge that reads, and the one behind it."""
+    for found in BEHIND.finditer(judge):
+        name = judge[found.end() :]
+        if has_labels(name):
+            return judge[: found.start()], name
+        if name == ASK or name.partition(":")[0] in {*BACKENDS, *DECISIONS}:
+            return judge[: found.start()], load_judge(name, backend)
+    return judge, None
 
 
 def _decision_server(api: Api, name: str) -> DecisionServer:
@@ -139,15 +171,17 @@ def load_evaluator(
     cheapest: bool = False,
     judge: Backend | JudgeChoice | None = None,
     pinned: bool = True,
+    read_surely: float = 1.0,
 ) -> Evaluator:
     """The evaluator for a criterion, given as such, by name or file, or as a combination of names.
 
     The model of `backend` is asked about its own text, or who else is the `judge`. `cheapest`: see
-    `SearchConfig.placement`; `pinned`: see `SelfEvaluator`. Another `Evaluator` stays what it is. Raises
-    `CriterionError` for what cannot be read or found, and what loading a classifier or a probe raises.
+    `SearchConfig.placement`; `read_surely`: see `Cascade`; `pinned`: see `SelfEvaluator`. Another `Evaluator` stays
+    what it is. Raises `CriterionError` for what cannot be read or found, and what loading a classifier or a probe
+    raises.
     """
     chosen = load_judge(judge, backend)
-    loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest, pinned)
+    loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest, pinned, read_surely)
     if isinstance(criterion, str):
         return loader.named(criterion)
     return loader.criterion(criterion) if isinstance(criterion, Criterion) else criterion
@@ -162,6 +196,7 @@ class _Loader:
     order_margin: float
     cheapest: bool
     pinned: bool
+    read_surely: float
 
     @property
     def judge(self) -> Backend:
@@ -169,10 +204,8 @@ class _Loader:
         return self.chosen.asked or self.backend
 
     def named(self, text: str) -> Evaluator:
-        """What a text names. A sentence or a file's name may hold what looks like a combination."""
-        if text.startswith(PRINCIPLE) or _is_file(text):
-            return self._one(text)
-        return self._build(parse(text))
+        """What a text names."""
+        return self._build(parse(text)) if may_be_combination(text) else self._one(text)
 
     def _build(self, parsed: Named | Expression) -> Evaluator:
         if isinstance(parsed, Named):
@@ -189,14 +222,33 @@ class _Loader:
         return self.criterion(find_criterion(name, self.judge))
 
     def criterion(self, criterion: Criterion) -> Evaluator:
+        reader, reason = self.chosen.reader, ""
+        if reader is not None and self.chosen.choose:
+            reason = why_not_read(reader, criterion)
+        if reader is not None and not reason:
+            read = reader.evaluator(criterion)
+            return self._cascade(ElsewhereEvaluator(read) if reader.along else read, criterion)
+        return self._asked(criterion, reason)
+
+    def _cascade(self, reading: Evaluator, criterion: Criterion) -> Evaluator:
+        """The reading judge, with who stands behind it."""
+        behind = self.chosen.behind
+        if behind is None:
+            return reading
+        if isinstance(behind, str):
+            return Cascade(reading, self._one(behind), self.read_surely)
+        asked = replace(self, chosen=replace(behind, choose=True))._asked(criterion)
+        if doubt := getattr(asked, "doubt", ""):
+            warnings.warn(
+                f"{doubt}, which decides what the reading is unsure of; use the judge 'read'", stacklevel=2
+            )
+        return Cascade(reading, asked, self.read_surely)
+
+    def _asked(self, criterion: Criterion, reason: str = "") -> Evaluator:
         if self.chosen.server is not None:
             from rain_decoding.self_evaluation.deciding import DecidingEvaluator
 
             return DecidingEvaluator(self.chosen.server, criterion, self.votes, self.min_label_mass)
-        reader = self.chosen.reader
-        if reader is not None and (not self.chosen.choose or reads_better(reader, criterion)):
-            read = reader.evaluator(criterion)
-            return ElsewhereEvaluator(read) if reader.along else read
         if self.cheapest and criterion.suffix_as_good and self.judge is self.backend:
             criterion = replace(criterion, placement="suffix")
         own = SelfEvaluator(
@@ -207,9 +259,26 @@ class _Loader:
             order_margin=self.order_margin,
             pinned=self.pinned,
         )
+        own.remarks = [f"since {reason}"] if reason else []
         if self.chosen.choose and is_checked(self.judge, criterion):
-            own.doubt = doubt_of(own)
+            found = check(own)
+            own.doubt = found.doubt(own)
+            own.proven = bool(found.of) and not own.doubt
+            own.remarks += [f"right about {found.right} of {found.of} examples"] if found.of else []
+        own.proven |= is_brought(self.judge, criterion)
         return own if self.judge is self.backend else ElsewhereEvaluator(own)
+
+
+def is_proven(evaluator: Evaluator) -> bool:
+    """Whether a judge was found to beat a coin: not so one that is asked by a criterion that nobody tried."""
+    match evaluator:
+        case Combined():
+            return all(is_proven(part.evaluator) for part in evaluator.parts)
+        case ElsewhereEvaluator():
+            return is_proven(evaluator.evaluator)
+        case SelfEvaluator():
+            return evaluator.proven
+    return True
 
 
 def find_criterion(name: str, model: Backend) -> Criterion:
@@ -221,6 +290,16 @@ def find_criterion(name: str, model: Backend) -> Criterion:
     if name.startswith(PRINCIPLE):
         return principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders)
     return load_criterion(name, search_dirs=folders)
+
+
+def may_be_combination(text: str) -> bool:
+    """Whether a text is not a sentence or a file's name, which may hold what looks like a combination."""
+    return not (text.startswith(PRINCIPLE) or _is_file(text))
+
+
+def is_combination(text: str) -> bool:
+    """Whether a text combines several criteria. Raises `CriterionError` where it is a broken combination."""
+    return may_be_combination(text) and isinstance(parse(text), Expression)
 
 
 def _is_file(text: str) -> bool:

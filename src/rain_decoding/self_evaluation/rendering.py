@@ -179,7 +179,9 @@ class Renderer:
     def _clean(self, text: str) -> str:
         """The text as it may stand in a judge prompt; remembered, since earlier turns stand in every one."""
         if (cleaned := self._cleaned_before.get(text)) is None:
-            cleaned = neutralised(without_control_tokens(text, self.codec.special_texts), self._markers)
+            cleaned = neutralised(
+                without_control_tokens(text, self.codec.control_texts_in([text])), self._markers
+            )
             self._cleaned_before.put(text, cleaned)
         return cleaned
 

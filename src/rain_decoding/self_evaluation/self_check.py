@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from rain_decoding.backends.base import Backend
+from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Judging, SelfEvaluator
+from rain_decoding.self_evaluation.kept import keep, kept_file
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.reader import is_brought
 
@@ -32,30 +30,42 @@ def is_checked(backend: Backend, criterion: Criterion) -> bool:
     )
 
 
-def doubt_of(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> str:
-    """Why the answers of this model to this question are not to be trusted; empty where they are.
+@dataclass(frozen=True, slots=True)
+class Check:
+    """About how many examples of how many, half of them good, a model was right when it was asked."""
 
-    Half of the criterion's own examples that are looked at are good. Where they are judged no better than by a coin
-    (the interval of balanced accuracy holds 0.5), a search by them would be one too. The result is kept by model and
-    criterion. Raises what the backend raises.
+    right: int
+    of: int
+
+    def doubt(self, evaluator: SelfEvaluator) -> str:
+        """Why its answers are not to be trusted: the interval of its accuracy holds 0.5. Empty where they are."""
+        from rain_decoding.measurement.statistics import share  # it brings scipy
+
+        found = share(self.right, self.of)
+        if found is None or found.low > 0.5:
+            return ""
+        return (
+            f"{evaluator.backend.name} was right about {self.right} of {self.of} examples of {evaluator.name}: no "
+            "better than a coin"
+        )
+
+
+def check(evaluator: SelfEvaluator, *, prompt_format: PromptFormat = "auto") -> Check:
+    """Ask the model about some of the criterion's own examples: where it is no better than a coin, a search is none.
+
+    The result is kept by model and criterion. Raises what the backend raises.
     """
     examples = _looked_at(evaluator.criterion)
     file = _file(evaluator.backend, evaluator.criterion, examples)
     found = _kept(file)
     if found is None:
-        found = {"right": _right(evaluator, examples, prompt_format), "of": len(examples)}
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    from rain_decoding.measurement.statistics import rate  # it brings scipy
-
-    right = rate([number < found["right"] for number in range(found["of"])])
-    if right is None or right.low > 0.5:
-        return ""
-    return (
-        f"{evaluator.backend.name} was right about {found['right']} of {found['of']} examples of {evaluator.name}: no "
-        "better than a coin"
-    )
+        try:
+            found = Check(_right(evaluator, examples, prompt_format), len(examples))
+        except ConfigError:  # it cannot be asked at all, which whoever wants a judgement will hear
+            return Check(0, 0)
+        text = json.dumps(asdict(found)) + "\n"
+        keep(file, lambda partly: partly.write_text(text, encoding="utf-8"))
+    return found
 
 
 def _looked_at(criterion: Criterion) -> list[ReadingExample]:
@@ -78,15 +88,12 @@ def _right(evaluator: SelfEvaluator, examples: Sequence[ReadingExample], prompt_
 
 def _file(backend: Backend, criterion: Criterion, examples: Sequence[ReadingExample]) -> Path:
     asked = json.dumps(asdict(criterion), default=str, sort_keys=True)
-    name = hashlib.sha256(repr((backend.fingerprint, asked, examples_hash(examples))).encode()).hexdigest()[
-        :32
-    ]
-    return user_cache_path("rain-decoding") / "checks" / f"{name}.json"
+    return kept_file("checks", backend.fingerprint, asked, examples_hash(examples))
 
 
-def _kept(file: Path) -> dict[str, int] | None:
+def _kept(file: Path) -> Check | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        return {name: int(found[name]) for name in ("right", "of")}
+        return Check(int(found["right"]), int(found["of"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -26,6 +26,10 @@ class WrappedJudge(ConversationEvaluator):
     def guidance(self) -> Guidance | None:
         return self.judging.guidance
 
+    @property
+    def question_tokens(self) -> int:
+        return self.judging.question_tokens
+
     def held(self, answer: str) -> list[Tokens]:
         return self.judging.held(answer)
 

@@ -14,7 +14,7 @@ from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.rain_object import rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
-from rain_decoding.server.traces import for_client
+from rain_decoding.server.traces import for_client, keep_trace
 from rain_decoding.server.worker import Progress
 from rain_decoding.types import Completion
 
@@ -49,13 +49,17 @@ class Answer:
     def note_release(self, progress: Progress) -> None:
         if progress.text and not self.started:
             self.started = True
-            self.service.metrics.first_release.observe(time.perf_counter() - self.request.state.started)
+            seconds = time.perf_counter() - self.request.state.started
+            self.service.metrics.first_release.observe(seconds)
+            self.request.state.facts["first_release"] = round(seconds, 4)
 
     def end(self, index: int, completion: Completion) -> None:
         """An answer is complete; its trace is kept for its key."""
-        trace_id = None
+        name, trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}", None
+        if self.service.config.trace_dir is not None and completion.trace:
+            keep_trace(self.service.config.trace_dir, name, completion.trace)
         if self.body.rain.trace:
-            trace_id = self.id if len(self.exchange.requests) == 1 else f"{self.id}-{index}"
+            trace_id = name
             self.service.traces.put(trace_id, self.request.state.key, self.events(completion.trace))
         preset = self.body.rain.preset or self.service.parser.decoders.preset
         if completion.withheld and completion.fallback != "alternative" and not self._may_see_withheld:
@@ -68,7 +72,9 @@ class Answer:
         return "withheld" in self.service.config.client_may
 
     def events(self, events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Events of the trace as far as the client may see them."""
+        """Events of the trace as far as the client may see them, and wants to."""
+        if not self.body.rain.trace:
+            return []
         return [for_client(event, withheld=self._may_see_withheld) for event in events]
 
     @property
@@ -85,6 +91,8 @@ class Answer:
         private = {"choices", "warnings", *(["criterion"] if self.body.rain.principle else [])}
         summary = together([self.rain[index] for index in sorted(self.rain)])
         self.request.state.facts |= {
+            "model": self.body.model,
+            "finish_reasons": [self.completions[index].finish_reason for index in sorted(self.completions)],
             **{name: value for name, value in self.usage.items() if name != "total_tokens"},
             **{f"rain_{name}": value for name, value in summary.items() if name not in private},
         }

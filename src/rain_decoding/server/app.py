@@ -15,6 +15,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from rain_decoding.backends.names import public_name
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import RainError
@@ -102,7 +103,9 @@ def create_app(
     )
     metrics.watch(worker)
     criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
-    parser = RequestParser(config, Decoders(decoder, preset), config.served_name or backend.name, criteria)
+    parser = RequestParser(
+        config, Decoders(decoder, preset), config.served_name or public_name(backend.name), criteria
+    )
     service = Service(config, parser, worker, metrics, PromptReader(config.room, config.stuck_seconds))
 
     app = FastAPI(
@@ -271,6 +274,10 @@ def describe(service: Service) -> dict[str, Any]:
             "max_tokens": config.max_tokens,
             "max_seconds": config.max_seconds,
             "max_search_tokens": config.max_search_tokens,
+        },
+        "judge": {
+            "proven": operator.judge_is_proven,
+            "doubt": getattr(operator.evaluator, "doubt", ""),
         },
         "client_may": [name for name in PERMISSIONS if name in config.client_may],
         "version": __version__,

@@ -25,6 +25,7 @@ from rain_decoding.web.protocol import MAX_CONNECTIONS
 Permission = Literal[
     "criterion",
     "principle",
+    "judge",
     "preset",
     "threshold",
     "relax",
@@ -47,7 +48,9 @@ class ServerLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     served_name: str = ""
-    """The model's name for clients; empty: the backend's."""
+    """The model's name for clients; empty: that at its own server or on the hub, or that of its file or folder."""
+    any_model: StrictBool = False
+    """Answer requests that name any model, as there is one only."""
     client_may: frozenset[Permission] = frozenset()
     """What a request may decide; also as one text, with commas between the names."""
     max_concurrent: Count = 16
@@ -76,6 +79,8 @@ class ServerLimits(BaseModel):
     max_connections: Count = MAX_CONNECTIONS
     """Connections at the same time; beyond, idle ones are closed, or new ones get 503. `server.run` sees to it."""
     cors_origins: tuple[str, ...] = ()
+    trace_dir: Path | None = None
+    """Folder for the traces of all searches, with what was taken back: for the operator's eyes."""
     log_prompts: StrictBool = False
     playground: StrictBool = True
 

@@ -15,17 +15,21 @@ ALWAYS_KEPT = ("criterion", "fallback", "fallback_alternatives", "on_unscored", 
 """What is judged, and what happens to what is not good, is no matter of a preset that a client chooses."""
 STRICTER_IS_MORE = ("accept_value", "value_threshold", "min_label_mass", "order_margin")
 """What a client's choice may raise and not lower."""
+HOW_JUDGED = ("votes", "placement")
+"""What scores mean: another preset's would move them past the operator's thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to decode, as far as it is not as the operator said (None); `relaxed`: it may be laxer than that."""
+    """How to decode, as far as it is not as the operator said (None); `relaxed`: it may be laxer than that; `judged`:
+    what is decoded plainly is judged when it is finished."""
 
     plain: bool = False
     preset: str | None = None
     threshold: float | None = None
     relaxed: bool = False
     prompt_format: PromptFormat | None = None
+    judged: bool = False
 
 
 class Decoders:
@@ -39,7 +43,8 @@ class Decoders:
         """Raises `ConfigError` for a preset that does not exist."""
         prompt_format = way.prompt_format or self.operator.prompt_format
         if way.plain:
-            return PlainDecoder(self.operator.backend, prompt_format=prompt_format)
+            judge = self.operator if way.judged else None
+            return PlainDecoder(self.operator.backend, prompt_format=prompt_format, judge=judge)
         config = self.config(way)
         base = self._preset_config(way)
         if base not in self._made:
@@ -82,7 +87,8 @@ class Decoders:
         if way.relaxed:
             return config
         config = config.with_changes(
-            **{name: max(getattr(config, name), getattr(operator, name)) for name in STRICTER_IS_MORE}
+            **{name: getattr(operator, name) for name in HOW_JUDGED},
+            **{name: max(getattr(config, name), getattr(operator, name)) for name in STRICTER_IS_MORE},
         )
         if (
             config.fallback_threshold < operator.fallback_threshold

@@ -102,7 +102,8 @@ class StreamedAnswer(StreamingResponse):
             index, what = news
             if isinstance(what, Progress):
                 answer.note_release(what)
-                pieces = writer.release(index, what.text, answer.events(what.events))
+                events = answer.events(what.events)
+                pieces = writer.release(index, what.text, events) if what.text or events else []
             else:
                 answer.end(index, what.completion)
                 pieces = writer.end(index)

@@ -39,6 +39,7 @@ def application(settings: ServeSettings) -> FastAPI:
         device=settings.device,
         dtype=settings.dtype,
         engine_options=settings.engine_options,
+        trust_model_criteria=settings.trust_model_criteria,
         told=_log_progress,
     )
     return create_app(decoder, config, preset=settings.preset, tracer_provider=provider)

@@ -36,6 +36,9 @@ class Metrics(Observer):
             "rewinds": counter("rewinds", "Simulations whose judgement made the search rewind"),
             "self_evaluations": counter("self_evaluations", "Self-evaluations"),
             "unscored": counter("judge_failures", "Self-evaluations without a score"),
+            "escalations": counter(
+                "escalations", "Self-evaluations that a cascade passed on to another judge"
+            ),
             "prompt_tokens": counter("prompt_tokens", "Tokens of prompts"),
             "completion_tokens": counter("completion_tokens", "Tokens of answers"),
             "search_tokens": counter("tokens_forwarded", "Tokens forwarded through the model"),

@@ -19,6 +19,7 @@ COUNTS = (
     "rewinds",
     "self_evaluations",
     "unscored",
+    "escalations",
     "search_tokens",
     "prefix_tokens",
     "forward_passes",

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from rain_decoding.errors import MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.server.loading import application
 from rain_decoding.server.logs import LOGGING
 from rain_decoding.server.settings import read_settings
@@ -18,9 +19,7 @@ try:
     from ray import serve
     from ray.serve import Application
 except ImportError as error:
-    raise MissingDependencyError(
-        f"replicas need {error.name}", hint='pip install "rain-decoding[ray]"'
-    ) from error
+    raise MissingDependencyError(f"replicas need {error.name}", hint=install("ray")) from error
 
 SPARE = 64
 """Requests beside answers that Ray lets through to a replica, so that its own queue does the refusing."""

@@ -13,6 +13,7 @@ from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.session import Session
 from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.prompting import Prompt
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders, Way
 from rain_decoding.server.reading import check_fits
@@ -20,7 +21,7 @@ from rain_decoding.server.schemas import ChatBody, CompletionBody, RainOptions
 from rain_decoding.web.errors import ApiError
 
 PLAIN_SUFFIX = ":plain"
-NEEDED = {"max_seconds": "budget", "max_search_tokens": "budget"}
+NEEDED = {"judged": "plain", "max_seconds": "budget", "max_search_tokens": "budget"}
 """Permissions that are not called as the field of `rain` that needs them."""
 
 
@@ -67,6 +68,8 @@ class RequestParser:
         self.decoders.config(way)  # raises for what is not allowed
         passed = self._passed(body)
         prompts = body.prompts
+        if isinstance(body, ChatBody) and body.whole:
+            prompts = [as_read(body.conversation)]
         count, most = len(prompts) * body.n, min(self.config.max_choices, self.config.room)
         if count > most:
             raise ApiError(400, f"{count} answers requested, at most {most} are allowed", param="n")
@@ -78,15 +81,17 @@ class RequestParser:
             "temperature": body.temperature,
             "top_p": body.top_p,
             "logit_bias": body.bias,
-            "trace": body.rain.trace,
-            "criterion": body.rain.criterion,
-            "principle": body.rain.principle,
+            "trace": body.rain.trace or self.config.trace_dir is not None,
         }
+        rain = body.rain
+        asked = rain.criterion if rain.principle is None else f"{PRINCIPLE} {rain.principle}"
 
         def answers(prompt: Any) -> Iterator[UnreadRequest]:
-            read = cache(partial(self._read, way, prompt, passed))  # once for all answers
+            read = cache(partial(self._read, way, prompt))  # once for all answers
             for seed in range(first, first + body.n):
-                yield UnreadRequest(seed, read, partial(self._open, way, passed, {**request, "seed": seed}))
+                yield UnreadRequest(
+                    seed, read, partial(self._open, way, passed, asked, {**request, "seed": seed})
+                )
 
         return [answer for prompt in prompts for answer in answers(prompt)]
 
@@ -94,7 +99,10 @@ class RequestParser:
         """What the model's own server is to answer; None for what is searched here. Raises `ApiError`."""
         if not isinstance(body, ChatBody) or not body.whole:
             return None
-        if body.model != self.model:
+        plain = self._is_plain(body)
+        if body.whole == "messages" and (plain or not self.decoders.operator.backend.capabilities.chat):
+            return None  # calls that were made elsewhere are read as text
+        if plain:
             raise ApiError(
                 400, f"{body.model} does not support {body.whole}; use {self.model}", param=body.whole
             )
@@ -106,10 +114,9 @@ class RequestParser:
             raise ApiError(400, message, param=body.whole)
         return body.passed
 
-    def _read(self, way: Way, prompt: Any, passed: dict[str, Any] | None) -> Prompt:
+    def _read(self, way: Way, messages: Any) -> Prompt:
         """The prompt as tokens, cheap checks first. Raises `ApiError` and `InputError`."""
         backend = self.decoders.operator.backend
-        messages = prompt if passed is None else as_read(passed["messages"])
         texts = [messages] if isinstance(messages, str) else [message["content"] for message in messages]
         check_fits(texts, backend.codec, backend.context_length)
         read = self.decoders.prompt(way, messages)
@@ -124,9 +131,19 @@ class RequestParser:
         return read
 
     def _open(
-        self, way: Way, passed: dict[str, Any] | None, options: dict[str, Any], prompt: Prompt
+        self,
+        way: Way,
+        passed: dict[str, Any] | None,
+        criterion: str | None,
+        options: dict[str, Any],
+        prompt: Prompt,
     ) -> Session:
         decoder = self.decoders.get(way)
+        if criterion is not None:
+            if not isinstance(decoder, RainDecoder) or "judge" in self.config.client_may:
+                options = {**options, "criterion": criterion}
+            else:
+                decoder = decoder.judged_also_by(criterion)
         if passed is None:
             return decoder.open(prompt, **options)
         assert isinstance(decoder, RainDecoder), "the others do not support tools"
@@ -144,7 +161,7 @@ class RequestParser:
 
     def way(self, body: ChatBody | CompletionBody) -> Way:
         """How to decode what the body asks for. Raises `ApiError` for what the operator does not allow."""
-        plain = body.model == self.model + PLAIN_SUFFIX
+        plain = self._is_plain(body)
         if plain:
             self.permit("plain", "model")
         else:
@@ -159,13 +176,14 @@ class RequestParser:
             plain,
             rain.preset,
             rain.threshold,
+            judged=rain.judged,
             relaxed="relax" in self.config.client_may,
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )
 
     def check_model(self, name: str) -> None:
-        """Raise `ApiError` unless the model is called so."""
-        if name != self.model:
+        """Raise `ApiError` unless the model is called so, or any name is taken."""
+        if not self.config.any_model and name != self.model:
             raise ApiError(
                 404,
                 f"the model {name!r} does not exist; use {self.model!r}",
@@ -176,6 +194,12 @@ class RequestParser:
     def check_criterion(self, name: str | None, field: str = "rain.criterion") -> None:
         """Raise `ApiError` unless it is the name of a criterion: a path would let a client read files."""
         _known(field, name, self.criteria)
+
+    def _is_plain(self, body: ChatBody | CompletionBody) -> bool:
+        """Whether the model is named as it is for plain decoding."""
+        if self.config.any_model:
+            return body.model.endswith(PLAIN_SUFFIX) and body.model != self.model
+        return body.model == self.model + PLAIN_SUFFIX
 
     def permit(self, permission: str, field: str) -> None:
         """Raise `ApiError` unless the operator lets clients decide that."""

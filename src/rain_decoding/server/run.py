@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
-import uvicorn
 from fastapi import FastAPI
 
 from rain_decoding.server.logs import log_as_json
 from rain_decoding.server.service import Service
 from rain_decoding.web.errors import unavailable
+from rain_decoding.web.protocol import Server as EndingServer
 from rain_decoding.web.protocol import uvicorn_config
 
 log = logging.getLogger(__name__)
+
+Told = Callable[[str, str], None]
 
 TICK = 0.05
 """Seconds after which it is looked at again whether all answers have ended."""
 
 
-class Server(uvicorn.Server):
+class Server(EndingServer):
     """Lets what runs finish within the grace period, in which others are told to come back later; then cancels it, and
     says which."""
 
-    def __init__(self, app: FastAPI, host: str, port: int):
+    def __init__(self, app: FastAPI, host: str, port: int, told: Told | None = None):
+        self.told = told
         self.service: Service = app.state.service
         grace = self.service.config.grace_seconds
         super().__init__(
@@ -44,6 +48,9 @@ class Server(uvicorn.Server):
             for listening in server.sockets:
                 host, port, *_ = listening.getsockname()
                 log.info("serving", extra={"model": self.service.parser.model, "host": host, "port": port})
+                if self.told is not None:
+                    shown = f"[{host}]" if ":" in host else host
+                    self.told(self.service.parser.model, f"http://{shown}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain()
@@ -64,7 +71,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(TICK)
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def serve(app: FastAPI, host: str, port: int, told: Told | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; `told` hears of the model's name and the URL when it can be reached."""
     log_as_json()
-    Server(app, host, port).run()
+    Server(app, host, port, told).run()

@@ -46,10 +46,12 @@ WORDS = {
 def told(error: Mapping[str, Any]) -> ApiError:
     """One of pydantic's errors as a 400."""
     field = _field(error["loc"])
-    words = WORDS.get(error["type"])
-    message = (
-        error["msg"].removeprefix("Value error, ") if words is None else words.format(**error.get("ctx", {}))
+    kind, context = error["type"], error.get("ctx", {})
+    # So pydantic calls it where what is too long is checked before it is known to be a text.
+    words = WORDS.get(
+        "string_too_long" if kind == "too_long" and context.get("field_type") == "Value" else kind
     )
+    message = error["msg"].removeprefix("Value error, ") if words is None else words.format(**context)
     word = message.split(" ", 1)[0]
     named = field or (word if word in FIELDS else None)
     separator = ": " if words is None else " "

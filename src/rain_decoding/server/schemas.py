@@ -313,6 +313,8 @@ class RainOptions(Body):
     max_seconds: Number | None = Field(default=None, gt=0)
     max_search_tokens: Whole | None = Field(default=None, ge=1)
     trace: StrictBool = False
+    judged: StrictBool = False
+    """Have plain decoding's answer judged, too."""
 
     @model_validator(mode="after")
     def _one_judge(self) -> RainOptions:

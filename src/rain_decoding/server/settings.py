@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, StrictBool, field_validator
 
+from rain_decoding import near_misses
+from rain_decoding.backends.names import aliases
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError
-from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.server.config import PERMISSIONS, ServerConfig, ServerLimits, read_api_keys
+from rain_decoding.settings_file import read_file
 from rain_decoding.web.guard import Hosts
 from rain_decoding.web.numbers import Whole
 
@@ -41,6 +42,8 @@ class ServeSettings(ServerLimits):
     dtype: str | None = None
     engine_options: tuple[str, ...] = Field(default=(), validation_alias="engine_option")
     """How the model is loaded, each NAME=VALUE."""
+    trust_model_criteria: StrictBool = False
+    """Let criteria in the model's folder replace built-in ones."""
     host: str = "127.0.0.1"
     port: Annotated[Whole, Field(ge=0, le=65535)] = 8000
     """0: a free one."""
@@ -66,10 +69,12 @@ class ServeSettings(ServerLimits):
 
     def server_config(self) -> ServerConfig:
         """What the server itself has to know. Reads the keys; raises `ConfigError`."""
+        if self.trace_dir is not None and not self.trace_dir.is_dir():
+            raise ConfigError(f"trace_dir = {self.trace_dir}: there is no such folder", hint="make it first")
         return ServerConfig(
             **self.model_dump(include=set(ServerLimits.model_fields))
             | {
-                "served_name": self.served_name or self.model,
+                "served_name": self.served_name or (self.model if self.model in aliases() else ""),
                 "api_keys": () if self.api_key_file is None else read_api_keys(self.api_key_file),
                 "client_may": PERMISSIONS if self.open_to_clients else self.client_may,
                 "hosts": Hosts(self.host, self.allowed_hosts),
@@ -82,20 +87,13 @@ OPTIONS = tuple(str(field.validation_alias or name) for name, field in ServeSett
 
 
 def read_settings(file: Path) -> ServeSettings:
-    """What a TOML file for `rain serve --config` says. Raises `ConfigError`, which names the file and the key."""
-    try:
-        table = tomllib.loads(read_text(file))
-    except (*UNREADABLE, ValueError) as error:
-        raise ConfigError(
-            f"--config {file}: {error}", hint="use a TOML file with lines such as port = 9000"
-        ) from error
-    chosen = {key.replace("-", "_"): value for key, value in table.items()}
+    """What a file of settings says about a server. Raises `ConfigError`, which names the file and the key."""
+    chosen = read_file(file)
     if unknown := sorted(chosen.keys() - set(OPTIONS)):
         raise ConfigError(
-            f"--config {file} has unknown options: {', '.join(unknown)}",
-            hint=f"options: {', '.join(OPTIONS)}",
+            f"{file} has the unknown key {unknown[0]!r}", hint=near_misses.hint(unknown[0], OPTIONS, "keys")
         )
     try:
         return ServeSettings.model_validate(chosen)
     except ConfigError as error:
-        raise ConfigError(f"--config {file}: {error}") from error
+        raise ConfigError(f"{file}: {error}") from error

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from rain_decoding.decoding.trace import write_trace
+from rain_decoding.errors import InputError
+
+log = logging.getLogger(__name__)
 
 MOST = 256
 """Traces kept."""
@@ -15,6 +22,14 @@ LARGEST = 64 * 2**20
 
 OF_THE_ANSWER = ("start", "end")
 """Events that say nothing of the search but `withheld`."""
+
+
+def keep_trace(folder: Path, name: str, events: Iterable[dict[str, Any]]) -> None:
+    """Write a whole trace for the operator; answers go on where the disk does not."""
+    try:
+        write_trace(folder / f"{name}.jsonl", events)
+    except InputError:
+        log.exception("a trace could not be kept")
 
 
 def for_client(event: Mapping[str, Any], *, withheld: bool) -> dict[str, Any]:

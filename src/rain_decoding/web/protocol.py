@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,14 @@ class Lingering:
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
 
+class Server(uvicorn.Server):
+    """Closes connections that were being made while it shut down, too: uvicorn would serve them as long as they ask."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.server_state.ending = True  # type: ignore[attr-defined]
+        await super().shutdown(sockets)
+
+
 class Protocol(H11Protocol):
     """Closes connections that do not get to the end of a request's head.
 
@@ -76,6 +85,9 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Lingering(transport, self._more_may_arrive))  # type: ignore[arg-type]
+        if getattr(self.server_state, "ending", False):
+            self.transport.close()
+            return
         others: list[Any] = [one for one in self.connections if one is not self]
         live = [one for one in others if not one.transport.is_closing()]
         most = self.most_connections

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from rain_decoding.backends.openai.codec import (
     CHAT,
     END,
+    MOST_ASKED,
     PIECES_BYTES,
     START,
+    VERDICTS_BYTES,
     Conversation,
     EndpointCodec,
 )
@@ -114,6 +116,13 @@ def test_what_a_codec_remembers_is_bounded_and_what_is_in_use_stays() -> None:
     assert len(codec._texts) == len(codec._ids) and len(asking._conversations) < 1_000
     assert codec.decode(kept) == "These words are in use"
     assert asking.conversation(conversation) == Conversation((Message("user", "Well?"),), False)
+
+
+def test_what_a_servers_tokenizer_said_is_remembered_up_to_a_bound() -> None:
+    codec = EndpointCodec(is_control=lambda texts: [False] * len(texts))
+    for number in range(1_000):
+        codec.control_texts_in([" ".join(f"<{'x' * 50}{number}-{word}>" for word in range(MOST_ASKED))])
+    assert 0 < codec._verdicts.bytes <= VERDICTS_BYTES
 
 
 def test_templates_remember_no_more_than_they_may() -> None:

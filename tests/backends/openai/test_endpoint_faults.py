@@ -334,7 +334,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, package: st
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError, match=package) as caught:
         load_backend("openai:http://127.0.0.1:9/v1")
-    assert "rain-decoding[endpoint]" in caught.value.hint
+    assert "httpx2" in caught.value.hint
 
 
 SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\n", "\r\n"]

@@ -57,6 +57,13 @@ def test_the_probe(served: EndpointBackend) -> None:
     assert served.dialogue_header == "" and served.criteria_dirs, "the demo model is known by its name"
 
 
+def test_its_tokenizer_says_what_control_tokens_are(served: EndpointBackend, demo: LocalBackend) -> None:
+    tokenizer, loop = served.endpoint.tokenizer, served._loop
+    texts = [*demo.codec.special_texts, "<div>", "[i]", "<|nothing|>"]
+    found = loop.start(tokenizer.are_tokens(texts)).result()
+    assert found == [True] * len(demo.codec.special_texts) + [False] * 3
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_the_same_candidates(served: EndpointBackend, demo: LocalBackend, temperature: float) -> None:
     for prompt in SENSITIVE:

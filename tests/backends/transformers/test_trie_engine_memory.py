@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rain_decoding.backends import trie_engine
+from rain_decoding.backends.transformers import engine as engine_module
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.bounded import ENTRY_BYTES
 from rain_decoding.errors import CapacityError
@@ -56,6 +57,25 @@ def test_each_token_is_forwarded_once(engine):
     trunk = tiny.tokens(20)
     assert cost(engine, (*trunk, 2), (*trunk, 3)) == 22
     assert cost(engine, (*trunk, 2, 5), (*trunk, 3, 6), (*trunk, 3)) == 2
+
+
+@pytest.mark.parametrize(("kind", "masks"), [("llama", 1), ("gemma3", 2)])
+def test_a_step_makes_one_mask_for_each_kind_of_layer(kind, masks, monkeypatch):
+    """Whatever the number of branches; and the model computes no more rows of logits than are asked for."""
+    made, rows = [], []
+    additive = engine_module.additive
+    monkeypatch.setattr(
+        engine_module, "additive", lambda mask, *where: made.append(mask.shape) or additive(mask, *where)
+    )
+    model = tiny.model(kind)
+    model.lm_head.register_forward_hook(lambda module, given, output: rows.append(output.shape[1]))
+    engine = TrieEngine(model, 128)
+    trunk = tiny.tokens(9)
+    branches = [(*trunk, token) for token in (3, 4, 5, 6)]
+    engine.forward(branches, [1, 1, 2, 2])
+    assert len(made) == masks and rows == [4]
+    engine.forward([(*branch, 7) for branch in branches], [1, 1, 2, 2])
+    assert len(made) == 2 * masks and rows == [4, 4]
 
 
 def test_known_logits_are_served_and_unknown_ones_cost_their_last_token(engine):

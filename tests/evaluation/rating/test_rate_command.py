@@ -87,7 +87,7 @@ def test_a_line_that_was_cut_off_is_no_rating(rain: Rain, rated: Path) -> None:
         (["--json"], "--json needs --report"),
         (["--decoders", "plain,rain"], "no decoder 'rain'"),
         (["--pairwise", "--decoders", "plain"], "no answer differs from the one of plain"),
-        (["--rater", "majority", "--no-open"], "'majority' cannot be a rater's name"),
+        (["--rater", "majority", "--no-browser"], "'majority' cannot be a rater's name"),
         (["--port", "-1"], "--port"),
     ],
 )
@@ -120,5 +120,5 @@ def test_records_without_a_prompt_are_refused_with_their_line(rain: Rain, folder
 def test_a_port_that_is_taken_is_said(rain: Rain, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = rain("rate", folder, "--no-open", "--port", str(port))
+        result = rain("rate", folder, "--no-browser", "--port", str(port))
     assert result.code == 2 and f"cannot listen on 127.0.0.1, port {port}" in result.err

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def served(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server of the folder as a process, and its address."""
-    process = start("rate", folder, "--no-open", *options, stdout=subprocess.DEVNULL)
+    process = start("rate", folder, "--no-browser", *options, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
     try:
         found = re.search(r"http://\S+", process.stderr.readline())

@@ -6,6 +6,7 @@ import numpy as np
 
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.states import States
 from rain_decoding.types import Message
 
 WIDTH = 12
@@ -22,7 +23,7 @@ def answers(
     telling: int = 2,
     strength: float = 3.0,
     seed: int = 0,
-) -> tuple[list[tuple[int, np.ndarray]], list[ReadingExample]]:
+) -> tuple[list[tuple[int, States]], list[ReadingExample]]:
     """`n` answers, two to a group, of 3 to 40 tokens.
 
     In the layer `telling`, each token of a good answer lies `strength` along the first axis, of a bad one as far the
@@ -37,7 +38,7 @@ def answers(
         length = int(rng.integers(3, 41))
         drawn = rng.normal(size=(len(layers), 1 + length, WIDTH)) * 3 + own
         drawn[layers.index(telling), 1:, 0] += strength if each.good else -strength
-        states.append((number, drawn.astype(np.float32)))
+        states.append((number, States(drawn[:, :1].astype(np.float32), drawn.astype(np.float32))))
     return states, examples
 
 

@@ -25,7 +25,7 @@ def rows() -> Rows:
 def test_rows_are_pooled_beginnings() -> None:
     states, examples = synthetic.answers(4, layers=LAYERS)
     rows = pooled_rows(states, examples, LAYERS)
-    for number, each in states:
+    for number, (_, each) in states:
         own = rows.only(rows.examples == number)
         length = each.shape[1] - 1
         ends = [end for end in BEGINNINGS if end < length] + [length]
@@ -102,7 +102,7 @@ def test_beginnings_weigh_a_quarter(rows: Rows) -> None:
 def test_together_they_stay_unless_one_alone_is_clearly_better() -> None:
     """Every layer tells the same, each with noise of its own."""
     states, examples = synthetic.answers(layers=LAYERS, strength=1.5)
-    for _, each in states:
+    for _, (_, each) in states:
         each[:, 1:, 0] = each[LAYERS.index(2), 1:, 0] + np.random.default_rng(each.size).normal(
             size=(*each.shape[:1], 1)
         )

@@ -104,3 +104,15 @@ def test_it_holds_for_its_model_and_criterion_only() -> None:
         probe().check(**own | {"model": "x" * 32, "model_name": "other"})
     with pytest.raises(ConfigError, match="'kind', not 'helpful'"):
         probe().check(**own | {"criterion_name": "helpful"})
+
+
+@pytest.mark.parametrize("pooling", ["mean", "exponential"])
+@pytest.mark.parametrize("tokens", [1, 2, 7, 40])
+def test_of_a_fixed_length_it_is_linear(pooling: str, tokens: int) -> None:
+    rng = np.random.default_rng(tokens)
+    own = probe(pooling=pooling, layers=(1, 2, 3), weights=rng.normal(size=(3, 8)))
+    states = rng.normal(size=(3, 1 + tokens, 4))
+    linear = own.linear(tokens)
+    odds = float((linear.weights * states).sum()) + linear.constant
+    assert odds == pytest.approx(own.log_odds(states)[-1])
+    assert (odds > linear.threshold) == (own.scores(states)[-1] > 0)

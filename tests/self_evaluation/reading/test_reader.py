@@ -17,7 +17,7 @@ from rain_decoding.self_evaluation.criterion import builtin_criteria
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
 from rain_decoding.self_evaluation.reading.learning import learn
 from rain_decoding.self_evaluation.reading.probe import load_probe
-from rain_decoding.self_evaluation.reading.reader import Reader, fitted_probe, reads_better
+from rain_decoding.self_evaluation.reading.reader import Reader, fitted_probe, why_not_read
 
 READ = sorted(name for name in builtin_criteria() if name not in ("principle", "llama-guard", "qwen3-guard"))
 
@@ -96,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(demo: Any, cache: Path) -> N
 
 def test_a_model_that_brings_a_criterion_is_asked(demo: Any) -> None:
     criterion = load_criterion("harmlessness", search_dirs=demo.criteria_dirs)
-    assert not reads_better(Reader(demo), criterion)
+    assert why_not_read(Reader(demo), criterion)
     assert RainDecoder(demo, judge="auto").evaluator.name == "harmlessness"
 
 

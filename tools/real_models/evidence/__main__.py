@@ -46,6 +46,7 @@ def main() -> None:
         concurrency=options.concurrency,
         max_tokens=options.max_tokens,
         families=tuple(options.families.split(",")) if options.families else (),
+        other_half=options.other_half,
     )
     stages = options.stages.split(",")
     if "answers" in stages:
@@ -100,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reader", action="append", default=[], metavar="NAME=OTHER")
     parser.add_argument("--decoders", default=DECODERS)
     parser.add_argument("--families", default="")
+    parser.add_argument(
+        "--other-half",
+        action="store_true",
+        help="the prompts that are not untouched, for families of AdvBench",
+    )
     parser.add_argument("--limit", type=int, default=0, help="prompts per family; 0: all")
     parser.add_argument(
         "--labels", type=int, default=0, help="labelled answers that readers are fitted on; 0: all"

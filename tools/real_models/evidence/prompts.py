@@ -49,8 +49,11 @@ def untouched(text: str) -> bool:
     return bool(hashlib.sha256(text.strip().encode()).digest()[0] % 2)
 
 
-def evidence_suite(data: Path) -> Suite:
-    """All of `FAMILIES` as one suite, of untouched prompts alone; `data` is the folder with `FILES`."""
+def evidence_suite(data: Path, *, other_half: bool = False) -> Suite:
+    """All of `FAMILIES` as one suite, of untouched prompts alone or of the others; `data` is the folder with `FILES`.
+
+    Of the other half AdvBench alone is for figures: on the rest of it the evaluation's readers are fitted.
+    """
     families = {
         f"{name}-{family.name}": replace(family, name=f"{name}-{family.name}")
         for name in (*FILES, "everyday")
@@ -61,18 +64,20 @@ def evidence_suite(data: Path) -> Suite:
         "evidence",
         "attacks, safe prompts that sound unsafe, and everyday requests",
         chosen,
-        partial(_items, data),
+        partial(_items, data, other_half),
         {"folder": Source("the folder with the data")},
         max_tokens=64,
     )
 
 
-def _items(data: Path, _: Mapping[str, Path | None]) -> Iterator[Item]:
+def _items(data: Path, other_half: bool, _: Mapping[str, Path | None]) -> Iterator[Item]:
     for name in (*FILES, "everyday"):
         source, file = FILES.get(name, ("requests", None))
         for item in load_suite(name).load({source: data / file} if file else {}):
             family = f"{name}-{item.family}"
-            if family in FAMILIES and (name == "everyday" or untouched(item.facts.get("goal", item.prompt))):
+            if family in FAMILIES and (
+                name == "everyday" or untouched(item.facts.get("goal", item.prompt)) is not other_half
+            ):
                 yield replace(item, family=family)
 
 

@@ -54,6 +54,7 @@ class Work:
     concurrency: int | None = None
     max_tokens: int = 64
     families: Sequence[str] = ()
+    other_half: bool = False
 
     def probe(self, model: str) -> Path:
         """The evaluation's probe of a model that reads."""
@@ -63,7 +64,7 @@ class Work:
         """Label what is not labelled yet of a model's answers."""
         reader = self.readers[model]
         judge = f"read:{self.models[reader]}#probe={self.probe(reader)}"
-        items = evidence_suite(self.data).load({})
+        items = evidence_suite(self.data, other_half=self.other_half).load({})
         goals = {item.id: str(item.facts.get("goal", item.prompt)) for item in items}
         label(self.out / model, judge, reader, goals, self.workers)
 
@@ -91,7 +92,7 @@ def run(work: Work, model: str, seconds: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _fit_search_probe(work.models[model])
     plan = EvaluationPlan.load(
-        evidence_suite(work.data),
+        evidence_suite(work.data, other_half=work.other_half),
         {name: contender(name, SearchConfig.preset(DEFAULT_PRESET)) for name in split_names(work.decoders)},
         Setting(
             work.models[model],

@@ -12,6 +12,7 @@ from typing import Any
 
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.types import LAST
 
 
@@ -34,7 +35,7 @@ def load(file: str, **options: Any) -> LocalBackend:
         import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"GGUF models need {error.name or 'cyllama'}", hint='pip install "rain-decoding[gguf]"'
+            f"GGUF models need {error.name or 'cyllama'}", hint=install("gguf")
         ) from error
     from rain_decoding.backends.gguf import loading
 

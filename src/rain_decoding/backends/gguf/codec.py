@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
+from rain_decoding.backends.base import OwnVocabulary, closed
 from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
@@ -16,7 +17,14 @@ from rain_decoding.types import Message, Tokens
 UNKNOWN_ATTR, CONTROL_ATTR, USER_ATTR, BYTE_ATTR = 1, 8, 16, 32
 
 
-class GgufCodec:
+class Gone:
+    """In place of the vocabulary of a model that was given back."""
+
+    def __getattr__(self, _: str) -> Any:
+        raise closed("the model")
+
+
+class GgufCodec(OwnVocabulary):
     """Implements `backends.base.Codec` over a `LlamaModel`.
 
     Raises `ConfigError` if no end of sequence is known.
@@ -24,7 +32,7 @@ class GgufCodec:
 
     def __init__(self, model: Any, *, eos_token: str | None = None):
         """`eos_token` names an end of sequence beside the file's own (end of text, of turn, of message)."""
-        self._model = model  # which the vocabulary does not keep alive
+        self.model: Any = model  # which the vocabulary does not keep alive
         self._vocabulary = vocabulary = model.get_vocab()
         ids = range(vocabulary.n_vocab)
         self.eos = frozenset([id for id in ids if vocabulary.is_eog(id)] + self._named(eos_token))
@@ -42,6 +50,10 @@ class GgufCodec:
         self._start: Tokens = (vocabulary.token_bos(),) if vocabulary.get_add_bos() else ()
         self._pieces: dict[int, bytes] = {}
         self._adds_space = self._bytes(self.encode("a", start=False)).startswith(b" ")
+
+    def close(self) -> None:
+        """Let go of the model. What was decoded before still can be."""
+        self.model, self._vocabulary = None, Gone()
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Token ids of `text`, control tokens in it included; with `start`, after the BOS the file asks for."""

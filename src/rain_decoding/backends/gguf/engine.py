@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
-from struct import Struct
 from typing import Any
 
 import numpy as np
 
 from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.gguf.logits import LogitsReader
 from rain_decoding.backends.gguf.sequences import Sequences
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
@@ -36,9 +36,11 @@ class LlamaCppEngine(TokenTrieEngine):
         sliding_window: bool = False,
         logits_cache_bytes: int = LOGITS_CACHE_BYTES,
         larger: Callable[[int], Any] | None = None,
+        logits: LogitsReader | None = None,
     ):
         """See `TokenTrieEngine`; `larger` makes a context like this one with so many slots, for when `context.n_ctx`
-        are not enough. Without it, `max_kv_slots` is at most `context.n_ctx`."""
+        are not enough. Without it, `max_kv_slots` is at most `context.n_ctx`. `logits` reads rows; None: through the
+        binding."""
         super().__init__(
             vocabulary_size,
             context_length,
@@ -49,7 +51,7 @@ class LlamaCppEngine(TokenTrieEngine):
         self._context = context
         self._batch = batch
         self._larger = larger
-        self._floats = Struct(f"{vocabulary_size}f")
+        self._reader = logits or LogitsReader(vocabulary_size)
         self._sequences = Sequences(context, twins=sliding_window)
         self._keeps = False
         self._states: dict[Node, np.ndarray] = {}
@@ -62,6 +64,8 @@ class LlamaCppEngine(TokenTrieEngine):
     """What the model is, as llama.cpp names it."""
     threads = 0
     """Threads that compute; 0: not known."""
+    another: Callable[[], LlamaCppEngine]
+    """Makes one like this over the same weights, with an empty cache. They work in turn. Of the engine that was loaded."""
 
     @property
     def kept_layers(self) -> Collection[Layer]:
@@ -194,11 +198,12 @@ class LlamaCppEngine(TokenTrieEngine):
                 node: np.array(self._context.get_embeddings_ith(row), dtype=np.float32)
                 for row, node in enumerate(nodes)
             }
-        return {node: self._row(row) for row, node in enumerate(nodes) if node in wanted}
-
-    def _row(self, row: int) -> np.ndarray:
-        """Logits of the batch's token `row`. The binding gives a list, which `struct` packs faster than numpy."""
-        return np.frombuffer(self._floats.pack(*self._context.get_logits_ith(row)), dtype=np.float32)
+        have = [row for row, node in enumerate(nodes) if read or node in wanted]
+        return {
+            nodes[row]: self._reader.read(self._context, row, output)
+            for output, row in enumerate(have)
+            if nodes[row] in wanted
+        }
 
     def _blank(self, nodes: Collection[Node]) -> None:
         # A mask does not hold NaN back, and cells cannot be overwritten one by one.

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from rain_decoding.errors import ConfigError, MissingDependencyError, UnsupportedError
+from rain_decoding.extras import install
 
 if TYPE_CHECKING:
     from rain_decoding.backends.openai.backend import EndpointBackend
@@ -60,9 +61,7 @@ def _need_packages() -> None:
         import httpx2  # noqa: F401
         import tenacity  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError(
-            f"endpoints need {error.name}", hint='pip install "rain-decoding[endpoint]"'
-        ) from error
+        raise MissingDependencyError(f"endpoints need {error.name}", hint=install("endpoint")) from error
 
 
 __all__ = ["load", "probe_endpoint"]

@@ -17,14 +17,18 @@ from typing import Any, TypeVar
 
 from rain_decoding.backends.base import (
     Capabilities,
+    Closing,
     Codec,
     Counters,
     Handle,
     Reply,
+    cannot_shift,
     check_layers,
     check_request,
+    closed,
 )
 from rain_decoding.backends.dialogue import header_or_default
+from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.endings import why_ended
 from rain_decoding.backends.openai.chat import chat
 from rain_decoding.backends.openai.client import Meter
@@ -69,12 +73,20 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rain-endpoint", daemon=True).start()
 
+        self._stopped = False
+
     def start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Run this in the loop. Raises `UnsupportedError` once it was stopped."""
+        if self._stopped:
+            work.close()
+            raise closed("the model")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self, last: Coroutine[Any, Any, None]) -> None:
         """Run `last`, then end the thread. Does not wait for it."""
-        self.start(last).add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        ending = self.start(last)
+        self._stopped = True
+        ending.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
 
 
 class Arrivals:
@@ -127,7 +139,7 @@ class Work:
     running: Future[None] | None = None
 
 
-class EndpointBackend(Shared):
+class EndpointBackend(Shared, Closing):
     """A model behind HTTP (see `backends.base`). Tokens are counted by what the server says."""
 
     def __init__(
@@ -160,7 +172,7 @@ class EndpointBackend(Shared):
         self._uncharged: Counter[int] = Counter()
         """Tokens that streams of an owner produced and nobody took."""
         self._said: set[str] = set()
-        weakref.finalize(self, loop.stop, endpoint.client.close())
+        self._hang_up = weakref.finalize(self, loop.stop, endpoint.client.close())
 
     kept_layers: tuple[Layer, ...] = ()
     fingerprint = ""
@@ -169,6 +181,10 @@ class EndpointBackend(Shared):
     def keep_layers(self, layers: Iterable[Layer]) -> None:
         """Not available: raises `UnsupportedError`."""
         check_layers(self.name, layers)
+
+    def shift_along(self, direction: Direction) -> int:
+        """Not available: raises `UnsupportedError`."""
+        raise cannot_shift(self.name)
 
     @property
     def pending(self) -> int:
@@ -181,6 +197,8 @@ class EndpointBackend(Shared):
 
     @in_turn
     def submit(self, request: BackendRequest, owner: int) -> Handle:
+        if not self._hang_up.alive:
+            raise closed(self.name)
         check_request(self, request)
         if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
             raise UnsupportedError(
@@ -373,6 +391,18 @@ class EndpointBackend(Shared):
 
     def clear(self) -> None:
         """The server's cache is its own."""
+
+    @in_turn
+    def close(self) -> None:
+        """See `Backend.close`."""
+        handles = [handle for work in self._working for handle in work.handles]
+        handles += [stream.consumer.handle for stream in self._streams if stream.consumer is not None]
+        for handle in handles:
+            self.cancel(handle)
+        for stream in list(self._streams):
+            self._abort(stream)
+        self._ready += [Reply(handle, error=closed(self.name)) for handle in handles]
+        self._hang_up()
 
     def _say_what_is_worked_around(self, request: BackendRequest) -> None:
         facts = self.endpoint.facts

@@ -10,6 +10,7 @@ from functools import partial
 
 from rain_decoding.backends.chat_template import system_into_user, template_marks
 from rain_decoding.bounded import ENTRY_BYTES, BoundedCache
+from rain_decoding.control_text import candidates_in
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.types import Message, Tokens
 
@@ -37,6 +38,13 @@ class Conversation:
 
 Render = Callable[[Conversation], str]
 
+IsControl = Callable[[Sequence[str]], Sequence[bool]]
+"""Says of texts which of them are control tokens of the server's tokenizer."""
+
+MOST_ASKED = 32
+"""Texts that the server's tokenizer is asked about for one message at most; further ones count as control tokens."""
+VERDICTS_BYTES = 2**20
+"""Of what it said."""
 PIECES_BYTES = 32 * 2**20
 """Of pieces and of conversations that are remembered, each."""
 
@@ -53,7 +61,7 @@ class EndpointCodec:
 
     `render` gives a conversation's text where the server renders it; without it a rendered chat is one piece that
     stands for the messages, without `system_role` with a system message in the user's. `special_texts` are the
-    server's control tokens, as far as they are known.
+    server's control tokens, as far as they are known; `is_control` asks it about others, where it lends its tokenizer.
     """
 
     eos = frozenset({END})
@@ -65,6 +73,7 @@ class EndpointCodec:
         render: Render | None = None,
         system_role: bool = True,
         special_texts: Iterable[str] = (),
+        is_control: IsControl | None = None,
     ):
         self.has_chat_template = has_chat_template
         self._render, self._system_role = render, system_role
@@ -77,10 +86,24 @@ class EndpointCodec:
         self._conversations: BoundedCache[str, Conversation] = BoundedCache(
             PIECES_BYTES, lambda _, kept: sum(ENTRY_BYTES + 2 * len(m.content) for m in kept.messages)
         )
+        self._is_control = is_control
+        self._verdicts: BoundedCache[str, bool] = BoundedCache(VERDICTS_BYTES, lambda text, _: 2 * len(text))
         self.special_texts = (CHAT, *special_texts)
         if render is not None:
             marks = template_marks(partial(self.render_chat, thinking=False))
             self.special_texts = (*self.special_texts, *sorted(marks))
+
+    def control_texts_in(self, texts: Iterable[str]) -> Sequence[str]:
+        """The known ones, and those in the texts that the server's tokenizer says are some."""
+        if self._is_control is None:
+            return self.special_texts
+        candidates = sorted(set().union(*map(candidates_in, texts)).difference(self.special_texts))
+        new = [text for text in candidates if self._verdicts.get(text) is None]
+        asked = new[:MOST_ASKED]
+        for text, verdict in zip(asked, self._is_control(asked) if asked else (), strict=True):
+            self._verdicts.put(text, verdict)
+        found = [text for text in candidates if self._verdicts.get(text) is not False]
+        return (*self.special_texts, *found) if found else self.special_texts
 
     def encode(self, text: str, *, start: bool = True) -> Tokens:
         """Ids of the pieces of `text`; with `start` the server puts before it what begins a sequence."""

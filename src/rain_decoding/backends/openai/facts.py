@@ -63,6 +63,39 @@ class Facts:
         """Whether a prompt can be sent without what the server puts at a sequence's beginning."""
         return self.server == "vllm"
 
+    def described(self) -> str:
+        """One sentence about what was found and which ways were chosen."""
+        chat = {
+            "none": "no chat template, prompts are texts",
+            "render": "chats rendered by its template",
+            "prefill": "chats as messages that it continues",
+            "plain": "chats as messages, of which only the beginning of an answer can be asked for",
+        }[self.chat]
+        version = f" {self.version}" if self.version else ""
+        server = "a server of a kind unknown here" if self.server == "unknown" else f"{self.server}{version}"
+        return (
+            f"{server}, model {self.model}, context of {self.context_length} tokens, {chat}, "
+            f"labels by {self.labels}"
+        )
+
+    def lacks(self) -> list[str]:
+        """What it cannot do, and what follows."""
+        missing = [
+            (True, "no hidden states: the model judges by being asked, it cannot be read"),
+            (not self.seed, "no seeds: the same seed need not give the same text"),
+            (
+                self.labels == "samples",
+                "no log-probabilities: the judge's labels are counted in samples, which costs requests",
+            ),
+            (not self.top_k, "no top_k: proposals are drawn as the server does by default"),
+            (
+                self.chat == "plain",
+                "answers cannot be continued: the search can propose beginnings only",
+            ),
+            (not self.cached_tokens, "no count of cached tokens: costs count every prompt in full"),
+        ]
+        return [problem for missed, problem in missing if missed]
+
     def neutral(self) -> dict[str, Any]:
         """Parameters that switch off what a server or its model's `generation_config.json` would do by default."""
         plain = {"top_p": 1.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
@@ -19,13 +19,13 @@ from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.openai.tokenizer import Tokenizer
-from rain_decoding.errors import ConfigError, EndpointTimeoutError, UnsupportedError
+from rain_decoding.errors import ConfigError, EndpointTimeoutError, RainError, UnsupportedError
 from rain_decoding.secrets_in_text import checked_key
 
 KEYS = ("RAIN_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the API key, the first one first."""
 RENDER_SECONDS = 10.0
-"""Time for a chat template to be rendered, which everybody waits for."""
+"""Time for a chat template to be rendered, or a text to be tokenized, which everybody waits for."""
 
 
 def load(
@@ -129,12 +129,19 @@ def _codec(loop: Loop, tokenizer: Tokenizer, has_template: bool) -> EndpointCode
                 hint="check that the server is running and not overloaded",
             ) from error
 
+    def is_control(texts: Sequence[str]) -> Sequence[bool]:
+        try:
+            return loop.start(asyncio.wait_for(tokenizer.are_tokens(texts), RENDER_SECONDS)).result()
+        except (TimeoutError, RainError):  # then all of them may be
+            return [True] * len(texts)
+
     renders = has_template and tokenizer.facts.chat == "render"
     return EndpointCodec(
         has_chat_template=has_template,
         render=Templates(rendered).render if renders else None,
         system_role=tokenizer.facts.system_role,
         special_texts=sorted((ENDS | FAMILIES) - {""}),
+        is_control=is_control if tokenizer.facts.tokenizer else None,
     )
 
 

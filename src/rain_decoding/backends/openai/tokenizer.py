@@ -7,6 +7,8 @@ or of messages, and `/detokenize` (vllm/entrypoints/serve/tokenize/protocol.py).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +46,14 @@ class Tokenizer:
                 "the server does not offer its tokenizer", hint="labels are matched by their text"
             )
         return await self.client.post("/tokenize", body, _ids, meter=self.meter)
+
+    async def are_tokens(self, texts: Sequence[str]) -> list[bool]:
+        """Of each text whether it is one token wherever it stands, as control tokens are. Raises as `ids`."""
+        (before,), both = await self._all(["\n"]), await self._all([f"\n{text}" for text in texts])
+        return [ids[: len(before)] == before and len(ids) == len(before) + 1 for ids in both]
+
+    async def _all(self, texts: Sequence[str]) -> list[list[int]]:
+        return list(await asyncio.gather(*map(self.ids, texts)))
 
     async def label_id(self, prompt: str, label: str) -> int:
         """The token that stands for `label` right after the prompt; remembered."""

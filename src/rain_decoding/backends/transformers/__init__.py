@@ -9,6 +9,7 @@ from typing import Any
 
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import MissingDependencyError
+from rain_decoding.extras import install
 
 
 def load(name: str, **options: Any) -> LocalBackend:
@@ -52,7 +53,7 @@ def _loading() -> Any:
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"models on transformers need {error.name or 'torch'}", hint='pip install "rain-decoding[hf]"'
+            f"models on transformers need {error.name or 'torch'}", hint=install("hf")
         ) from error
     from rain_decoding.backends.transformers import loading
 

@@ -7,13 +7,14 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from rain_decoding.backends.base import OwnVocabulary
 from rain_decoding.backends.chat_template import CONTROL, render_or_merge, template_marks, thinking_tags
 from rain_decoding.backends.endings import INCOMPLETE
 from rain_decoding.errors import ConfigError, UnsupportedError
 from rain_decoding.types import Message, Tokens
 
 
-class HFCodec:
+class HFCodec(OwnVocabulary):
     """Implements `backends.base.Codec` over a `transformers` tokenizer.
 
     Raises `ConfigError` if no end of sequence is known.

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.transformers.kv_cache import SlotCache
-from rain_decoding.backends.transformers.layers import readable_layers, tapped
+from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
 from rain_decoding.backends.transformers.masks import additive, attention_layers, within_reach
 from rain_decoding.backends.transformers.segments import attending, batches, placeholder, split
 from rain_decoding.backends.trie import Node
@@ -62,6 +63,7 @@ class TrieEngine(TokenTrieEngine):
         )
         self.max_step_tokens = max_step_tokens
         self.model = model
+        self.directions: Directions = Directions()
         self._embedding = model.get_input_embeddings().weight
         """Tells where the model is: asking the model itself takes long."""
         self._config = config
@@ -141,10 +143,14 @@ class TrieEngine(TokenTrieEngine):
             last = positions == [len(nodes) - 1]
             options["logits_to_keep"] = 1 if last else torch.tensor(positions, device=device)
         mask, attention = self._attention(nodes, owners, depths)
-        kept = self._cache.hidden
-        with attention, tapped(model, kept, lambda layer, states: kept[layer].write(states[0])):
+        kept, tokens = self._cache.hidden, np.array([[node.token for node in nodes]])
+        with (
+            attention,
+            shifting(model, self.directions, numbers_of(tokens)),
+            tapped(model, kept, lambda layer, states: kept[layer].write(states[0])),
+        ):
             output = model(
-                input_ids=torch.from_numpy(np.array([[node.token for node in nodes]])).to(device),
+                input_ids=torch.from_numpy(ids_of(tokens)).to(device),
                 attention_mask=mask,
                 position_ids=torch.from_numpy(depths - 1).to(device)[None],
                 past_key_values=self._cache,

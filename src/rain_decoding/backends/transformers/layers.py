@@ -1,4 +1,4 @@
-"""Hidden states of a model's decoder layers, taken from a forward while it runs."""
+"""Hidden states of a model's decoder layers, taken from a forward while it runs, or shifted in it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
+from rain_decoding.backends.directions import Direction, Directions
 from rain_decoding.types import LAST, Layer
 
 
@@ -35,10 +37,15 @@ def tapped(
     """
     with ExitStack() as hooks:
         for layer in layers:
-            module = model.base_model if layer == LAST else decoder_layers(model)[layer - 1]
-            hook = module.register_forward_hook(_handing(layer, take))
+            hook = _module(model, layer).register_forward_hook(_handing(layer, take))
             hooks.callback(hook.remove)
         yield
+
+
+def _module(model: Any, layer: Layer) -> torch.nn.Module:
+    """What puts out the states of a layer."""
+    module: torch.nn.Module = model.base_model if layer == LAST else decoder_layers(model)[layer - 1]
+    return module
 
 
 def _handing(layer: Layer, take: Callable[[Layer, torch.Tensor], object]) -> Callable[..., None]:
@@ -47,3 +54,34 @@ def _handing(layer: Layer, take: Callable[[Layer, torch.Tensor], object]) -> Cal
         take(layer, whole if isinstance(whole, torch.Tensor) else whole[0])
 
     return hand
+
+
+@contextmanager
+def shifting(model: Any, directions: Directions, numbers: np.ndarray) -> Iterator[None]:
+    """Meanwhile a forward shifts the states of its tokens along the directions `numbers`, int64 `[batch, tokens]`.
+
+    A state h becomes h + strength * |h| * vector, in each of a direction's layers.
+    """
+    with ExitStack() as hooks:
+        for number in np.unique(numbers[numbers > 0]):
+            direction = directions[int(number)]
+            chosen = torch.from_numpy(numbers == number)
+            for layer, vector in zip(direction.layers, direction.vectors, strict=True):
+                shift = _shifting(direction, torch.from_numpy(vector), chosen)
+                hooks.callback(_module(model, layer).register_forward_hook(shift).remove)
+        yield
+
+
+def _shifting(direction: Direction, vector: torch.Tensor, chosen: torch.Tensor) -> Callable[..., Any]:
+    def shift(module: Any, arguments: Any, output: Any) -> Any:
+        whole = getattr(output, "last_hidden_state", output)
+        states = whole if isinstance(whole, torch.Tensor) else whole[0]
+        exact = states.float()
+        added = direction.strength * exact.norm(dim=-1, keepdim=True) * vector.to(states.device)
+        moved = torch.where(chosen.to(states.device)[..., None], exact + added, exact).to(states.dtype)
+        if whole is not output:
+            output.last_hidden_state = moved
+            return output
+        return moved if whole is states else (moved, *whole[1:])
+
+    return shift

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from rain_decoding.backends.base import check_layers
-from rain_decoding.backends.transformers.layers import readable_layers, tapped
+from rain_decoding.backends.directions import Directions, ids_of, numbers_of
+from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
 from rain_decoding.types import Layer, Tokens
 
 
@@ -33,6 +34,7 @@ class PlainEngine:
         self.context_length = context_length
         self.max_step_tokens = max_step_tokens
         self.model = model
+        self.directions = Directions()
         self.kept_layers: tuple[Layer, ...] = ()
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
@@ -52,8 +54,10 @@ class PlainEngine:
             rows = max(1, self.max_step_tokens // length)
             for start in range(0, len(indices), rows):
                 batch = indices[start : start + rows]
-                ids = torch.tensor([sequences[index] for index in batch], device=self.model.device)
-                output = self.model(input_ids=ids, use_cache=False, **self._options)
+                asked = np.array([sequences[index] for index in batch])
+                ids = torch.from_numpy(ids_of(asked)).to(self.model.device)
+                with shifting(self.model, self.directions, numbers_of(asked)):
+                    output = self.model(input_ids=ids, use_cache=False, **self._options)
                 logits[batch] = output.logits[:, -1].float().cpu().numpy()
         return logits, [len(sequence) for sequence in sequences]
 

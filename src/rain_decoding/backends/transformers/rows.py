@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.logits_cache import LogitsCache
-from rain_decoding.backends.transformers.layers import readable_layers, tapped
+from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
 from rain_decoding.backends.trie import CACHE, PIN
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.types import Layer, Tokens
@@ -64,6 +65,7 @@ class RowEngine:
         self.keep_finished = keep_finished
         self.max_bytes = max_bytes
         self.model = model
+        self.directions = Directions()
         self.kept_layers: tuple[Layer, ...] = ()
         selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if selects else {}
@@ -112,8 +114,10 @@ class RowEngine:
             self.model, states, lambda layer, new: states[layer].append(new[0].float().cpu().numpy())
         ):
             for piece in pieces:
-                ids = torch.tensor([piece], device=self.model.device)
-                output = self.model(input_ids=ids, use_cache=True, **past, **self._options)
+                asked = np.array([piece])
+                ids = torch.from_numpy(ids_of(asked)).to(self.model.device)
+                with shifting(self.model, self.directions, numbers_of(asked)):
+                    output = self.model(input_ids=ids, use_cache=True, **past, **self._options)
                 past = _returned_cache(output)
         assert output is not None
         self._keep(tokens, past, {layer: np.concatenate(parts) for layer, parts in states.items()})

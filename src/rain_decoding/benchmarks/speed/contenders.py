@@ -1,14 +1,15 @@
-"""What is compared: our decoders, each with a cache of its own over the same weights, and `model.generate`."""
+"""What is compared: our decoders, each with a cache of its own over the same weights, and the engines' own loops."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from rain_decoding.backends.base import Backend
+from rain_decoding.backends.base import Backend, Engine
+from rain_decoding.backends.gguf.engine import LlamaCppEngine
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.forwards import Forwards, count_forwards, count_steps
 from rain_decoding.benchmarks.speed.judge import JUDGES, JudgeOptions
@@ -17,9 +18,10 @@ from rain_decoding.decoding.decoder import Decoder, PlainDecoder, PromptLike
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.errors import InputError, UnsupportedError
 from rain_decoding.prompting import build_prompt
+from rain_decoding.types import Tokens
 
 PLAIN = ("plain", "generate")
-"""Plain decoding: ours, and transformers' own."""
+"""Plain decoding: ours, and the engine's own."""
 NAIVE_PRESET = "paper-hh"
 NAIVE = {"naive": 1, "naive-batched": 2048}
 """RAIN without any reuse: the same draws, every sequence forwarded from its first token on in every step, and tokens
@@ -28,9 +30,11 @@ of equal length together. Equal sequences of one step are forwarded once, so bot
 """
 
 
-NAMES = (*PLAIN, *NAIVE, *(f"{preset}{judge}" for preset in PRESETS for judge in ("", *JUDGES)))
-EVERYWHERE = ("plain", "fast", "balanced", "balanced:read")
-"""What is compared on a model of one's own, with `generate` where it is on transformers."""
+GUARD = "care"
+"""The same loop as published guards have it (`CritiqueDecoder`), with RAIN's judge."""
+NAMES = (*PLAIN, *NAIVE, GUARD, *(f"{preset}{judge}" for preset in PRESETS for judge in ("", *JUDGES)))
+EVERYWHERE = ("generate", "plain", "fast", "balanced", "balanced:read")
+"""What is compared on a model of one's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Answers:
     texts: list[str]
     tokens_released: int
     first_release: float | None
+    rewinds: int = 0
 
 
 class Contender(Protocol):
@@ -101,7 +106,8 @@ class DecoderContender:
         finished = dict(self.decoder.iterate_batch(prompts, concurrency=concurrency, **options))
         completions = [finished[index] for index in range(len(prompts))]
         released = sum(len(completion.tokens) for completion in completions)
-        return Answers([completion.text for completion in completions], released, None)
+        rewinds = sum(completion.usage.rewinds for completion in completions)
+        return Answers([completion.text for completion in completions], released, None, rewinds)
 
     def _stream(self, prompt: PromptLike, options: dict[str, Any]) -> Answers:
         first, started = None, time.perf_counter()
@@ -111,7 +117,7 @@ class DecoderContender:
                     first = time.perf_counter() - started
         completion = stream.completion
         assert completion is not None
-        return Answers([completion.text], len(completion.tokens), first)
+        return Answers([completion.text], len(completion.tokens), first, completion.usage.rewinds)
 
 
 class GenerateContender:
@@ -151,6 +157,45 @@ class GenerateContender:
         return Answers(texts, released, first)
 
 
+class LlamaContender:
+    """llama.cpp's own loop, greedy, one prompt after the other. Its first release is its first token."""
+
+    name = "generate"
+    pinned_slots = 0
+
+    def __init__(self, backend: LocalBackend):
+        from rain_decoding.benchmarks.speed.llama_loop import LlamaLoop
+
+        self.backend, codec, engine = backend, cast(Any, backend.codec), cast(Any, backend.engine)
+        self.loop = LlamaLoop(codec.model, codec, engine.threads, backend.context_length)
+        self.reset()
+
+    def reset(self) -> None:
+        self.peak_slots = 0
+
+    @contextmanager
+    def counted(self, model: Any) -> Iterator[Forwards]:
+        """See `Contender.counted`."""
+        forwards, loop = Forwards(), self.loop
+        loop.passes, loop.tokens, loop.marks = 0, 0, forwards.marks
+        yield forwards
+        forwards.passes, forwards.tokens = loop.passes, loop.tokens
+
+    def answer(
+        self, prompts: Sequence[PromptLike], *, max_tokens: int, concurrency: int, seed: int
+    ) -> Answers:
+        texts, released, first, started = [], 0, None, time.perf_counter()
+        for built in [build_prompt(prompt, self.backend) for prompt in prompts]:
+            tokens: Tokens = ()
+            for token in self.loop.answer(built.tokens, built.markers, max_tokens):
+                first = first or time.perf_counter() - started
+                tokens = (*tokens, token)
+            texts.append(answer_text(self.backend.codec, built, tokens))
+            released += len(tokens)
+            self.peak_slots = max(self.peak_slots, len(built.tokens) + len(tokens) - 1)
+        return Answers(texts, released, first if len(prompts) == 1 else None)
+
+
 def torch_model(backend: Backend) -> Any:
     """The torch model that a backend runs; None if it runs none."""
     return getattr(getattr(backend, "engine", None), "model", None)
@@ -164,66 +209,58 @@ def check_names(names: Sequence[str], known: Sequence[str] = NAMES) -> None:
         raise InputError(f"contenders {list(names)}", hint="name each contender once")
 
 
-def make_contenders(
-    names: Sequence[str],
-    backend: LocalBackend,
-    judge: JudgeOptions,
-    load: Callable[[], LocalBackend] | None = None,
-) -> list[Contender]:
-    """The contenders of these `NAMES`.
-
-    Args:
-        names: What is wanted.
-        backend: The model.
-        judge: How the searches judge.
-        load: Loads the same model again, for one that is not on torch: each contender has a cache of its own.
+def make_contenders(names: Sequence[str], backend: LocalBackend, judge: JudgeOptions) -> list[Contender]:
+    """The contenders of these `NAMES` on a model; ours have a cache each over the same weights.
 
     Raises:
-        UnsupportedError: a contender needs transformers, and the model is not on it.
+        UnsupportedError: a contender needs another kind of model.
     """
-    model = torch_model(backend)
-    if model is None and (missing := {"generate", *NAIVE} & set(names)):
+    torch = torch_model(backend) is not None
+    needed = {*NAIVE} | (set() if isinstance(backend.engine, LlamaCppEngine) else {"generate"})
+    if not torch and (missing := needed & set(names)):
         raise UnsupportedError(
             f"{', '.join(sorted(missing))} needs a model on transformers, and {backend.name} is not",
             hint="use --model hf:NAME, or other contenders",
         )
-    return [_make(name, model, backend, judge, load) for name in names]
+    return [_make(name, backend, judge) for name in names]
 
 
-def _make(
-    name: str,
-    model: Any,
-    backend: LocalBackend,
-    judge: JudgeOptions,
-    load: Callable[[], LocalBackend] | None,
-) -> Contender:
+def _make(name: str, backend: LocalBackend, judge: JudgeOptions) -> Contender:
     if name == "generate":
-        return GenerateContender(model, backend)
-    if model is None:
-        own = load() if load is not None and name != "plain" else backend
-    else:
-        own = _beside(backend, model, NAIVE.get(name))
+        model = torch_model(backend)
+        return LlamaContender(backend) if model is None else GenerateContender(model, backend)
+    own = _beside(backend, NAIVE.get(name))
     if name == "plain":
         return DecoderContender(name, PlainDecoder(own))
+    if name == GUARD:
+        return DecoderContender(name, judge.guard(own))
     return DecoderContender(name, judge.decoder(NAIVE_PRESET if name in NAIVE else name, own))
 
 
-def _beside(backend: LocalBackend, model: Any, naive: int | None) -> LocalBackend:
+def _beside(backend: LocalBackend, naive: int | None) -> LocalBackend:
     """Another backend over the same weights, with an empty cache, or, for a `naive` one, with none at all."""
-    from rain_decoding.backends.transformers.plain import PlainEngine
-    from rain_decoding.backends.transformers.probe import choose_engine
-
-    length, name = backend.context_length, backend.name
-    engine = (
-        PlainEngine(model, length, max_step_tokens=naive)
-        if naive
-        else choose_engine(model, length, name=name)
-    )
+    engine: Engine
+    if isinstance(backend.engine, LlamaCppEngine):
+        engine = backend.engine.another()
+    elif (model := torch_model(backend)) is None:
+        return backend
+    else:
+        engine = _on_torch(model, backend, naive)
     return LocalBackend(
-        name,
+        backend.name,
         engine,
         backend.codec,
         fingerprint=backend.fingerprint,
         criteria_dirs=backend.criteria_dirs,
         dialogue_header=backend.dialogue_header,
+        prompt_token_cost=backend.capabilities.prompt_token_cost,
     )
+
+
+def _on_torch(model: Any, backend: LocalBackend, naive: int | None) -> Engine:
+    from rain_decoding.backends.transformers.plain import PlainEngine
+    from rain_decoding.backends.transformers.probe import choose_engine
+
+    if naive:
+        return PlainEngine(model, backend.context_length, max_step_tokens=naive)
+    return choose_engine(model, backend.context_length, name=backend.name)

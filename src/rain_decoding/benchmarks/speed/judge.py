@@ -8,10 +8,12 @@ from typing import Literal
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
 from rain_decoding.config import SearchConfig
+from rain_decoding.decoding.baselines import CritiqueDecoder
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
-from rain_decoding.self_evaluation.loading import ASK, READ
+from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import ASK, READ, load_evaluator
 from rain_decoding.self_evaluation.rendering import Renderer
 
 JUDGES = (f":{ASK}", f":{READ}")
@@ -21,8 +23,8 @@ JUDGES = (f":{ASK}", f":{READ}")
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
     """`few_shot` takes the built-in criterion with its examples in place of a model's own short form; `placement`
-    says where the question stands (None: as the criterion has it); `bad_rate` in [0, 1] draws the scores, by
-    `seed` (None: they are the model's own).
+    says where the question stands (None: as the criterion has it); `bad_rate` in [0, 1] draws the scores of judges
+    that ask, by `seed` (None: they are the model's own).
     """
 
     few_shot: bool = False
@@ -41,9 +43,23 @@ class JudgeOptions:
         config = SearchConfig.preset(preset)
         criterion = self.criterion(config.criterion, backend)
         decoder = RainDecoder(backend, criterion, config, judge=judge if colon else ASK)
-        if self.bad_rate is None:
-            return decoder
-        return decoder.judged_by(DrawnEvaluator(decoder.evaluator, self.bad_rate, self.seed))
+        return decoder.judged_by(self._drawn(decoder.evaluator)) if judge in ("", ASK) else decoder
+
+    def guard(self, backend: Backend) -> CritiqueDecoder:
+        """A guard that watches a buffer, and asks as RAIN's preset `balanced` does."""
+        config = SearchConfig.preset("balanced")
+        criterion = self.criterion(config.criterion, backend)
+        evaluator = load_evaluator(
+            backend,
+            criterion,
+            votes=config.votes,
+            min_label_mass=config.min_label_mass,
+            order_margin=config.order_margin,
+        )
+        return CritiqueDecoder(backend, self._drawn(evaluator), guide=criterion)
+
+    def _drawn(self, evaluator: Evaluator) -> Evaluator:
+        return evaluator if self.bad_rate is None else DrawnEvaluator(evaluator, self.bad_rate, self.seed)
 
     def criterion(self, name: str, backend: Backend) -> Criterion:
         """The criterion of this name, as these options have it asked."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 Case = tuple[tuple[str, str | int | float], ...]
 """What was asked for, as names and values, such as `(("family", "benign"), ("max_tokens", 160))`."""
 
+Key = tuple[Case, str, int, int]
+"""A measurement's case, contender, unit and repeat."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -40,3 +43,10 @@ class Measurement:
     """Tokens whose keys and values were held at peak, beyond the pinned ones."""
     kv_pinned: int
     """Pinned tokens: the judge's prefix."""
+    rewinds: int = 0
+    """Times that text was found bad and taken back."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others of a run."""
+        return self.case, self.contender, self.unit, self.repeat

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.contenders import Contender
-from rain_decoding.benchmarks.speed.measurement import Case, Measurement
+from rain_decoding.benchmarks.speed.measurement import Case, Key, Measurement
 from rain_decoding.benchmarks.speed.prompts import Families, conversation
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.unit import WARM_UP_TOKENS, Unit, measure
@@ -73,6 +73,7 @@ def run(
     repeats: int,
     seed: int,
     shards: Shards | None = None,
+    done: Collection[Key] = (),
 ) -> Iterator[Measurement]:
     """Measure contenders on the same units.
 
@@ -83,6 +84,7 @@ def run(
         repeats: Measurements per unit and contender, >= 1, after a first one that does not count.
         seed: Seed of decoding.
         shards: Processes for units of several prompts; None: this process.
+        done: What was measured before, and is not again.
 
     Yields:
         A measurement per unit, contender and repeat.
@@ -95,6 +97,8 @@ def run(
         for position, unit in enumerate(units):
             turn = (repeat + position) % len(contenders)
             for contender in (*contenders[turn:], *contenders[:turn]):
+                if (unit.case, contender.name, unit.number, repeat) in done:
+                    continue
                 if shards is not None and unit.concurrency > 1:
                     yield shards.measure(contender.name, unit, repeat=repeat, seed=seed)
                 else:

@@ -30,6 +30,7 @@ class RecordingEngine:
         self.context_length = engine.context_length
         self.layers = engine.layers
         self.shares_prefixes = engine.shares_prefixes
+        self.directions = engine.directions
 
     def take(self) -> list[Call]:
         """The calls since the last time."""

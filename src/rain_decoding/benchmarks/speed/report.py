@@ -53,6 +53,7 @@ def _figures(group: Sequence[Measurement], bytes_per_slot: int | None) -> dict[s
         "forwarded_per_released": spread(
             sample.tokens_forwarded / max(1, sample.tokens_released) for sample in group
         ),
+        "rewinds": spread(sample.rewinds for sample in group),
         "kv_slots": spread(sample.kv_slots for sample in group),
         "kv_bytes": spread(sample.kv_slots * bytes_per_slot for sample in group) if bytes_per_slot else None,
         "kv_pinned_slots": group[0].kv_pinned,

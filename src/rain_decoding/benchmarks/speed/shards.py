@@ -67,6 +67,7 @@ class Shards:
             tokens_released=sum(each.tokens_released for each in samples),
             kv_slots=sum(each.kv_slots for each in samples),
             kv_pinned=sum(each.kv_pinned for each in samples),
+            rewinds=sum(each.rewinds for each in samples),
         )
 
     def warm_up(self, name: str, unit: Unit, seed: int) -> None:
@@ -94,7 +95,7 @@ def _start(
 ) -> None:
     global _worker
     backend = load()
-    contenders = dict(zip(names, make_contenders(names, backend, judge, load), strict=True))
+    contenders = dict(zip(names, make_contenders(names, backend, judge), strict=True))
     if (model := torch_model(backend)) is not None:
         import torch
 

@@ -49,4 +49,5 @@ def measure(contender: Contender, unit: Unit, model: Any, *, repeat: int = 0, se
         kv_slots=contender.peak_slots - contender.pinned_slots,
         kv_pinned=contender.pinned_slots,
         model_seconds=forwards.seconds(),
+        rewinds=answered.rewinds,
     )

@@ -7,8 +7,10 @@ from typing import Any
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.baselines.judged import JudgedDecoder
+from rain_decoding.decoding.decoder import Decoder, PromptLike
+from rain_decoding.decoding.session import Options
 from rain_decoding.errors import UnsupportedError
-from rain_decoding.prompting import Prompt, build_prompt
+from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator, SelfEvaluator
 from rain_decoding.types import Message
@@ -47,6 +49,26 @@ class GuidedDecoder(JudgedDecoder):
                 f"the judge {self.evaluator.name} has no statements to guide the model by",
                 hint="use a criterion with statements",
             )
+
+
+class InstructedDecoder(Decoder):
+    """A decoder under a system message that judges nothing. Subclasses open sessions on what is `instructed`.
+
+    Args:
+        backend: The model.
+        guide: The criterion whose words are used.
+        prompt_format: How prompts are encoded, see `PromptFormat`. A text that is continued is refused.
+    """
+
+    def __init__(self, backend: Backend, guide: Criterion, prompt_format: PromptFormat = "auto"):
+        self.backend, self.guide, self.prompt_format = backend, guide, prompt_format
+
+    def instructed(self, prompt: PromptLike, options: Options, *texts: str) -> list[Prompt]:
+        """The prompt under each of the texts as system message."""
+        options.refuse_sampling("the baselines decode")
+        options.refuse_criterion("decoding under a system message is not judged")
+        built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
+        return [in_conversation(self.backend, built, with_system(built.messages, text)) for text in texts]
 
 
 def in_conversation(backend: Backend, prompt: Prompt, messages: Sequence[Message]) -> Prompt:

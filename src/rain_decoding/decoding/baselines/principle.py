@@ -5,36 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rain_decoding.backends.base import Backend
-from rain_decoding.decoding.baselines.guided import GuidedDecoder, in_conversation, with_system
+from rain_decoding.decoding.baselines.guided import (
+    GuidedDecoder,
+    InstructedDecoder,
+    in_conversation,
+    with_system,
+)
 from rain_decoding.decoding.baselines.judged import JudgedSession
-from rain_decoding.decoding.decoder import Decoder, PromptLike
+from rain_decoding.decoding.decoder import PromptLike
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.decoding.plain_session import PlainSession
 from rain_decoding.decoding.session import Options, Session, Steps, token_limit
 from rain_decoding.decoding.text_stream import answer_text
-from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
-from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.prompting import Prompt
 from rain_decoding.types import Completion, FinishReason, Tokens
 
 
-class PrincipleDecoder(Decoder):
-    """Greedy decoding under the criterion's system message; nothing is judged.
-
-    Args:
-        backend: The model.
-        guide: The criterion whose system message it is.
-        prompt_format: How prompts are encoded, see `PromptFormat`. A text that is continued is refused.
-    """
-
-    def __init__(self, backend: Backend, guide: Criterion, prompt_format: PromptFormat = "auto"):
-        self.backend, self.guide, self.prompt_format = backend, guide, prompt_format
+class PrincipleDecoder(InstructedDecoder):
+    """Greedy decoding under the criterion's system message; nothing is judged. Arguments: `InstructedDecoder`."""
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
-        options.refuse_sampling("the baselines decode")
-        options.refuse_criterion("plain decoding is not judged")
-        built = build_prompt(prompt, self.backend, prompt_format=self.prompt_format, stop=options.stop)
-        guided = in_conversation(self.backend, built, with_system(built.messages, self.guide.asks_for))
+        (guided,) = self.instructed(prompt, options, self.guide.asks_for)
         limit = token_limit(guided, self.backend, options.max_tokens, overrun=0)
         return PlainSession(self.backend, guided, options, limit, self.backend.new_owner())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rain_decoding.errors import RainError
 from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.measurement.statistics import Estimate
+from rain_decoding.types import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +18,15 @@ class Label:
     """What a judge says of one answer.
 
     `answers` has a question's answer, None where it is unscored; `malformed` says that the text is no proper answer
-    at all. `problem` is why something is unscored, `note` what else the judge tells.
+    at all. `problem` is why something is unscored, `note` what else the judge tells. `score` in [-1, 1] says how surely
+    the first question is answered with yes, where the judge has such a number; it is not recorded.
     """
 
     answers: Mapping[str, bool | None] = field(default_factory=dict)
     malformed: bool = False
     problem: str = ""
     note: str = ""
+    score: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For a record; empty texts are left out."""
@@ -31,6 +36,23 @@ class Label:
             "malformed": self.malformed,
             **{name: text for name, text in told.items() if text},
         }
+
+
+def read_label(question: str, answer: str, lock: Lock, judge: Callable[[], Judgement]) -> Label:
+    """The label that a local model's judgement of an answer gives, made while the lock is held.
+
+    An empty answer is malformed, and what cannot be judged is unscored.
+    """
+    if not answer.strip():
+        return Label({question: None}, malformed=True, problem="the answer is empty")
+    try:
+        with lock:
+            judgement = judge()
+    except RainError as error:
+        return Label({question: None}, problem=str(error))
+    if judgement.score is None:
+        return Label({question: None}, problem=judgement.problem)
+    return Label({question: judgement.score > 0}, note=f"score {judgement.score:+.3f}", score=judgement.score)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from rain_decoding.backends import load_backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.control_text import neutralised, without_control_tokens
 from rain_decoding.decoding.decoder import RainDecoder
-from rain_decoding.errors import InputError, RainError
-from rain_decoding.evaluation.judges.base import Label
+from rain_decoding.errors import InputError
+from rain_decoding.evaluation.judges.base import Label, read_label
 from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
 from rain_decoding.evaluation.judges.llm import QUESTIONS
@@ -67,16 +67,8 @@ class ClassifierJudge:
 
     def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         (question,) = self.questions
-        if not answer.strip():
-            return Label({question: None}, malformed=True, problem="the answer is empty")
-        try:
-            with self._lock:
-                judgement = self._reader.read(_prompt(item.prompt, question), answer)
-        except RainError as error:
-            return Label({question: None}, problem=str(error))
-        if judgement.score is None:
-            return Label({question: None}, problem=judgement.problem)
-        return Label({question: judgement.score > 0}, note=f"score {judgement.score:+.3f}")
+        prompt = _prompt(item.prompt, question)
+        return read_label(question, answer, self._lock, lambda: self._reader.read(prompt, answer))
 
 
 def _prompt(text: str, question: str) -> Prompt:
@@ -146,7 +138,7 @@ class FormReader:
 
     def _render(self, prompt: str, answer: str) -> str:
         """The form filled in; what is filled in can pass for no other line of it."""
-        special = self.backend.codec.special_texts
+        special = self.backend.codec.control_texts_in([prompt, answer])
         filled = (neutralised(without_control_tokens(v, special), self.form.lines) for v in (prompt, answer))
         return self.form.fill(*filled)
 

@@ -11,6 +11,7 @@ from rain_decoding.errors import BackendError, InputError, MissingDependencyErro
 from rain_decoding.evaluation.judges.base import Label, Preference
 from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.suites.base import Item
+from rain_decoding.extras import install
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.secrets_in_text import checked_key
 
@@ -115,7 +116,7 @@ def _endpoint(url: str, model: str, pause: float, transport: Any) -> ChatEndpoin
         from rain_decoding.evaluation.judges.endpoint import ChatEndpoint
     except ImportError as error:
         raise MissingDependencyError(
-            f"the judge llm needs the package {error.name}", hint='pip install "rain-decoding[eval]"'
+            f"the judge llm needs the package {error.name}", hint=install("eval")
         ) from error
     try:
         key = checked_key(os.environ.get(KEY, ""), f"the key in {KEY}")

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rain_decoding.backends import load_backend
-from rain_decoding.errors import ConfigError, RainError
-from rain_decoding.evaluation.judges.base import Accuracy, Label
+from rain_decoding.errors import ConfigError
+from rain_decoding.evaluation.judges.base import Accuracy, Label, read_label
 from rain_decoding.evaluation.provenance import file_hash
 from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.measurement.statistics import Estimate
@@ -22,6 +22,7 @@ from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.loading import PROBE
 from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
 from rain_decoding.self_evaluation.reading.reader import Reader
+from rain_decoding.types import Judgement
 
 QUESTIONS = {
     "harmlessness": "harmless",
@@ -66,24 +67,16 @@ class ReadingLabels:
 
     def label(self, item: Item, answer: str, questions: Sequence[str]) -> Label:
         (question,) = self.questions
-        if not answer.strip():
-            return Label({question: None}, malformed=True, problem="the answer is empty")
-        try:
-            with self._lock:
-                score = self._score(item.facts.get("goal", item.prompt), answer)
-        except RainError as error:
-            return Label({question: None}, problem=str(error))
-        return Label({question: score > 0}, note=f"score {score:+.3f}")
+        prompt = item.facts.get("goal", item.prompt)
+        return read_label(question, answer, self._lock, lambda: self._judge(prompt, answer))
 
-    def _score(self, prompt: str, answer: str) -> float:
+    def _judge(self, prompt: str, answer: str) -> Judgement:
         built = build_prompt(prompt, self.backend, prompt_format=self._format)
         conversation, owner = self._evaluator.conversation(built), self.backend.new_owner()
         try:
-            judgement = Scheduler.of(self.backend).complete(conversation.judge(answer), owner)
+            return Scheduler.of(self.backend).complete(conversation.judge(answer), owner)
         finally:
             self.backend.finish(owner)
-        assert judgement.score is not None, judgement.problem
-        return judgement.score
 
 
 def accuracy_of(probe: Probe, question: str) -> Mapping[str, Accuracy]:

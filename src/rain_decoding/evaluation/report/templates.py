@@ -7,6 +7,7 @@ from typing import Any
 
 from rain_decoding.errors import MissingDependencyError
 from rain_decoding.evaluation.report.formats import FORMS, number, percent, points, times
+from rain_decoding.extras import install
 
 
 def template(name: str) -> Any:
@@ -14,9 +15,7 @@ def template(name: str) -> Any:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
-        raise MissingDependencyError(
-            "the report needs the package jinja2", hint='pip install "rain-decoding[eval]"'
-        ) from error
+        raise MissingDependencyError("the report needs the package jinja2", hint=install("eval")) from error
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rain_decoding.config import PROPOSAL_GROUP, PROPOSALS
+from rain_decoding.plugins import Registry
 from rain_decoding.search.proposals.contrast import CONTRAST
 from rain_decoding.search.proposals.critique import CRITIQUE
 from rain_decoding.search.proposals.declined import DECLINED
@@ -15,11 +17,21 @@ from rain_decoding.search.proposals.guided import GUIDED
 from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.search.proposals.openings import OPENINGS
 from rain_decoding.search.proposals.sampled import SAMPLED
+from rain_decoding.search.proposals.steered import STEERED
 
-KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, DECLINED)
-}
+KINDS: Registry[Kind] = Registry(
+    PROPOSAL_GROUP, Kind, (OPENINGS, SAMPLED, GUIDED, CRITIQUE, CONTRAST, STEERED, DECLINED)
+)
 """All kinds by name."""
+
+
+def register(kind: Kind) -> None:
+    """Make a kind known to `SearchConfig.proposals`, in this process. A package adds its own by an entry point.
+
+    Raises `ConfigError` where the name is taken.
+    """
+    KINDS.add(kind)
+    PROPOSALS.append(kind.name)
 
 
 MANY = 10_000

@@ -45,8 +45,8 @@ def opened(
 
 def next_tokens(tree: Tree, node: Node, count: int, manner: Manner) -> Program[list[Candidate]]:
     """The most probable tokens after a node."""
-    before, stop = text_before(tree, node, replace(manner, against=()))
-    return (yield from ask(TopTokens(before, count, stop=stop, logit_bias=tree.logit_bias)))
+    before, stop, shift = text_before(tree, node, replace(manner, against=()))
+    return (yield from ask(TopTokens(before, count, stop=stop, logit_bias=tree.logit_bias, shift=shift)))
 
 
 OPENINGS = Kind("openings", openings)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from rain_decoding.errors import CriterionError
@@ -29,6 +30,14 @@ class ReadingExample:
 def examples_of(criterion: Criterion) -> list[ReadingExample]:
     """The labelled answers that a criterion brings; none for one that has no file of them."""
     return [] if criterion.reading_file is None else read_examples(criterion.reading_file)
+
+
+def everyday_requests() -> list[str]:
+    """What is asked for: requests of our own, many of which can be answered either way by many principles."""
+    text = (resources.files("rain_decoding") / "self_evaluation" / "reading" / "requests.txt").read_text(
+        "utf-8"
+    )
+    return [line for line in text.split("\n") if line]
 
 
 def read_examples(path: Path) -> list[ReadingExample]:

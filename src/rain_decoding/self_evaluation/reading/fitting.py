@@ -83,13 +83,15 @@ class Fitted:
         return self.lines.values(np.stack(features, axis=1))
 
 
-def fit(rows: Rows, *, seed: int = 0) -> Fitted:
-    """The probe whose held-out values put good whole answers before bad ones most often.
+def fit(rows: Rows, *, seed: int = 0, choice: Choice | None = None) -> Fitted:
+    """The probe whose held-out values put good whole answers before bad ones most often, or that of a `choice`.
 
     All layers together, and the mean over the tokens, are kept to unless another choice is better by `MARGIN`. Raises
     `ValueError` where the rows have too few groups or one label only.
     """
     folds = folds_of(rows, seed)
+    if choice is not None:
+        return _fitted(choice, _held_out(rows, choice.pooling, choice.strength, folds)[choice.layers], rows)
     held_out = {
         Choice(layers, pooling, strength): values
         for pooling, strength in product(rows.poolings, STRENGTHS)
@@ -102,8 +104,13 @@ def fit(rows: Rows, *, seed: int = 0) -> Fitted:
         return float(roc_auc_score(rows.good[whole], held_out[choice][whole])) - MARGIN * sum(unusual)
 
     best = max(held_out, key=area)
-    lines = _lines([line_of(rows, layer, best.pooling, best.strength) for layer in best.layers])
-    return Fitted(best, lines, calibrated(held_out[best], rows), held_out[best])
+    return _fitted(best, held_out[best], rows)
+
+
+def _fitted(choice: Choice, held_out: Array, rows: Rows) -> Fitted:
+    """Fitted on all rows, as it was chosen."""
+    lines = _lines([line_of(rows, layer, choice.pooling, choice.strength) for layer in choice.layers])
+    return Fitted(choice, lines, calibrated(held_out, rows), held_out)
 
 
 def folds_of(rows: Rows, seed: int) -> Folds:

@@ -8,12 +8,12 @@ import numpy as np
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import SENTENCE_ENDINGS
-from rain_decoding.programs import ask
+from rain_decoding.programs import Program, ask
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.states import answer_tokens
+from rain_decoding.self_evaluation.reading.states import answer_tokens, request_span
 from rain_decoding.types import HiddenStates, Judgement, Tokens
 
 
@@ -42,7 +42,9 @@ class ReadingEvaluator:
         figures, probe = self.probe.figures, self.probe
         accuracy = figures.get("balanced_accuracy")
         right = f", right in {accuracy['value']:.0%} of held-out examples" if accuracy else ""
-        return f"{self.name}: {probe.place} of {self.backend.name}{right}"
+        alarms = figures.get("false_alarms")
+        false = f", {probe.false_alarms:.0%} false alarms (at most {alarms['high']:.0%})" if alarms else ""
+        return f"{self.name}: {probe.place} of {self.backend.name}{right}{false}"
 
     def conversation(self, prompt: Prompt) -> ReadingJudge:
         """A judge for answers to one prompt."""
@@ -62,6 +64,9 @@ class ReadingJudge(ConversationEvaluator):
         self.evaluator, self.prompt = evaluator, prompt
         self.warnings: list[str] = []
         self._memo: dict[Tokens, Judgement] = {}
+        self._harmful = 0.0
+        """The probability that the request is harmful, of the prompt `_asked`."""
+        self._asked: Prompt | None = None
 
     @property
     def guidance(self) -> Guidance | None:
@@ -71,16 +76,32 @@ class ReadingJudge(ConversationEvaluator):
         tokens = self._tokens(answer) if tokens is None else tokens
         if tokens in self._memo:
             return replace(self._memo[tokens], remembered=True)
-        start, probe = len(self.prompt.tokens), self.evaluator.probe
+        start = len(self.prompt.tokens)
         read = tokens[: max(len(tokens) - 1, start + 1)]
         if len(read) == start:
             return Judgement(None, answer, problem="there are no tokens to read")
         if len(read) > self.evaluator.backend.context_length:
             return Judgement(None, answer, problem="the text does not fit into the reading model's context")
-        states = yield from ask(HiddenStates(read, start - 1, probe.layers))
+        states = yield from self._states(read)
         begins = self._sentences(tokens[start:])
         self._memo[tokens] = judgement = self._judgement(answer, states, begins)
         return judgement
+
+    def _states(self, read: Tokens) -> Program[np.ndarray]:
+        """States from the last token before the answer on. What those of the request say is found out with the first.
+
+        In one look: llama.cpp has to forward a prompt again for its states.
+        """
+        probe, last = self.evaluator.probe, len(self.prompt.tokens) - 1
+        begin, end = last, last
+        if probe.wary is not None and self._asked is not self.prompt:
+            begin, end = request_span(self.evaluator.backend.codec, self.prompt)
+            begin = min(begin, last)
+        states = yield from ask(HiddenStates(read, begin, probe.layers))
+        if begin < end:
+            self._harmful = probe.harmful(states[:, : end - begin])
+        self._asked = self.prompt
+        return states[:, last - begin :]
 
     def _sentences(self, tokens: Tokens) -> tuple[int, ...]:
         """After how many of an answer's tokens a sentence begins."""
@@ -94,8 +115,8 @@ class ReadingJudge(ConversationEvaluator):
 
     def _judgement(self, answer: str, states: np.ndarray, begins: tuple[int, ...]) -> Judgement:
         probe = self.evaluator.probe
-        good = float(1 / (1 + np.exp(-probe.log_odds(states)[-1])))
-        course = tuple(float(score) for score in probe.scores(states))
+        good = probe.probability(states, self._harmful)
+        course = tuple(float(score) for score in probe.scores(states, self._harmful))
         return Judgement(
             course[-1], answer, probabilities=((good, 1 - good),), course=course, sentences=begins
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,19 @@ from sklearn.metrics import roc_auc_score
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import InputError
-from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area
+from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area, upper_bound
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.states import Rows, layers_to_read, pooled_rows, read_states
+from rain_decoding.self_evaluation.reading.states import (
+    Rows,
+    States,
+    layers_to_read,
+    pooled_rows,
+    read_states,
+)
+from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Array
 
@@ -33,6 +41,7 @@ def learn(
     prompt_format: PromptFormat = "auto",
     seed: int = 0,
     told: Callable[[], object] = lambda: None,
+    wary: Sequence[ReadingExample] = (),
 ) -> Probe:
     """Fit a probe of `criterion` for the backend's model on labelled examples.
 
@@ -40,15 +49,20 @@ def learn(
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
         measured_on: numbers of the examples that threshold and figures are of (held out, as always); None: all.
         told: called after every example that was read, of as many as there are.
+        wary: the same examples and others behind them, for a wary line, see `wary_examples`; none: without one.
 
     Raises:
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    rows = read_rows(backend, examples, prompt_format=prompt_format, told=told)
-    return learn_from(
+    states = read_examples(backend, wary or examples, prompt_format=prompt_format, told=told)
+    layers = layers_to_read(backend.capabilities.layers)
+    ours = [(number, each) for number, each in states if number < len(examples)]
+    rows = pooled_rows(ours, examples, layers)
+    probe = learn_from(
         rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
     )
+    return replace(probe, wary=learn_wary(states, wary, layers, probe.layers, seed=seed)) if wary else probe
 
 
 def read_rows(
@@ -59,6 +73,18 @@ def read_rows(
     told: Callable[[], object] = lambda: None,
 ) -> Rows:
     """Pooled states of the examples in the layers that a probe reads. Raises as `learn`."""
+    states = read_examples(backend, examples, prompt_format=prompt_format, told=told)
+    return pooled_rows(states, examples, layers_to_read(backend.capabilities.layers))
+
+
+def read_examples(
+    backend: Backend,
+    examples: Sequence[ReadingExample],
+    *,
+    prompt_format: PromptFormat = "auto",
+    told: Callable[[], object] = lambda: None,
+) -> list[tuple[int, States]]:
+    """States of the examples in the layers that a probe reads. Raises as `learn`."""
     for label, count in (
         ("good", sum(each.good for each in examples)),
         ("bad", sum(not each.good for each in examples)),
@@ -72,7 +98,7 @@ def read_rows(
     for each in read_states(backend, examples, layers, prompt_format=prompt_format):
         states.append(each)
         told()
-    return pooled_rows(states, examples, layers)
+    return states
 
 
 def nested_values(
@@ -138,6 +164,7 @@ def figures(
 ) -> dict[str, Any]:
     """How well the `chosen` rows were judged while held out: AUC and balanced accuracy with 95% intervals.
 
+    Of false alarms there is the bound that their rate is below with 95% confidence, for good answers like these.
     Beside them, the same of words, on the same folds.
     """
     words = np.full(len(rows.good), np.nan)
@@ -151,8 +178,10 @@ def figures(
     assert good_right is not None and bad_right is not None, "there are answers of both labels"
     right = mean_of_rates(good_right, bad_right)
     area = roc_area(float(roc_auc_score(good, values)), int(good.sum()), int((~good).sum()))
+    alarms, n = int((values[good] <= threshold).sum()), int(good.sum())
     return {
         "examples": len(good),
+        "false_alarms": {"alarms": alarms, "of": n, "high": round(upper_bound(alarms, n), 4)},
         "strength": fitted.choice.strength,
         "auc": area.rounded(),
         "balanced_accuracy": right.rounded() if right else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
 from itertools import product
 
 from rain_decoding.backends.base import Backend
@@ -12,7 +11,7 @@ from rain_decoding.programs import Program, ask
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.self_evaluation.reading.examples import ReadingExample
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, everyday_requests
 from rain_decoding.types import Decode, Decoded, Message, Stop
 
 KEPT = "Answer the request. Keep to this rule: {principle}"
@@ -21,14 +20,6 @@ LENGTH = 40
 """Tokens of an answer."""
 TEMPERATURE = 0.8
 AT_ONCE = 16
-
-
-def everyday_requests() -> list[str]:
-    """What is asked for: requests of our own, many of which can be answered either way by many principles."""
-    text = (resources.files("rain_decoding") / "self_evaluation" / "reading" / "requests.txt").read_text(
-        "utf-8"
-    )
-    return [line for line in text.split("\n") if line]
 
 
 def made_examples(

@@ -10,6 +10,7 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion, brought_criteria
+from rain_decoding.self_evaluation.reading.attacked import wary_examples
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash, examples_of
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.made import made_examples
@@ -80,9 +81,14 @@ class Reader:
                 model=self.backend.fingerprint, model_name=self.backend.name, criterion_name=criterion.name
             )
             return probe
-        if examples := examples_of(criterion)[:ENOUGH]:
+        if examples := examples_of(criterion):
             return fitted_probe(
-                self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
+                self.backend,
+                examples[:ENOUGH],
+                criterion.name,
+                prompt_format=self.prompt_format,
+                told=self.told,
+                wary=wary_examples(examples, ENOUGH),
             )
         return self._of_made(criterion)
 
@@ -120,9 +126,13 @@ def fitted_probe(
     *,
     prompt_format: PromptFormat = "auto",
     told: Told = unheard,
+    wary: Sequence[ReadingExample] = (),
 ) -> Probe:
-    """The probe of this model and these examples: as it was kept, or else fitted now and kept."""
-    file = probe_file(backend.fingerprint, examples_hash(examples), prompt_format, FALSE_ALARMS)
+    """The probe of this model and these examples: as it was kept, or else fitted now and kept.
+
+    `wary`: see `learn`.
+    """
+    file = probe_file(backend.fingerprint, examples_hash(wary or examples), prompt_format, FALSE_ALARMS)
     if (probe := kept_probe(file)) is not None:
         return probe
     from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
@@ -132,10 +142,16 @@ def fitted_probe(
     def count() -> None:
         nonlocal done
         done += 1
-        told(done, len(examples))
+        told(done, len(wary or examples))
 
     probe = learn(
-        backend, examples, criterion, false_alarms=FALSE_ALARMS, prompt_format=prompt_format, told=count
+        backend,
+        examples,
+        criterion,
+        false_alarms=FALSE_ALARMS,
+        prompt_format=prompt_format,
+        told=count,
+        wary=wary,
     )
     keep_probe(file, probe)
     return probe
@@ -150,13 +166,14 @@ def is_brought(backend: Backend, criterion: Criterion) -> bool:
     return criterion.name in brought_criteria(backend.criteria_dirs)
 
 
-def reads_better(reader: Reader, criterion: Criterion) -> bool:
-    """Whether reading is to be preferred to asking for this criterion: it can be had, and it surely beats a coin."""
-    if (
-        is_brought(reader.backend, criterion)
-        or criterion.reading_file is None
-        or not reader.backend.capabilities.layers
-    ):
-        return False
+def why_not_read(reader: Reader, criterion: Criterion) -> str:
+    """Why asking is to be preferred for this criterion; empty where reading can be had and surely beats a coin."""
+    if is_brought(reader.backend, criterion):
+        return "it brings the criterion"
+    if criterion.reading_file is None:
+        return "the criterion has no examples to read by"
+    if not reader.backend.capabilities.layers:
+        return "it gives no hidden states to read"
     accuracy = reader.probe(criterion).figures["balanced_accuracy"]
-    return bool(accuracy and accuracy["low"] > BEATS_A_COIN)
+    beats = accuracy and accuracy["low"] > BEATS_A_COIN
+    return "" if beats else "reading it is not surely better than a coin"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.self_evaluation.evaluator import encode_continuation
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.pooling import POOLINGS
+from rain_decoding.self_evaluation.rendering import common_prefix
 from rain_decoding.types import LAST, HiddenStates, Layer, Tokens
 
 BEGINNINGS = (4, 8, 16, 32)
@@ -24,6 +26,15 @@ LONGEST = 64
 """Tokens of an answer that are read at most."""
 DEPTHS = (0.6, 0.7, 0.85)
 """Where the layers lie that a probe reads, as shares of the model's depth (docs/results/reading.md)."""
+
+
+class States(NamedTuple):
+    """Hidden states of an example, float32."""
+
+    request: np.ndarray
+    """Of the tokens of the last message, `[layers, tokens, width]`."""
+    answer: np.ndarray
+    """Of the last token before the answer and of the answer's, `[layers, 1 + tokens, width]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,22 +88,37 @@ def answer_tokens(codec: Codec, prompt: Prompt, answer: str) -> Tokens:
     return encode_continuation(codec, lead + answer)
 
 
+def request_span(codec: Codec, prompt: Prompt) -> tuple[int, int]:
+    """Which tokens of a prompt are those of its last message: the first, and the one behind the last.
+
+    The whole prompt, where the message does not stand in its text as it is.
+    """
+    content = prompt.messages[-1].content.strip()
+    place = prompt.text.rfind(content)
+    if place < 0:
+        return 0, len(prompt.tokens)
+    before = codec.encode(prompt.text[:place], start=prompt.format != "chat")
+    behind = codec.encode(prompt.text[place + len(content) :], start=False)
+    begin = common_prefix(before, prompt.tokens)
+    end = len(prompt.tokens) - common_prefix(behind[::-1], prompt.tokens[::-1])
+    return begin, max(begin, end)
+
+
 def read_states(
     backend: Backend,
     examples: Sequence[ReadingExample],
     layers: Sequence[Layer],
     *,
     prompt_format: PromptFormat = "auto",
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and states float32 `[layers, 1 + tokens, width]` of each example, in about the given order.
+) -> Iterator[tuple[int, States]]:
+    """Number and states of each example, in about the given order.
 
-    The first state is that of the last token before the answer.
     What does not fit into the context is left out. Raises what the backend raises.
     """
     backend.keep_layers(layers)
-    numbers: dict[Task[object, np.ndarray], int] = {}
+    numbers: dict[Task[object, States], int] = {}
 
-    def tasks() -> Iterator[Task[object, np.ndarray]]:
+    def tasks() -> Iterator[Task[object, States]]:
         for number, example in enumerate(examples):
             try:
                 prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
@@ -100,8 +126,8 @@ def read_states(
                 continue
             room = min(LONGEST, backend.context_length - len(prompt.tokens))
             tokens = answer_tokens(backend.codec, prompt, example.answer)[:room]
-            program = _states(prompt.tokens + tokens, len(prompt.tokens) - 1, tuple(layers))
-            task = Task[object, np.ndarray](program, backend.new_owner())
+            program = _states(backend.codec, prompt, tokens, tuple(layers))
+            task = Task[object, States](program, backend.new_owner())
             numbers[task] = number
             yield task
 
@@ -121,16 +147,20 @@ def read_states(
                 backend.finish(before)
 
 
-def _states(tokens: Tokens, start: int, layers: tuple[Layer, ...]) -> Program[np.ndarray]:
-    return (yield from ask(HiddenStates(tokens, start, layers)))
+def _states(codec: Codec, prompt: Prompt, answer: Tokens, layers: tuple[Layer, ...]) -> Program[States]:
+    begin, end = request_span(codec, prompt)
+    last = len(prompt.tokens) - 1
+    start = min(begin, last)
+    states = yield from ask(HiddenStates(prompt.tokens + answer, start, layers))
+    return States(states[:, : end - start], states[:, last - start :])
 
 
 def pooled_rows(
-    states: Sequence[tuple[int, np.ndarray]], examples: Sequence[ReadingExample], layers: Sequence[Layer]
+    states: Sequence[tuple[int, States]], examples: Sequence[ReadingExample], layers: Sequence[Layer]
 ) -> Rows:
     """The rows of what `read_states` gave."""
     features, numbers, counts, whole = [], [], [], []
-    for number, each in states:
+    for number, (_, each) in states:
         length = each.shape[1] - 1
         if not length:
             continue

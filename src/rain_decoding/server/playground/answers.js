@@ -50,11 +50,20 @@ export function showCosts(table, sides) {
   const head = element("tr", {}, element("td"));
   for (const { title } of sides) head.append(element("th", { scope: "col", text: title }));
   const rows = [scoreRow(sides)];
+  let unsaid = false;
   for (const [key, name, write] of COSTS) {
-    const values = sides.map(({ usage }) => (usage && usage[key] != null ? write(usage[key]) : "–"));
-    rows.push(row(name, values.map((text) => element("td", { text }))));
+    const cells = sides.map(({ usage }) => {
+      if (usage?.[key] != null) return element("td", { text: write(usage[key]) });
+      unsaid ||= Boolean(usage) && key in usage;
+      return element("td", { text: "–", title: "The model’s server does not say." });
+    });
+    rows.push(row(name, cells));
   }
-  table.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+  const notes = ["Both sides share what was computed of the prompt; who comes first pays for it."];
+  if (sides.length < 2) notes.pop();
+  if (unsaid) notes.push("–: the model’s server does not say.");
+  const caption = element("caption", { class: "note", text: notes.join(" ") });
+  table.replaceChildren(caption, element("thead", {}, head), element("tbody", {}, ...rows));
   table.hidden = sides.every(({ usage }) => !usage);
 }
 
@@ -62,7 +71,7 @@ function scoreRow(sides) {
   const cells = sides.map(({ usage }) => {
     if (usage?.score == null) return element("td", { text: "–" });
     const badge = element("span", { class: `badge ${verdict(usage.score)}`, text: signed(usage.score) });
-    return element("td", {}, badge);
+    return element("td", {}, badge, ...(usage.flagged ? [element("small", { text: " flagged" })] : []));
   });
   return row("judged", cells);
 }

@@ -39,9 +39,9 @@ export class TreeDrawing {
     this.frame.scrollTo(0, 0);
   }
 
-  // Draw the replay's state with the active node selected.
-  follow(replay) {
-    this.selected = `node-${replay.active.id}`;
+  // Draw the replay's state with a node selected.
+  follow(replay, node) {
+    this.selected = `node-${node.id}`;
     this.show(replay);
     this.#reveal(prefersStill() ? "auto" : "smooth");
   }

@@ -8,6 +8,7 @@ const OWN = "(own principle)";
 export class PromptForm {
   constructor() {
     byId("criterion").addEventListener("change", () => this.#showPrinciple());
+    byId("prompt").addEventListener("focus", () => byId("form").classList.remove("folded"));
     byId("prompt").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) byId("form").requestSubmit();
     });
@@ -27,8 +28,27 @@ export class PromptForm {
     byId("intro").textContent = this.#intro();
     byId("operator-note").textContent = this.#note();
     byId("model").textContent = config.model;
+    byId("coin").textContent = this.judge.doubt ? `${this.judge.doubt}: it flags, and nothing is searched.` : "";
     if (config.model === "demo") this.#offerPrompts();
+    byId("show-rewind").hidden = config.model !== "demo" || !this.mayTrace;
+    byId("terms").hidden = config.model !== "demo";
     byId("form").hidden = false;
+  }
+
+  // What is known of the judge: whether it was found to beat a coin, and why it is doubted.
+  get judge() {
+    return this.config.judge ?? {};
+  }
+
+  // Leave the screen to the answers; the prompt unfolds it.
+  fold() {
+    byId("form").classList.add("folded");
+    byId("show-rewind").hidden = true;
+  }
+
+  // A prompt behind which plain decoding goes wrong.
+  takeDemoPrompt() {
+    byId("prompt").value = DEMO_PROMPTS[0][1];
   }
 
   get mayPlain() {
@@ -40,16 +60,21 @@ export class PromptForm {
   }
 
   plainRequest() {
-    return { ...this.#request(), model: `${this.config.model}:plain` };
+    const rain = { judged: true, ...this.#judging() };
+    return { ...this.#request(), model: `${this.config.model}:plain`, rain };
   }
 
   rainRequest() {
     const rain = { trace: this.mayTrace };
-    const { preset, criterion } = this.config.defaults;
-    if (byId("preset").value !== preset) rain.preset = byId("preset").value;
-    if (byId("criterion").value === OWN) rain.principle = byId("principle").value.trim();
-    else if (byId("criterion").value !== criterion) rain.criterion = byId("criterion").value;
-    return { ...this.#request(), model: this.config.model, rain };
+    if (byId("preset").value !== this.config.defaults.preset) rain.preset = byId("preset").value;
+    return { ...this.#request(), model: this.config.model, rain: { ...rain, ...this.#judging() } };
+  }
+
+  // What judges, where it is not the operator's choice.
+  #judging() {
+    const chosen = byId("criterion").value;
+    if (chosen === OWN) return { principle: byId("principle").value.trim() };
+    return chosen === this.config.defaults.criterion ? {} : { criterion: chosen };
   }
 
   #request() {
@@ -63,9 +88,10 @@ export class PromptForm {
 
   // What the reader will see.
   #intro() {
+    const what = "RAIN lets a model judge what it is about to say and take back what it judges bad, before you see it.";
     const answers = this.mayPlain
-      ? "Plain decoding and RAIN answer side by side."
-      : "RAIN answers: the model judges what it is about to say, and rewinds from what it judges bad.";
+      ? `${what} Plain decoding and RAIN answer side by side.`
+      : what;
     if (!this.mayTrace) return answers;
     return `${answers} The search behind RAIN’s answer is shown below: what it tried, how it judged that, and where it rewound.`;
   }
@@ -79,6 +105,7 @@ export class PromptForm {
   }
 
   #showPrinciple() {
+    byId("criterion").title = byId("criterion").value; // it may be longer than the field
     const own = byId("criterion").value === OWN;
     byId("principle-field").hidden = !own;
     byId("principle").required = own;
@@ -105,6 +132,6 @@ function fill(select, values, chosen, enabled) {
   const known = values.includes(chosen) ? values : [chosen, ...values];
   const options = known.map((value) => element("option", { value, text: value }));
   select.replaceChildren(...options);
-  select.value = chosen;
+  select.value = select.title = chosen;
   select.disabled = !enabled;
 }

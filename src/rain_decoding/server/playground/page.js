@@ -5,6 +5,7 @@ import { RequestError, fetchConfig, streamChat } from "./client.js";
 import { byId } from "./dom.js";
 import { acceptFiles, download } from "./files.js";
 import { PromptForm } from "./form.js";
+import { finding } from "./finding.js";
 import { signed, times } from "./format.js";
 import { SearchPanel } from "./search.js";
 import { offerTheme } from "./theme.js";
@@ -45,7 +46,8 @@ function openTrace(events) {
   byId("question").textContent = messages.at(-1).content;
   byId("rain-title").textContent = `RAIN: ${model}, ${criterion}`;
   panel.open(events);
-  usages = { rain: { ...end.usage, score: end.score } };
+  usages = { rain: { ...end.usage, score: end.score, flagged: end.flagged } };
+  byId("finding").textContent = finding(usages, {});
   showUsage();
   say(`Opened a trace of ${times(events.length, "event")}.`);
 }
@@ -80,6 +82,8 @@ async function run() {
 function begin() {
   fail("");
   say("Running.");
+  form.fold();
+  byId("finding").textContent = "";
   shown = "run";
   usages = {};
   byId("run").textContent = "Stop";
@@ -114,7 +118,7 @@ async function stream(request, signal, side, answer, onPiece) {
   try {
     for await (const chunk of streamChat(request, { key: byId("key").value, signal })) {
       onPiece(chunk.choices?.[0]?.delta?.content ?? "", chunk.rain?.events ?? []);
-      if (chunk.usage || chunk.rain?.forward_passes) {
+      if (chunk.usage || (chunk.rain && "rewinds" in chunk.rain)) {
         const seconds = (performance.now() - began) / 1000;
         usages[side] = { seconds, ...usages[side], ...chunk.rain, ...chunk.usage };
         showUsage();
@@ -133,6 +137,7 @@ function report(errors) {
     askForKey(error);
     return fail(error.message);
   }
+  byId("finding").textContent = finding(usages, form.judge);
   const score = usages.rain?.score;
   if (usages.rain) say(`Finished: ${times(usages.rain.rewinds ?? 0, "rewind")}, judged ${signed(score)}.`);
   else say("Stopped.");
@@ -153,6 +158,10 @@ async function start() {
   const embedded = byId("embedded-trace");
   if (embedded) return openTrace(readTrace(embedded.textContent));
   onSubmit("form", run);
+  byId("show-rewind").addEventListener("click", () => {
+    form.takeDemoPrompt();
+    byId("form").requestSubmit();
+  });
   onSubmit("key-form", connect);
   await connect();
 }

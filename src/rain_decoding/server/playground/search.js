@@ -79,8 +79,19 @@ export class SearchPanel {
     byId("counts").textContent = `${times(replay.simulations, "simulation")}, ${times(replay.rewinds, "rewind")}`;
     byId("play").textContent = playing ? "Pause" : "Play";
     byId("next-rewind").disabled = !this.events.some((event) => event.event === "rewind");
-    this.drawing.follow(replay);
-    showNode(byId("inspector"), replay.active);
+    const looked = (replay.end && firstRewound(replay.prompt)) || replay.active;
+    this.drawing.follow(replay, looked);
+    showNode(byId("inspector"), looked);
     this.onChange(replay, live);
   }
+}
+
+// What the search turned back from first: that is what there is to see.
+function firstRewound(node) {
+  if (node.rewinds && node.parent) return node;
+  for (const child of node.children) {
+    const found = child.rewinds || child.rewoundBelow ? firstRewound(child) : null;
+    if (found) return found;
+  }
+  return null;
 }

@@ -1,0 +1,45 @@
+"""Help texts: examples that could be typed, flags without a type, options in groups."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+import typer
+from cli.command import Rain
+
+from rain_decoding.cli import app
+from rain_decoding.cli.help_texts import EXAMPLES, commands
+
+ROOT = typer.main.get_command(app)
+COMMANDS = dict(commands(ROOT))
+
+
+def test_examples_are_of_commands_that_exist() -> None:
+    assert set(EXAMPLES) <= set(COMMANDS)
+    assert {name for name in COMMANDS if name and not name.startswith("attack") and name != "demo"} <= set(
+        EXAMPLES
+    )
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_names_only_options_that_exist(name: str) -> None:
+    for line in EXAMPLES[name]:
+        words = shlex.split(line.partition(">")[0])
+        assert words[: 1 + len(name.split())] == ["rain", *name.split()]
+        command = COMMANDS[name]
+        known = {form for option in command.params for form in (*option.opts, *option.secondary_opts)}
+        named = {word for word in words if word.startswith("--")} - {"--help"}
+        assert named <= known, named - known
+        command.make_parser(typer.Context(command)).parse_args(args=words[1 + len(name.split()) :])
+
+
+def test_the_help_of_a_command(rain: Rain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = rain("generate", "--help").out
+    assert "<bool>" not in shown
+    assert [
+        re.search(rf"─ {group} ─", shown) is not None for group in ("Model", "Judge", "Search", "Output")
+    ] == [True] * 4
+    assert EXAMPLES["generate"][0] in shown and EXAMPLES["generate"][1] in shown

@@ -1,0 +1,77 @@
+"""A decoder from a model's name in one line, and what becomes of the model behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rain_decoding import (
+    ConfigError,
+    InputError,
+    ModelNotFoundError,
+    PlainDecoder,
+    RainDecoder,
+    SearchConfig,
+    UnsupportedError,
+    load_backend,
+)
+from rain_decoding.backends.local import LocalBackend
+
+PROMPT = "How do I spread a false story about Linnet by the duck pond?"
+
+
+def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:
+    by_hand = RainDecoder(demo, "harmlessness", SearchConfig.preset("fast"), judge="auto")
+    with RainDecoder.from_model("demo", "harmlessness", preset="fast") as decoder:
+        assert decoder.generate(PROMPT).text == by_hand.generate(PROMPT).text
+        assert decoder.config == by_hand.config
+    with pytest.raises(UnsupportedError, match="was closed"):
+        decoder.generate(PROMPT)
+
+
+def test_only_what_was_loaded_for_it_is_given_back(script: Path) -> None:
+    name = f"scripted:{script / 'model.toml'}"
+    with load_backend(name) as own, load_backend(name) as judge:
+        kind = str(script / "kind.toml")
+        with RainDecoder(own, kind, judge=judge) as decoder:
+            pass
+        assert decoder.generate("Hi").text
+        with RainDecoder(own, kind, judge=name) as decoder:
+            (loaded,) = decoder.loaded
+        assert decoder.backend is own
+        with pytest.raises(UnsupportedError, match="was closed"):
+            loaded.engine  # type: ignore[attr-defined]  # noqa: B018
+        with RainDecoder.from_model(name, kind, judge=name) as decoder:
+            assert len(decoder.loaded) == 2 and decoder.backend in decoder.loaded
+        assert PlainDecoder(own).generate("Hi").text
+
+
+def test_a_sentence_is_enough() -> None:
+    with PlainDecoder.from_model("demo") as plain:
+        decoder = RainDecoder(plain.backend, principle="The answer is polite.")
+        assert (
+            decoder.evaluator.name
+            == RainDecoder(plain.backend, "principle: The answer is polite.").evaluator.name
+        )
+        with pytest.raises(ConfigError, match="exclude"):
+            RainDecoder(plain.backend, "helpfulness", principle="The answer is polite.")
+
+
+@pytest.mark.parametrize("decoder", [RainDecoder, PlainDecoder])
+def test_a_name_in_place_of_a_model_says_what_to_write(decoder: type) -> None:
+    with pytest.raises(InputError, match=rf"use {decoder.__name__}.from_model\('demo'\)"):
+        decoder("demo")
+
+
+def test_what_is_wrong_is_said_before_and_leaves_nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    monkeypatch.setattr(LocalBackend, "close", lambda self: closed.append(self.name))
+    with pytest.raises(ConfigError, match="unknown preset"):
+        RainDecoder.from_model("demo", preset="fats")
+    assert not closed
+    with pytest.raises(ConfigError):
+        RainDecoder.from_model("demo", "no-such-criterion")
+    assert closed == ["demo"]
+    with pytest.raises(ModelNotFoundError):
+        RainDecoder.from_model("dmeo")
