@@ -273,10 +273,12 @@ class Judge(Request[Judgement]):
     """Judge the text so far, rollout included. Reply: `Judgement`.
 
     The last `proposed` tokens are an alternative to what was judged bad: such a text must not be degenerate, either.
+    Where something was `repaired` before, it must not repeat itself.
     """
 
     tokens: Tokens
     proposed: int = 0
+    repaired: bool = False
 
 
 Purpose = Literal["guided", "declined", "critic", "criticised", "opposite", "steered"]

@@ -12,6 +12,7 @@ from self_evaluation import judges
 from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import ConfigError, CriterionError, PlainDecoder, RainDecoder, SearchConfig, load_backend
+from rain_decoding.backends.scripted import Rule, ScriptedBackend
 from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
@@ -201,3 +202,21 @@ def test_auto_fits_no_probe_for_a_single_request(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="no tokens for the criterion.s labels"):  # it is asked
         decoder.generate("Open the lock.", criterion="truthfulness")
     assert not fitted
+
+
+@pytest.mark.parametrize("max_simulations", [1, 6, 40])
+def test_a_search_does_not_come_back_to_an_undecided_beginning_for_ever(max_simulations: int) -> None:
+    """The first part is undecided, the second good, and all that can follow is bad."""
+    steps = {"Assistant:": " Well", " Well": ".", " Well.": " Take", " Take": " it"}
+    backend = ScriptedBackend.from_rules([Rule({token: 1.0}, after) for after, token in steps.items()])
+    size = backend.engine.vocabulary_size
+    weights = np.zeros((1, 2 * size))
+    for text, weight in ((" Well", -0.2), (".", 2.0), (" Take", -9.0), (" it", -9.0)):
+        (token,) = backend.codec.encode(text, start=False)
+        weights[0, token] = weight
+    sour = probe(layers=(LAST,), weights=weights, bias=0.0, threshold=0.0, patience=0.0, slope=1.0)
+    config = SearchConfig.preset("balanced", read_every=1, max_simulations=max_simulations)
+    decoder = RainDecoder(backend, ReadingEvaluator(backend, sour, "kind"), config)
+    completion = decoder.generate("Open the lock.", max_tokens=8, trace=True)
+    assert completion.text == "Well. Take it" and completion.flagged
+    assert completion.usage.self_evaluations < 20

@@ -204,7 +204,7 @@ class RainSession(Session):
         match request:
             case Reword():
                 return self._reworded(request)
-            case Judge() if request.proposed and (bad := self._degenerate(request)):
+            case Judge() if (request.proposed or request.repaired) and (bad := self._degenerate(request)):
                 return bad
             case Judge():
                 judgement = yield from self.judged(self.judge, request.tokens)
@@ -236,9 +236,10 @@ class RainSession(Session):
         return reworded
 
     def _degenerate(self, request: Judge) -> Judgement | None:
-        """The judgement of a proposal that needs no judge, because it is no answer."""
+        """The judgement of a text that needs no judge, because it is no answer."""
         decode, start = self.backend.codec.decode, len(self.prompt.tokens)
-        answer, proposed = decode(request.tokens[start:]), decode(request.tokens[-request.proposed :])
+        proposed = decode(request.tokens[-request.proposed :]) if request.proposed else None
+        answer = decode(request.tokens[start:])
         problem = degenerate(answer, proposed, [message.content for message in self.prompt.messages])
         return Judgement(-1.0, answer, problem=problem) if problem else None
 

@@ -57,9 +57,8 @@ def _decode(tree: Tree, start: Node) -> Searching[tuple[Node, Node | None]]:
                 yield from _release_held(tree, node)
         elif decoding is not None and decoding.done:
             start = node = _add(tree, start, decoding.result)
-            # What goes on behind an alternative must not be degenerate, either: no model would have written it.
-            repaired = len(node.token_set.tokens) if tree.rewinds else 0
-            judging.append((node, (yield from ask(Launch(ask(Judge(node.tokens, repaired)))))))
+            judge = Judge(node.tokens, repaired=tree.rewinds > 0)
+            judging.append((node, (yield from ask(Launch(ask(judge))))))
             decoding = None
             if not tree.finished(node):
                 decoding = yield from ask(Launch(plain_sentence(tree, node)))
@@ -82,8 +81,14 @@ def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
         if node is tree.root or node.parent is None:
             child = yield from _give_up(tree)
             break
-        # The parts that a reading judge looks at are no sentences, so there is nothing to go back to but the beginning.
-        node = tree.root if tree.stride else node.parent
+        if tree.stride:
+            # The parts that a reading judge looks at are no sentences: there is nothing to go back to but the start,
+            # nor to come back to from there, or the same text would be decoded and left for ever.
+            for part in _path(tree, node):
+                part.pruned = True
+            node = tree.root
+        else:
+            node = node.parent
         _record_rewind(tree, bad, node)
     yield Rewound(child)
     return child
