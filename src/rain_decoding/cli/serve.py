@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.cli import options as o
@@ -15,6 +17,8 @@ from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.errors import ConfigError, InputError, MissingDependencyError
 from rain_decoding.extras import install
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rain_decoding.server.config import ServerConfig
@@ -30,7 +34,7 @@ ClientMay = Annotated[
     str,
     typer.Option(
         help="Comma-separated list of what requests may set or see: criterion, principle, judge, preset, threshold, "
-        "relax, budget, plain, trace, withheld."
+        "relax, budget, plain, trace, withheld, decisions."
     ),
 ]
 Open = Annotated[
@@ -145,8 +149,8 @@ def serve(
     except ConfigError as error:
         raise located(context, error) from error
     listening(chosen.host, chosen.port).close()  # before the model is loaded
-    _warn(chosen.host, chosen.server_config())
     log_as_json()  # what loading has to say, too
+    _warn(chosen.host, chosen.server_config())
     with status(f"loading {chosen.model}"):
         app = application(chosen)
     _say_what_is_there(app.state.service.parser.decoders.operator.backend)
@@ -175,9 +179,9 @@ def _say_what_is_there(backend: Any) -> None:
     """What was found out about a model behind a server."""
     facts = getattr(getattr(backend, "endpoint", None), "facts", None)
     if isinstance(facts, Facts):
-        err.print(f"found: {facts.described()}", markup=False, style="dim")
+        _tell(f"found: {facts.described()}")
         for problem in facts.lacks():
-            err.print(f"  {problem}", markup=False, style="dim")
+            _tell(f"  {problem}" if err.is_terminal else problem)
 
 
 def _say_where(name: str, url: str) -> None:
@@ -202,9 +206,19 @@ def _warn(host: str, server: ServerConfig) -> None:
     if is_loopback(host):
         return
     if not server.api_keys:
-        err.print(
-            f"[yellow]warning:[/] listening on {host} without --api-key-file: anyone who can reach it may send requests"
+        _tell(
+            f"listening on {host} without --api-key-file: anyone who can reach it may send requests",
+            logging.WARNING,
         )
     if server.client_may:
-        names: Any = ", ".join(sorted(server.client_may))
-        err.print(f"[yellow]warning:[/] clients on {host} may set: {names}")
+        _tell(f"clients on {host} may set: {', '.join(sorted(server.client_may))}", logging.WARNING)
+
+
+def _tell(text: str, level: int = logging.INFO) -> None:
+    """Say it to whoever sits at a terminal; into the log, one object a line, where nobody does."""
+    if not err.is_terminal:
+        log.log(level, text)
+    elif level == logging.WARNING:
+        err.print(f"[yellow]warning:[/] {escape(text)}")
+    else:
+        err.print(text, markup=False, style="dim")
