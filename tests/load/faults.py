@@ -193,7 +193,7 @@ class Rating(Episode):
 
     def serve(self, folder: Path, prepare: Callable[[], object] | None) -> tuple[str, str]:
         """A page for some seconds: what its server said, and how it ended."""
-        command = ["rate", folder, "--no-open", "--port", "0"]
+        command = ["rate", folder, "--no-browser", "--port", "0"]
         process = start(*command, stdout=subprocess.DEVNULL, prepare=prepare)
         said = read(process)
         until(lambda: process.poll() is not None or "http://" in said())
