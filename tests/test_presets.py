@@ -97,8 +97,8 @@ def test_generate_of_transformers_takes_the_presets_name_or_the_preset(
     class MadeError(Exception):
         """Ends a call where its decoder is made."""
 
-    def make(_: Any, *arguments: Any) -> None:
-        made.append(RainDecoder(demo, *arguments).evaluator.name)
+    def make(_: Any, *arguments: Any, **named: Any) -> None:
+        made.append(RainDecoder(demo, *arguments, **named).evaluator.name)
         raise MadeError
 
     monkeypatch.setattr(rain_decoding.custom_generate.calling, "RainDecoder", make)

@@ -177,7 +177,7 @@ REFUSED = {
     "temperature": ({"temperature": 3}, "temperature"),
     "limits": ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
     "length": ({"max_tokens": 100_000}, "messages"),
-    "role": ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages"),
+    "role": ({"messages": [{"role": "narrator", "content": "x"}]}, "messages"),
     "no id": ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
     "no text": ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
     "stop": ({"stop": [1]}, "stop"),

@@ -67,7 +67,7 @@ def canonical(text: str, known: Collection[str]) -> str:
         ConfigError: the file of aliases is broken.
     """
     kind, _, rest = text.partition(":")
-    if kind in known:
+    if kind in known or not text.strip():
         return text
     text = aliases().get(text, text)
     kind, _, rest = text.partition(":")
