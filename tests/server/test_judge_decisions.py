@@ -17,7 +17,9 @@ from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Message
 
 APIS = ("systemone", "decisions")
-BOTH_ORDERS = SearchConfig.preset("balanced", votes="debiased", order_margin=1000.0)
+BOTH_ORDERS = SearchConfig.preset(
+    "balanced", votes="debiased", order_margin=1000.0, placement="criterion", trust_tokens=0
+)
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -36,10 +38,9 @@ def test_it_judges_as_the_model_behind_it_is_asked(
 def test_a_search_by_it_finds_what_a_search_by_the_model_finds(
     demo_server: Running, demo: LocalBackend
 ) -> None:
-    config = BOTH_ORDERS.with_changes(placement="prefix")
     judge = f"systemone:{demo_server.url}#demo"
-    found = RainDecoder(demo, "harmlessness", config, judge=judge).generate(BAD, seed=0, max_tokens=40)
-    expected = RainDecoder(demo, "harmlessness", config).generate(BAD, seed=0, max_tokens=40)
+    found = RainDecoder(demo, "harmlessness", BOTH_ORDERS, judge=judge).generate(BAD, seed=0, max_tokens=40)
+    expected = RainDecoder(demo, "harmlessness", BOTH_ORDERS).generate(BAD, seed=0, max_tokens=40)
     assert found.text == expected.text and found.usage.rewinds == expected.usage.rewinds > 0
     assert found.usage.judge_tokens > 0, "what the server says that it read is counted"
 
