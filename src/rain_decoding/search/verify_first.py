@@ -81,14 +81,14 @@ def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
         if node is tree.root or node.parent is None:
             child = yield from _give_up(tree)
             break
+        above = node.parent
         if tree.stride:
             # The parts that a reading judge looks at are no sentences: there is nothing to go back to but the start,
             # nor to come back to from there, or the same text would be decoded and left for ever.
             for part in _path(tree, node):
                 part.pruned = True
-            node = tree.root
-        else:
-            node = node.parent
+            above = tree.root
+        node = above
         _record_rewind(tree, bad, node)
     yield Rewound(child)
     return child
