@@ -349,7 +349,18 @@ def _few(value: Any) -> Any:
     return value
 
 
-class GenerationBody(Body):
+class WithoutEffect(Body):
+    """Fields of OpenAI's bodies that are taken, and change nothing of an answer."""
+
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+
+
+class GenerationBody(WithoutEffect):
     """What both kinds of requests may hold."""
 
     honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -372,13 +383,6 @@ class GenerationBody(Body):
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     rain: RainOptions = RainOptions()
-    # Taken, and without effect on the answer.
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
     # Taken at their neutral values only.
     frequency_penalty: SkipJsonSchema[Any] = None
     presence_penalty: SkipJsonSchema[Any] = None

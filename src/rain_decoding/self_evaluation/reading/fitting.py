@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -81,6 +81,15 @@ class Fitted:
         """Values of other rows, float64 `[rows]`."""
         features = [rows.of(layer, self.choice.pooling) for layer in self.choice.layers]
         return self.lines.values(np.stack(features, axis=1))
+
+    def line(self, threshold: float) -> dict[str, Any]:
+        """What a `Line` is made of, with this threshold."""
+        return {
+            "pooling": self.choice.pooling,
+            **self.lines._asdict(),
+            **self.scale._asdict(),
+            "threshold": threshold,
+        }
 
 
 def fit(rows: Rows, *, seed: int = 0, choice: Choice | None = None) -> Fitted:

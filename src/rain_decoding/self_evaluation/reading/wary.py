@@ -41,13 +41,7 @@ def learn_wary(
     fitted = fit(rows, seed=seed, choice=Choice(chosen, rows.poolings[0], STRENGTH))
     values, good = fitted.held_out[rows.whole], rows.good[rows.whole]
     return Wary(
-        pooling=fitted.choice.pooling,
-        weights=fitted.lines.weights,
-        bias=fitted.lines.bias,
-        patience=fitted.scale.patience,
-        slope=fitted.scale.slope,
-        intercept=fitted.scale.intercept,
-        threshold=threshold_of(values, good, FALSE_ALARMS),
+        **fitted.line(threshold_of(values, good, FALSE_ALARMS)),
         request=request,
         request_bias=bias,
     )

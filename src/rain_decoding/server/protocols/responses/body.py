@@ -22,6 +22,7 @@ from rain_decoding.server.schemas import (
     RefusalPart,
     StreamOptions,
     Text,
+    WithoutEffect,
     check_neutral,
     either,
     part,
@@ -175,7 +176,7 @@ class TextOptions(Body):
         return self
 
 
-class ResponsesBody(Body):
+class ResponsesBody(WithoutEffect):
     """`POST /v1/responses`. `seed` is ours: their API has none."""
 
     honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -209,13 +210,6 @@ class ResponsesBody(Body):
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     rain: RainOptions = RainOptions()
-    # Taken, and without effect on the answer.
-    user: str | None = None
-    metadata: dict[str, Any] | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: str | None = None
     # Taken at their neutral values only.
     previous_response_id: SkipJsonSchema[Any] = None
     conversation: SkipJsonSchema[Any] = None
