@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends.openai.stub import Fault, Stub, changed, raw, reset, served, slow, status
+from backends.openai.stub import Fault, Handler, Stub, changed, raw, reset, served, slow, status
 from decoder_worlds import CRITERION, GOOD, lock_world
 
 from rain_decoding import (
@@ -145,6 +145,18 @@ def test_a_fault_that_stays_is_one_error_and_no_judgement(
         assert handle.requests == 2
     _, reply = ask(backend, labels)
     assert reply.error is None and isinstance(reply.value, Unanswered) and "2 attempts" in reply.value.problem
+
+
+@pytest.mark.parametrize("name", ["500", "half JSON", "another JSON", "null", "error in 200", "no choices"])
+def test_a_fault_while_a_server_is_probed_changes_nothing(name: str) -> None:
+    with served(lock_world()) as (stub, backend):
+        facts, asked = backend.endpoint.facts, len(stub.asked)
+        for place in range(asked):
+            stub.asked.clear()
+            stub.faults += [Handler.answer] * place + [FAULTS[name]]
+            again = load_backend(f"openai:{stub.url}#stub", attempts=2, backoff=0.0)
+            assert isinstance(again, EndpointBackend) and again.endpoint.facts == facts
+            assert len(stub.asked) == asked + 1
 
 
 def only_judgements(fault: Fault) -> Fault:

@@ -9,7 +9,7 @@ from rain_decoding.backends.chat_template import CONTROL
 from rain_decoding.backends.openai.client import Client, Meter
 from rain_decoding.backends.openai.facts import DEFAULT_CONTEXT, Facts, LabelRoute, ServerKind
 from rain_decoding.backends.openai.tokenizer import Tokenizer
-from rain_decoding.backends.openai.wire import Choice, read_choices, read_cost, read_scores
+from rain_decoding.backends.openai.wire import BadReply, Choice, read_choices, read_cost, read_scores
 from rain_decoding.errors import EndpointError, ModelNotFoundError, RainError, UnsupportedError
 
 PROMPT = "One, two, three, four,"
@@ -141,7 +141,9 @@ class Probe:
 
         def read(data: Any) -> list[Choice]:
             self._cached |= read_cost(data).cached is not None
-            return read_choices(data)
+            if not (choices := read_choices(data)):
+                raise BadReply("the reply has no choices")
+            return choices
 
         try:
             return await self.client.post(path, body, read, meter=self.meter)
@@ -198,7 +200,9 @@ class Probe:
         listed: LabelRoute = "top_logprobs" if facts.logprobs else "samples"
         if not facts.tokenizer:
             return listed
-        (token, *_) = await self._tokenizer().ids(" five")
+        token = next(iter(await self._tokenizer().ids(" five")), None)
+        if token is None:
+            return listed
         if facts.server == "llama-server":
             return "logit_bias"
         if facts.server == "sglang":
@@ -208,10 +212,11 @@ class Probe:
         if facts.server != "vllm":
             return listed
         named = await self._complete(logprobs=1, logprob_token_ids=[token], return_tokens_as_token_ids=True)
-        if named and f"token_id:{token}" in (named[0].tokens[0].top or ()):
+        if named and any(f"token_id:{token}" in (first.top or ()) for first in named[0].tokens[:1]):
             return "logprob_token_ids"
         allowed = await self._complete(logprobs=1, allowed_token_ids=[token], return_tokens_as_token_ids=True)
-        return "allowed_token_ids" if allowed and allowed[0].tokens[0].text == f"token_id:{token}" else listed
+        kept = allowed and any(first.text == f"token_id:{token}" for first in allowed[0].tokens[:1])
+        return "allowed_token_ids" if kept else listed
 
     async def _answers(self, asked: Any) -> bool:
         try:
