@@ -31,6 +31,7 @@ from rain_decoding import (
 from rain_decoding.backends.base import Handle, Reply
 from rain_decoding.backends.openai.backend import EndpointBackend
 from rain_decoding.backends.openai.client import event_data
+from rain_decoding.backends.openai.facts import Facts
 from rain_decoding.backends.retries import LONGEST_WAIT
 from rain_decoding.errors import BadReplyError
 from rain_decoding.scheduler import Scheduler, Task
@@ -149,14 +150,18 @@ def test_a_fault_that_stays_is_one_error_and_no_judgement(
 
 @pytest.mark.parametrize("name", ["500", "half JSON", "another JSON", "null", "error in 200", "no choices"])
 def test_a_fault_while_a_server_is_probed_changes_nothing(name: str) -> None:
-    with served(lock_world()) as (stub, backend):
-        facts, asked = backend.endpoint.facts, len(stub.asked)
+    def probed(stub: Stub) -> tuple[Facts, int]:
+        stub.asked.clear()
+        backend = load_backend(f"openai:{stub.url}#stub", attempts=2, backoff=0.0)
+        assert isinstance(backend, EndpointBackend)
+        return backend.endpoint.facts, len(stub.asked)
+
+    with served(lock_world()) as (stub, _):
+        facts, asked = probed(stub)
+        assert facts.top_k and asked >= 8
         for place in range(asked):
-            stub.asked.clear()
             stub.faults += [Handler.answer] * place + [FAULTS[name]]
-            again = load_backend(f"openai:{stub.url}#stub", attempts=2, backoff=0.0)
-            assert isinstance(again, EndpointBackend) and again.endpoint.facts == facts
-            assert len(stub.asked) == asked + 1
+            assert probed(stub) == (facts, asked + 1)
 
 
 def only_judgements(fault: Fault) -> Fault:
