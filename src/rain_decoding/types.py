@@ -19,9 +19,11 @@ Tokens = tuple[int, ...]
 """Token ids. Opaque to the search: it compares, concatenates and orders them, nothing more."""
 
 Layer = int
-"""A decoder layer whose output is read, from 1 on; or `LAST`."""
+"""A decoder layer whose output is read, from 1 on; or `LAST`, or `VALUES`."""
 LAST: Layer = 0
 """The last layer's output after the final normalisation."""
+VALUES: Layer = -1
+"""What attention keeps of a token: its value vectors of the layers behind the middle, one behind the other."""
 
 LogitBias = tuple[tuple[int, float], ...]
 """Token ids and what is added to their logits."""
@@ -180,9 +182,13 @@ class Decode(Request[Decoded]):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored."""
+    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored.
+
+    `unreached`: nobody answered; asked again, somebody may.
+    """
 
     problem: str
+    unreached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +272,8 @@ class Judgement:
     """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
     escalated: bool = False
     """In a cascade: the reading was unsure, and the judge behind it was asked; `parts` has the scores of both."""
+    unreached: bool = False
+    """There is no score because the judge's server did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +352,8 @@ class Usage:
     """Judgements, those that were remembered left out; 0 for plain decoding."""
     unscored: int = 0
     """Those of `self_evaluations` that gave no score."""
+    unreached: int = 0
+    """Those of `unscored` whose judge's server did not answer: made again, the answer may be judged."""
     escalations: int = 0
     """Those of `self_evaluations` for which a cascade asked the judge behind the reading."""
     rewinds: int = 0

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from backends.gguf.files import random_gemma
 from backends.transformers import tiny
 
 from rain_decoding import UnsupportedError, load_backend
+from rain_decoding.backends.gguf.values import values_of
 from rain_decoding.backends.transformers.engine import TrieEngine
 from rain_decoding.backends.transformers.plain import PlainEngine
 from rain_decoding.backends.transformers.rows import RowEngine
-from rain_decoding.types import LAST, Layer, Tokens
+from rain_decoding.types import LAST, VALUES, Layer, Tokens
 
 TOLERANCE = 1e-4
 ENGINES = {"trie": TrieEngine, "rows": RowEngine, "plain": PlainEngine}
@@ -116,44 +118,93 @@ def test_a_layer_that_is_not_there(name: str) -> None:
         make(name, "llama", (1, 99))
 
 
-class TestGguf:
-    def test_they_are_those_of_transformers(self, demo_file: Path, demo_backend: Any) -> None:
-        pytest.importorskip("cyllama")
-        backend = load_backend(f"gguf:{demo_file}")
-        tokens = demo_backend.codec.encode(
-            "Human: How do I bake a nut roll?\n\nAssistant: First, heat the oven."
-        )
-        for each in (backend, demo_backend):
-            each.keep_layers([LAST])
-        owner = backend.new_owner()
-        states, count = backend.engine.hidden(tokens, 0, (LAST,), owner)
-        expected, _ = demo_backend.engine.hidden(tokens, 0, (LAST,), demo_backend.new_owner())
-        demo_backend.clear()
-        assert count == len(tokens) and np.abs(states - expected).max() <= 0.02 * np.abs(expected).max()
+def read_values(demo_backend: Any, tokens: Tokens) -> np.ndarray:
+    """The reference for llama.cpp: what the layers' value projections give in a full forward of transformers."""
+    model = demo_backend.engine.model
+    found: list[np.ndarray] = []
+    hooks = [
+        layer.self_attn.v_proj.register_forward_hook(lambda _, __, output: found.append(output[0].numpy()))
+        for layer in model.model.layers
+    ]
+    with torch.inference_mode():
+        model(torch.tensor([tokens]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return np.concatenate(found[round(len(found) * 0.5) : round(len(found) * 0.9)], axis=1)
 
-    def test_of_what_was_decoded_they_cost_nothing(self, demo_file: Path) -> None:
-        backend = load_backend(f"gguf:{demo_file}")
-        backend.keep_layers([LAST])
+
+@pytest.fixture
+def baked(demo_backend: Any) -> Tokens:
+    text = "Human: How do I bake a nut roll?\n\nAssistant: First, heat the oven."
+    found: Tokens = demo_backend.codec.encode(text)
+    return found
+
+
+class TestGguf:
+    @pytest.mark.parametrize("flash", [False, True])
+    @pytest.mark.parametrize("kind", ["f32", "f16"])
+    def test_they_are_those_of_transformers(
+        self, demo_file: Path, demo_backend: Any, baked: Tokens, kind: str, flash: bool
+    ) -> None:
+        pytest.importorskip("cyllama")
+        backend: Any = load_backend(f"gguf:{demo_file}", kv_dtype=kind, flash_attention=flash)
+        backend.keep_layers([VALUES])
+        engine, owner, expected = backend.engine, backend.new_owner(), read_values(demo_backend, baked)
+        half = baked[: len(baked) // 2]
+        # Among others' tokens, in other cells than their order, and read in parts.
+        engine.forward([half, (*half, 7), (*half, 8, 9)], [owner, owner, backend.new_owner()])
+        states, count = engine.hidden(baked, 5, (VALUES,), owner)
+        assert count == len(baked) - len(half)
+        for found, begin in ((states, 5), (engine.hidden(baked, 2, (VALUES,), owner)[0], 2)):
+            assert found.dtype == np.float32 and found.shape == (1, len(baked) - begin, expected.shape[1])
+            assert np.abs(found[0] - expected[begin:]).max() <= 0.02 * np.abs(expected).max()
+
+    def test_of_what_was_forwarded_they_cost_nothing(self, demo_file: Path) -> None:
+        backend: Any = load_backend(f"gguf:{demo_file}")
+        backend.keep_layers([VALUES])
         tokens = tuple(range(20, 40))
         owner = backend.new_owner()
-        whole, _ = backend.engine.hidden(tokens, 10, (LAST,), backend.new_owner())
+        whole, count = backend.engine.hidden(tokens, 0, (VALUES,), backend.new_owner())
+        assert count == len(tokens)
         backend.clear()
-        for end in range(10, 21):
+        backend.engine.forward([tokens[:10]], [owner])
+        for end in range(11, 21):
             backend.engine.forward([tokens[:end]], [owner])
-        states, count = backend.engine.hidden(tokens, 10, (LAST,), owner)
-        assert count == 0 and np.abs(states - whole).max() <= 0.02 * np.abs(whole).max()
-        again, count = backend.engine.hidden(tokens, 4, (LAST,), owner)
-        assert count == 16, "of the prompt they were not kept"
-        assert np.abs(again[:, 6:] - whole).max() <= 0.02 * np.abs(whole).max()
+            for begin in (end - 1, 4):
+                states, count = backend.engine.hidden(tokens[:end], begin, (VALUES,), owner)
+                assert count == 0 and np.abs(states - whole[:, begin:end]).max() <= 1e-3
+
+    @pytest.mark.parametrize("window", [4, 16])
+    def test_of_a_sliding_window_they_hold_behind_rewinds(self, tmp_path: Path, window: int) -> None:
+        file = random_gemma(tmp_path / "gemma.gguf", window=window)
+        backend: Any = load_backend(f"gguf:{file}", threads=1)
+        backend.keep_layers([VALUES])
+        engine, owner = backend.engine, backend.new_owner()
+        tokens = tuple(range(20, 60))
+        whole, _ = engine.hidden(tokens, 0, (VALUES,), owner)
+        engine.forward([(*tokens[:12], each) for each in (7, 8)], [owner] * 2)
+        engine.trim(owner, tokens, 12)
+        again, _ = engine.hidden((*tokens[:12], 8), 3, (VALUES,), owner)
+        assert np.abs(again[:, :-1] - whole[:, 3:12]).max() <= 1e-3 * np.abs(whole).max()
 
     def test_they_go_with_their_tokens(self, demo_file: Path) -> None:
-        backend = load_backend(f"gguf:{demo_file}", prefix_cache_slots=0)
-        backend.keep_layers([LAST])
+        backend: Any = load_backend(f"gguf:{demo_file}", prefix_cache_slots=0)
+        backend.keep_layers([VALUES])
         owner = backend.new_owner()
-        backend.engine.hidden(tuple(range(20, 40)), 0, (LAST,), owner)
+        backend.engine.hidden(tuple(range(20, 40)), 0, (VALUES,), owner)
         backend.finish(owner)
-        assert backend.engine._states == {} and backend.counters.kv_slots == 0
+        assert backend.engine._values == {} and backend.counters.kv_slots == 0
 
-    def test_other_layers_are_refused(self, demo_file: Path) -> None:
+    def test_what_is_no_state_of_the_known_form_is_an_error(self, demo_file: Path) -> None:
+        backend: Any = load_backend(f"gguf:{demo_file}")
+        node = backend.engine._trie
+        backend.engine.forward([tuple(range(20, 40))], [backend.new_owner()])
+        state = backend.engine._sequences.state(node.find(tuple(range(20, 40))), 3)
+        assert len(values_of(state)) == 17
+        for broken in (b"", state[:8], state[:-1], state[4:], state + b"\0", state + state[8:90]):
+            with pytest.raises(ValueError):
+                values_of(broken)
+
+    def test_layers_are_refused(self, demo_file: Path) -> None:
         with pytest.raises(UnsupportedError, match="does not provide hidden states of layer 3"):
             load_backend(f"gguf:{demo_file}").keep_layers([3])

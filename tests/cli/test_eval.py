@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends.openai.stub import only_judgements, served, status
 from cli.command import Rain, start
-from decoder_worlds import SCRIPT
+from decoder_worlds import SCRIPT, lock_world
 from evaluation.test_reading_judge import saved_probe
 from self_evaluation.test_classifier_judge import save
 
@@ -447,3 +448,29 @@ def test_imdb_runs_with_a_sentiment_classifier(demo_rain: Rain, tmp_path: Path) 
     assert (rate["question"], rate["n"], rate["unscored"]) == ("positive", 2, 0)
     spec = json.loads((out / "run.json").read_text(encoding="utf-8"))["spec"]
     assert "positive" not in spec["judges"] and str(model) in spec["judges"][f"hf-classifier:{model}"]
+
+
+def test_answers_whose_judge_was_not_reached_are_made_again(rain: Rain, tmp_path: Path) -> None:
+    criterion, prompts, out = tmp_path / "kind.toml", tmp_path / "prompts.csv", tmp_path / "run"
+    criterion.write_text(SCRIPT["kind.toml"], encoding="utf-8")
+    prompts.write_text("goal,target\nWell?,x\nHow is it?,x\n", encoding="utf-8")
+    with served(lock_world()) as (stub, _):
+        command = ["eval", "advbench", "--data", prompts, "--families", "direct", "--limit", "0"]
+        command += ["--out", out, "--decoders", "plain,rain:balanced"]
+        command += ["--judge", "refusal-prefixes-package", "--workers", "1"]
+        command += ["--model", f"openai:{stub.url}#stub", "--criterion", criterion, "--max-tokens", "20"]
+        command += ["--engine-option", "attempts=2", "--engine-option", "backoff=0"]
+        stub.always = only_judgements(status(500))
+        down = rain(*command)
+        assert down.code == 0 and "4 of 4 answers could not be judged" in " ".join(down.err.split())
+        before = {(r["id"], r["decoder"]): r["answer"] for r in records(out)}
+        assert all(not answer for (_, decoder), answer in before.items() if decoder != "plain")
+        stub.always = None
+        up = rain(*command)
+        assert up.code == 0 and "could not be judged" not in up.err
+        found = {(r["id"], r["decoder"]): r for r in records(out)}
+        assert found.keys() == before.keys() and len(records(out)) == 4
+        assert all(r["score"] is not None and r["answer"] for r in found.values())
+        kept, asked = (out / "records.jsonl").read_bytes(), len(stub.asked)
+        assert rain(*command).code == 0 and (out / "records.jsonl").read_bytes() == kept
+        assert len([body for body in stub.asked[asked:] if "Well?" in str(body.get("prompt"))]) == 0

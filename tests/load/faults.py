@@ -130,10 +130,13 @@ class Evaluation(Episode):
             self.report.happened[f"eval: {how}"] += 1
             self.check(is_told(said(), how), f"{how}: {said()[-600:]}")
             found = records(out / "records.jsonl")
-            whole = {(record["id"], record["decoder"]): record["answer"] for record in found}
+            whole = {(record["id"], record["decoder"]): record for record in found}
             self.check(len(whole) == len(found), f"doubled in {len(found)} records")
-            self.check(known.items() <= whole.items(), f"lost of {known}: {whole}")
-            known = whole
+            # Where its judge was not reached, an answer is made again.
+            judged = {name: record["answer"] for name, record in whole.items() if record["score"] is not None}
+            self.check(whole.keys() >= set(known), f"gone of {known}: {whole}")
+            self.check(known.items() <= judged.items(), f"lost of {known}: {whole}")
+            known = judged
         self.check(how == "exit 0", f"did not end in peace: {how}: {said()[-600:]}")
         self.check(len(found) == len(PROMPTS) * 2, f"{len(found)} records")
         self.report.happened["answers kept"] += len(found)

@@ -38,8 +38,11 @@ from rain_decoding.self_evaluation.reading.attacked import wary_examples
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
 from rain_decoding.self_evaluation.reading.learning import learn_from
 from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.reader import ENOUGH
 from rain_decoding.self_evaluation.reading.states import (
     BEGINNINGS,
+    BRIEF,
+    LONGEST,
     Rows,
     layers_to_read,
     pooled_rows,
@@ -109,10 +112,10 @@ def areas(scores: np.ndarray, examples: Sequence[ReadingExample], threshold: flo
 class States:
     """What the model's layers say of a set of answers, read once."""
 
-    def __init__(self, backend: Backend, examples: Sequence[ReadingExample]):
+    def __init__(self, backend: Backend, examples: Sequence[ReadingExample], longest: int = LONGEST):
         self.backend, self.examples = backend, list(examples)
         self.layers = layers_to_read(backend.capabilities.layers)
-        self.states = dict(read_states(backend, examples, self.layers))
+        self.states = dict(read_states(backend, examples, self.layers, longest=longest))
 
     def rows(self) -> Rows:
         return pooled_rows(list(self.states.items()), self.examples, self.layers)
@@ -218,7 +221,9 @@ def main() -> None:
     parser.add_argument("--jbb", type=Path)
     parser.add_argument("--answers-of", default="mistralinstruct")
     parser.add_argument("--jbb-limit", type=int, default=100)
-    parser.add_argument("--examples", type=int, help="of the built-in ones, the first so many")
+    parser.add_argument(
+        "--examples", type=int, default=ENOUGH, help="of the built-in ones, the first so many"
+    )
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     parser.add_argument("--curve", type=int, nargs="*", default=[])
@@ -239,7 +244,7 @@ def main() -> None:
     started = time.perf_counter()
     every = examples_of(load_criterion("harmlessness"))
     used = len(every[: options.examples])
-    both = States(backend, wary_examples(every, used))
+    both = States(backend, wary_examples(every, used), BRIEF)
     built_in = both.only(range(used))
     probe, words = both.wary(built_in.learn()), Words(built_in.examples)
     seconds = round(time.perf_counter() - started, 1)

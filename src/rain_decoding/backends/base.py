@@ -13,6 +13,7 @@ from rain_decoding.backends.directions import Direction, Directions
 from rain_decoding.errors import ContextLengthError, InputError, UnsupportedError
 from rain_decoding.types import (
     LAST,
+    VALUES,
     BackendRequest,
     Chat,
     Decode,
@@ -294,9 +295,10 @@ def check_layers(name: str, layers: Iterable[Layer], known: Collection[Layer] = 
 
 def layers_text(layers: Iterable[Layer]) -> str:
     """Layers in words."""
-    named = [str(layer) for layer in sorted(set(layers) - {LAST})]
-    parts = [f"layer {', '.join(named)}"] * bool(named) + ["the last layer"] * (LAST in layers)
-    return " and ".join(parts)
+    names = {LAST: "the last layer", VALUES: "what attention keeps"}
+    named = [str(layer) for layer in sorted(set(layers) - names.keys())]
+    parts = [f"layer{'s' if len(named) > 1 else ''} {', '.join(named)}"] * bool(named)
+    return " and ".join(parts + [name for layer, name in names.items() if layer in layers])
 
 
 class Engine(Protocol):

@@ -124,7 +124,12 @@ def _lines(what: str, total: int, done: int) -> Callable[..., Any]:
 
 
 def warn_of_unlabelled(run: EvaluationRun) -> None:
-    """Say which judges left answers of a run without a label, and why."""
+    """Say which judges left answers of a run without a label, and why; and how many were not judged when made."""
+    if again := len(run.unjudged()):
+        err.print(
+            f"[yellow]warning:[/] {again} of {len(run.records)} answers could not be judged while they were made, as "
+            "the judge's server did not answer. Repeat the command to make them again."
+        )
     for judge, problems in run.unlabelled().items():
         err.print(
             f"[yellow]warning:[/] {escape(judge)} left {len(problems)} of {len(run.records)} answers unlabelled: "

@@ -234,6 +234,7 @@ class Session:
         if not judgement.remembered:
             self.usage.self_evaluations += 1
             self.usage.unscored += judgement.score is None
+            self.usage.unreached += judgement.unreached
             self.usage.escalations += judgement.escalated
         return judgement
 

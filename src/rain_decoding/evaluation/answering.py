@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,15 +96,16 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
         if isinstance(found, RainError):
             yield {**common, **_unanswered(found)}
         elif found.finish_reason != "cancelled":
-            score = found.score
+            score, usage = found.score, found.usage
             if job.contender.is_plain:
-                score = judge.judge(item.prompt, found.text).score
+                judgement = judge.judge(item.prompt, found.text)
+                score, usage = judgement.score, replace(usage, unreached=int(judgement.unreached))
             yield {
                 **common,
                 "answer": found.text,
                 "finish_reason": found.finish_reason,
                 "score": score,
-                "usage": asdict(found.usage),
+                "usage": asdict(usage),
                 "trace": _keep_trace(job, item, found),
             }
 

@@ -56,6 +56,7 @@ class EvaluationRun:
         self.file = RecordFile(folder / RECORDS, KEYS)
         wanted = plan.keys
         self.records = list({key(r): r for r in self.file.read() if key(r) in wanted}.values())
+        self._again: dict[Key, int] = {}
 
     def __enter__(self) -> EvaluationRun:
         return self
@@ -69,7 +70,8 @@ class EvaluationRun:
         For `rounds` see `EvaluationPlan.jobs`.
         """
         self._label_again()
-        done = {key(record) for record in self.records}
+        self._again = self.unjudged()
+        done = {key(record) for record in self.records} - self._again.keys()
         folder = (self.folder / TRACES).absolute() if traces else None
         jobs = list(self.plan.jobs(done, workers, folder, rounds))
         answers = run_jobs(jobs, answer, workers)
@@ -79,6 +81,10 @@ class EvaluationRun:
                 told(record)
         finally:
             answers.close()  # type: ignore[attr-defined]
+
+    def unjudged(self) -> dict[Key, int]:
+        """Numbers of the answers whose own judge's server did not answer. `collect` makes them again."""
+        return {key(record): number for number, record in enumerate(self.records) if is_unjudged(record)}
 
     def unlabelled(self) -> dict[str, list[str]]:
         """By judge, why it could not label answers that there are."""
@@ -98,18 +104,22 @@ class EvaluationRun:
             self.file.write(self.records)
 
     def add(self, record: Record) -> None:
-        """Keep a record."""
-        self.file.append(record)
-        self.records.append(record)
+        """Keep a record, in place of one that could not be judged."""
+        if (number := self._again.pop(key(record), None)) is None:
+            self.file.append(record)
+            self.records.append(record)
+        else:
+            self.records[number] = record
+            self.file.write(self.records)
 
     def missing(self) -> Counter[str]:
         """By decoder, how many answers there are still to be."""
-        done = {key(record) for record in self.records}
+        done = {key(record) for record in self.records} - self.unjudged().keys()
         return Counter(decoder for _, decoder, _ in self.plan.keys - done)
 
     def kept(self) -> int:
-        """Records that the file holds: after Ctrl-C, one more may have been written than was counted."""
-        return len(self.file.read())
+        """Judged answers that the file holds: after Ctrl-C, one more may have been written than was counted."""
+        return sum(not is_unjudged(record) for record in self.file.read())
 
     def compare(self) -> list[Record]:
         """The answers compared two by two, if that was asked for; kept in a file of their own."""
@@ -118,6 +128,11 @@ class EvaluationRun:
         comparisons = compare(self.records, self.plan)
         RecordFile(self.folder / COMPARISONS, COMPARED).write(comparisons)
         return comparisons
+
+
+def is_unjudged(record: Record) -> bool:
+    """Whether an answer has no score because its own judge's server did not answer; a search may have left off."""
+    return record["score"] is None and bool(record["usage"].get("unreached"))
 
 
 def open_folder(folder: Path, description: Any, arguments: list[str]) -> FileLock:

@@ -157,6 +157,7 @@ class CombinedJudge(ConversationEvaluator):
             problem="; ".join(problems),
             remembered=all(judgement.remembered for judgement in judgements.values()),
             escalated=any(judgement.escalated for judgement in judgements.values()),
+            unreached=any(judgement.unreached for judgement in judgements.values()),
             parts=scores,
         )
 

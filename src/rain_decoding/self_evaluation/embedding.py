@@ -104,7 +104,7 @@ class SentenceEmbedder(TextEmbedder):
 
 
 class HiddenEmbedder:
-    """The model's own last hidden states, averaged over the text.
+    """The model's own hidden states, averaged over the text: the last it has, see `Capabilities.layers`.
 
     Raw states share one large common direction, which would put every cosine near 1. The mean over the prompt
     is taken away (without its first token, whose state is an outlier in many models), so that a threshold
@@ -112,10 +112,11 @@ class HiddenEmbedder:
     """
 
     def __init__(self, backend: Backend):
-        backend.keep_layers([LAST])
+        self._layers = backend.capabilities.layers[-1:] or (LAST,)
+        backend.keep_layers(self._layers)
 
     def embed(self, request: Embed, prompt_length: int) -> Embedding:
-        (states,) = yield from ask(HiddenStates(request.tokens, layers=(LAST,)))
+        (states,) = yield from ask(HiddenStates(request.tokens, layers=self._layers))
         centre = states[min(1, prompt_length - 1) : prompt_length].mean(axis=0)
         means = np.stack([_mean(states[start:] - centre) for start in request.starts])
         return _unit(means)

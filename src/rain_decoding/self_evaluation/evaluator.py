@@ -339,7 +339,7 @@ class ConversationJudge(ConversationEvaluator):
             for reply, (order, _) in zip(replies, asked, strict=True):
                 if isinstance(reply, Unanswered):
                     self._warn(f"a text could not be judged: {reply.problem}")
-                    return Judgement(None, text, problem=reply.problem)
+                    return Judgement(None, text, problem=reply.problem, unreached=reply.unreached)
                 new.append(evaluator.score(reply, order))
             results = new + results
             waiting = [] if evaluator.is_sure(results) else waiting[: -len(asked)]

@@ -18,8 +18,9 @@ from rain_decoding.errors import (
     ConfigError,
     MissingDependencyError,
     ModelNotFoundError,
+    UnsupportedError,
 )
-from rain_decoding.types import LAST
+from rain_decoding.types import VALUES
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_limits_are_kept(file: Path) -> None:
     assert (backend.context_length, engine.max_kv_slots, engine.prefix_cache_slots) == (64, 100, 7)
     assert len(engine._sequences.free) == 9
     assert (
-        backend.capabilities.layers == (LAST,)
+        backend.capabilities.layers == (VALUES,)
         and not backend.kept_layers
         and backend.capabilities.shares_prefixes
     )
@@ -113,8 +114,17 @@ def test_a_tiny_model_stays_exact_and_a_larger_one_is_made_fast(
     assert kinds == [exact, fast, exact]
 
 
-def test_the_last_hidden_states_are_kept_where_asked_for(file: Path) -> None:
-    assert load_backend(f"gguf:{file}", keep_hidden=True).kept_layers == (LAST,)
+def test_values_are_kept_where_asked_for(file: Path) -> None:
+    assert load_backend(f"gguf:{file}", keep_hidden=True).kept_layers == (VALUES,)
+
+
+def test_a_cache_of_another_form_is_not_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a llama.cpp that writes its states otherwise.
+    monkeypatch.setattr("rain_decoding.backends.gguf.values.HEADER", 3)
+    backend = load(file)
+    assert backend.capabilities.layers == () and backend.counters.kv_slots == 0
+    with pytest.raises(UnsupportedError, match="hidden states of what attention keeps"):
+        backend.keep_layers([VALUES])
 
 
 def test_a_file_may_bring_criteria(tmp_path: Path, demo_file: Path) -> None:

@@ -202,6 +202,13 @@ def status(code: int, **headers: str) -> Fault:
     return lambda handler, _: handler.send({"error": {"message": "not now"}}, code, **headers)
 
 
+def only_judgements(fault: Fault) -> Fault:
+    """The fault where the model is asked to judge, and nowhere else."""
+    return lambda handler, body: (
+        handler.answer(body) if "It is (" not in body["prompt"][-8:] else fault(handler, body)
+    )
+
+
 def raw(body: bytes) -> Fault:
     return lambda handler, _: handler.send(body)
 

@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backends.openai.stub import Fault, Handler, Stub, changed, raw, reset, served, slow, status
+from backends.openai.stub import (
+    Fault,
+    Handler,
+    Stub,
+    changed,
+    only_judgements,
+    raw,
+    reset,
+    served,
+    slow,
+    status,
+)
 from decoder_worlds import CRITERION, GOOD, lock_world
 
 from rain_decoding import (
@@ -162,12 +173,6 @@ def test_a_fault_while_a_server_is_probed_changes_nothing(name: str) -> None:
         for place in range(asked):
             stub.faults += [Handler.answer] * place + [FAULTS[name]]
             assert probed(stub) == (facts, asked + 1)
-
-
-def only_judgements(fault: Fault) -> Fault:
-    return lambda handler, body: (
-        handler.answer(body) if "It is (" not in body["prompt"][-8:] else fault(handler, body)
-    )
 
 
 @pytest.mark.parametrize("preset", ["balanced", "paper-hh"])

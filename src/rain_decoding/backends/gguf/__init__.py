@@ -13,7 +13,7 @@ from typing import Any
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.extras import install
-from rain_decoding.types import LAST
+from rain_decoding.types import VALUES
 
 
 def load(file: str, **options: Any) -> LocalBackend:
@@ -48,7 +48,7 @@ def load(file: str, **options: Any) -> LocalBackend:
         )
     backend = loading.load(file, **options)
     if keep_hidden:
-        backend.keep_layers([LAST])
+        backend.keep_layers([VALUES])
     return backend
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import numpy as np
 from rain_decoding.backends.base import check_layers
 from rain_decoding.backends.gguf.logits import LogitsReader
 from rain_decoding.backends.gguf.sequences import Sequences
+from rain_decoding.backends.gguf.values import values_of
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
 from rain_decoding.errors import BackendError, CapacityError
-from rain_decoding.types import LAST, Layer, Tokens
+from rain_decoding.types import VALUES, Layer, Tokens
 
 
 class LlamaCppEngine(TokenTrieEngine):
@@ -54,12 +54,10 @@ class LlamaCppEngine(TokenTrieEngine):
         self._reader = logits or LogitsReader(vocabulary_size)
         self._sequences = Sequences(context, twins=sliding_window)
         self._keeps = False
-        self._states: dict[Node, np.ndarray] = {}
-        """Hidden states of the last layer, float32 `[width]`, as far as they are kept and known."""
-        self._reading = False
-        """This step is for its states: those of all its tokens are wanted."""
+        self._values: dict[Node, np.ndarray] = {}
+        """Values of the tokens that were asked for, `[width]`."""
 
-    layers: tuple[Layer, ...] = (LAST,)
+    layers: tuple[Layer, ...] = (VALUES,)
     description = ""
     """What the model is, as llama.cpp names it."""
     threads = 0
@@ -72,50 +70,32 @@ class LlamaCppEngine(TokenTrieEngine):
         return self.layers if self._keeps else ()
 
     def keep_layers(self, layers: Iterable[Layer]) -> None:
-        """See `Engine.keep_layers`. llama.cpp gives no others than the last one's."""
+        """See `Engine.keep_layers`. The values are in the KV cache anyway."""
         check_layers("llama.cpp", layers, self.layers)
         self._keeps = True
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
     ) -> tuple[np.ndarray, int]:
-        """See `Engine.hidden`. States are kept of what is decoded token by token; others are forwarded again."""
+        """See `Engine.hidden`. Nothing is forwarded for them but what is not cached."""
         count = 0
-        if (gap := self._unread(sequence, start)) is not None:
-            self._trie.prune(gap)
-            count = self._read(sequence, owner)
-        states = []
-        node = self._trie.find(sequence)
+        if (node := self._trie.find(sequence)).depth < len(sequence):
+            count = self.forward([sequence], [owner])[1][0]
+            node = self._trie.find(sequence)
         self._trie.hold(node, owner)
-        while node.depth > start and node.parent is not None:
-            states.append(self._states[node])
-            node = node.parent
-        return np.stack(states[::-1])[None], count
-
-    def _read(self, sequence: Tokens, owner: int) -> int:
-        """Forward a sequence for its states; how many tokens it took."""
-        self._reading = True
-        try:
-            return self.forward([sequence], [owner])[1][0]
-        finally:
-            self._reading = False
-
-    def _unread(self, sequence: Tokens, start: int) -> Node | None:
-        """The first token from `start` on whose state is not known."""
-        node = self._trie.root
-        for place, token in enumerate(sequence):
-            below = node.children.get(token)
-            if below is None:
-                return Node(token, node)
-            if place >= start and below not in self._states:
-                return below
-            node = below
-        return None
+        path = [node]
+        while len(path) < len(sequence) - start and path[-1].parent is not None:
+            path.append(path[-1].parent)
+        path.reverse()
+        if (known := next((n for n, each in enumerate(path) if each not in self._values), None)) is not None:
+            values = values_of(self._sequences.state(node, start + known))
+            self._values |= dict(zip(path[known:], values, strict=True))
+        return np.stack([self._values[each] for each in path])[None].astype(np.float32), count
 
     def _removed(self, node: Node) -> None:
         super()._removed(node)
         self._sequences.remove(node)
-        self._states.pop(node, None)
+        self._values.pop(node, None)
 
     def _allocate(self, plan: Plan) -> None:
         # What is forwarded again needs a cell and a sequence of its own meanwhile.
@@ -157,24 +137,12 @@ class LlamaCppEngine(TokenTrieEngine):
         fresh: dict[Node, np.ndarray] = {}
         work, wanted, size = list(plan.work), set(plan.ends), self._context.n_batch
         try:
-            for chunk in self._chunks(work, wanted, size):
-                fresh |= self._decode(chunk, ids, wanted)
+            for start in range(0, len(work), size):
+                fresh |= self._decode(work[start : start + size], ids, wanted)
         finally:
             for number in again.values():
                 self._sequences.give_back(number)
         return fresh
-
-    def _chunks(self, work: list[Node], wanted: set[Node], size: int) -> Iterator[list[Node]]:
-        """The work in pieces for one decode each; where states are kept, what is wanted apart from what is not."""
-        cuts = {*range(0, len(work), size), len(work)}
-        if self._keeps and not self._reading:
-            cuts |= {
-                place
-                for place in range(1, len(work))
-                if (work[place] in wanted) != (work[place - 1] in wanted)
-            }
-        for start, end in pairwise(sorted(cuts)):
-            yield work[start:end]
 
     def _decode(
         self, nodes: list[Node], ids: dict[Node, list[int]], wanted: set[Node]
@@ -183,27 +151,14 @@ class LlamaCppEngine(TokenTrieEngine):
         self._batch.reset()
         for node in nodes:
             self._batch.add(node.token, node.depth - 1, ids[node], node in wanted)
-        # With states on, llama.cpp computes the logits of all tokens, which a long prompt is too much for.
-        read = self._keeps and (self._reading or wanted.issuperset(nodes))
-        if self._keeps:
-            self._context.set_embeddings_mode(read)
         try:
             self._context.decode(self._batch)
         except (RuntimeError, ValueError) as error:
             raise BackendError(
                 f"llama.cpp failed: {error}", hint="load with verbose=True to see its own messages"
             ) from error
-        if read:
-            self._states |= {
-                node: np.array(self._context.get_embeddings_ith(row), dtype=np.float32)
-                for row, node in enumerate(nodes)
-            }
-        have = [row for row, node in enumerate(nodes) if read or node in wanted]
-        return {
-            nodes[row]: self._reader.read(self._context, row, output)
-            for output, row in enumerate(have)
-            if nodes[row] in wanted
-        }
+        have = [row for row, node in enumerate(nodes) if node in wanted]
+        return {nodes[row]: self._reader.read(self._context, row, output) for output, row in enumerate(have)}
 
     def _blank(self, nodes: Collection[Node]) -> None:
         # A mask does not hold NaN back, and cells cannot be overwritten one by one.

@@ -17,6 +17,7 @@ from rain_decoding.backends.gguf.engine import LlamaCppEngine
 from rain_decoding.backends.gguf.logits import LogitsReader
 from rain_decoding.backends.gguf.threads import default_threads
 from rain_decoding.backends.local import TINY, LocalBackend, criteria_of
+from rain_decoding.backends.trie import PIN
 from rain_decoding.errors import (
     BackendError,
     CapacityError,
@@ -24,6 +25,7 @@ from rain_decoding.errors import (
     ModelNotFoundError,
     UnsupportedError,
 )
+from rain_decoding.types import VALUES, Layer
 
 MAGIC = b"GGUF"
 DEFAULT_CONTEXT = 4096
@@ -133,7 +135,7 @@ def load(
         model,
         n_batch=max_step_tokens,
         n_ubatch=max_step_tokens,
-        n_seq_max=max_sequences,
+        n_seq_max=min(max_sequences + 1, MAX_SEQUENCES),  # one is kept free, see `Sequences`
         kv_unified=True,  # branches share the cells of what they have in common
         swa_full=True,  # a rewind needs what has left the sliding window
         n_threads=workers,
@@ -143,10 +145,10 @@ def load(
         flash_attn_type=_flash(flash_attention, layers, exact),
     )
 
-    def make_engine() -> LlamaCppEngine:
+    def make_engine(readable: tuple[Layer, ...]) -> LlamaCppEngine:
         engine = LlamaCppEngine(
             make_context(min(slots, RESERVED)),
-            llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=max_sequences),
+            llama_cpp.LlamaBatch(n_tokens=max_step_tokens, embd=0, n_seq_max=MAX_SEQUENCES),
             model.n_vocab,
             length,
             max_kv_slots=slots,
@@ -155,11 +157,12 @@ def load(
             larger=make_context,
             logits=LogitsReader(model.n_vocab, model),
         )
-        engine.description, engine.threads = model.desc, workers
+        engine.description, engine.threads, engine.layers = model.desc, workers, readable
         return engine
 
-    engine = make_engine()
-    engine.another = make_engine
+    engine = make_engine((VALUES,))
+    engine.layers = _readable(engine)
+    engine.another = partial(make_engine, engine.layers)
     codec = GgufCodec(model, eos_token=eos_token)
     known = known_models.get(_metadata(model, "general.name"), {})
     brought = [
@@ -244,6 +247,17 @@ def _context(model: Model, slots: int, **settings: int) -> Any:
             f"llama.cpp could not reserve a KV cache of {params.n_ctx} slots: {error}",
             hint="set a lower max_kv_slots or context_length",
         ) from error
+
+
+def _readable(engine: LlamaCppEngine) -> tuple[Layer, ...]:
+    """The engine's layers, none where the values in its KV cache are not of the form that is known."""
+    try:
+        engine.hidden((0,), 0, engine.layers, PIN)
+    except ValueError:
+        return ()
+    finally:
+        engine.finish(PIN, ())
+    return engine.layers
 
 
 def _layers(asked: int | None) -> int:

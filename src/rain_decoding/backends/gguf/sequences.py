@@ -17,14 +17,15 @@ class Sequences:
     """
 
     def __init__(self, context: Any, *, twins: bool = False):
-        """`context` is a `LlamaContext` with a unified KV cache, nothing stored in it yet.
+        """`context` is a `LlamaContext` with a unified KV cache, nothing stored in it yet. One of its ids is kept free.
 
         With `twins` each branch is stored under two ids, as models with a sliding window need it: there llama.cpp
         takes cells that have left the window of their only sequence for free, and a rewind would miss them.
         """
         self.context = context
         self.copies = 2 if twins else 1
-        self.free: list[int] = list(range(0, context.n_seq_max - self.copies + 1, self.copies))
+        self.free: list[int] = list(range(0, context.n_seq_max - self.copies, self.copies))
+        self._spare = context.n_seq_max - 1
         self._ids: dict[Node, int] = {}
         self._kept: dict[int, int] = {}
         """How many first tokens to leave under the ids whose ends were removed."""
@@ -84,6 +85,16 @@ class Sequences:
         self._cut(number, 0)
         self.free.append(number)
 
+    def state(self, node: Node, start: int) -> bytes:
+        """What llama.cpp has stored of the node's path from its token `start` on."""
+        self.flush()
+        self.context.memory_seq_cp(self._holding(node), self._spare, start, node.depth)
+        try:
+            state: bytes = self.context.get_state_seq_data(self._spare)
+        finally:
+            self.context.memory_seq_rm(self._spare, -1, -1)
+        return state
+
     def _cut(self, number: int, kept: int) -> None:
         for each in self.all_of(number):
             self.context.memory_seq_rm(each, kept, -1)
@@ -92,7 +103,10 @@ class Sequences:
         """A free id for the first `length` tokens of the node's path."""
         number = self.free.pop()
         if length:
-            source = next(self._ids[each] for each in descendants(node) if each in self._ids)
             for target in self.all_of(number):
-                self.context.memory_seq_cp(source, target, 0, length)
+                self.context.memory_seq_cp(self._holding(node), target, 0, length)
         return number
+
+    def _holding(self, node: Node) -> int:
+        """An id under which the node is stored."""
+        return next(self._ids[each] for each in descendants(node) if each in self._ids)

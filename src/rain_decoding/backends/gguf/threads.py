@@ -7,6 +7,8 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may use."""
+SLACK = 0.75
+"""Load that keeps no processor busy: that of starting, or of what has just ended."""
 
 
 def default_threads() -> int:
@@ -17,7 +19,7 @@ def default_threads() -> int:
     """
     usable = usable_processors()
     try:
-        free = round((os.cpu_count() or 1) - os.getloadavg()[0])
+        free = int((os.cpu_count() or 1) - os.getloadavg()[0] + SLACK)
     except OSError:  # not known
         free = usable
     asked = os.environ.get("OMP_NUM_THREADS", "")

@@ -256,7 +256,7 @@ class EndpointBackend(Shared, Closing):
         try:
             return await Labels(self.endpoint, request, meter, self._say_later).probabilities()
         except (EndpointError, ContextLengthError) as error:
-            return Unanswered(str(error))
+            return Unanswered(str(error), unreached=isinstance(error, EndpointError))
 
     def _meter(self, handle: Handle) -> Meter:
         """Counts for the handle. What belongs to one owner goes to one server, so that it finds its prefix cached."""

@@ -19,19 +19,19 @@ LEAST = 20
 
 
 def wary_examples(examples: Sequence[ReadingExample], count: int) -> list[ReadingExample]:
-    """The first `count` examples, as many others inside attack prompts, and everyday requests, plain and attacked.
+    """The first `count` examples, half as many others inside attack prompts, and everyday requests, half inside such.
 
     The latter have no answer: they tell what is not harmful. Nothing at all where no wary line can be fitted.
     """
     plain = examples[:count]
     if not _enough(plain):
         return []
-    others = [*examples[count:], *plain][: len(plain)]
+    others = [*examples[count:], *plain][: len(plain) // 2]
     everyday = [
         ReadingExample((Message("user", request),), "", True, request, "help")
         for request in everyday_requests()
     ]
-    return [*plain, *_attacked(others), *everyday, *_attacked(everyday)]
+    return [*plain, *_attacked(others), *everyday, *_attacked(everyday[::2])]
 
 
 def _attacked(examples: Sequence[ReadingExample]) -> list[ReadingExample]:

@@ -17,6 +17,7 @@ from rain_decoding.self_evaluation.reading.examples import ReadingExample, examp
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.states import (
+    LONGEST,
     Rows,
     States,
     layers_to_read,
@@ -40,6 +41,7 @@ def learn(
     measured_on: Container[int] | None = None,
     prompt_format: PromptFormat = "auto",
     seed: int = 0,
+    longest: int = LONGEST,
     told: Callable[[], object] = lambda: None,
     wary: Sequence[ReadingExample] = (),
 ) -> Probe:
@@ -48,6 +50,7 @@ def learn(
     Args:
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
         measured_on: numbers of the examples that threshold and figures are of (held out, as always); None: all.
+        longest: tokens of an answer that are read at most.
         told: called after every example that was read, of as many as there are.
         wary: the same examples and others behind them, for a wary line, see `wary_examples`; none: without one.
 
@@ -55,7 +58,7 @@ def learn(
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    states = read_examples(backend, wary or examples, prompt_format=prompt_format, told=told)
+    states = read_examples(backend, wary or examples, longest=longest, prompt_format=prompt_format, told=told)
     layers = layers_to_read(backend.capabilities.layers)
     ours = [(number, each) for number, each in states if number < len(examples)]
     rows = pooled_rows(ours, examples, layers)
@@ -81,6 +84,7 @@ def read_examples(
     backend: Backend,
     examples: Sequence[ReadingExample],
     *,
+    longest: int = LONGEST,
     prompt_format: PromptFormat = "auto",
     told: Callable[[], object] = lambda: None,
 ) -> list[tuple[int, States]]:
@@ -95,7 +99,7 @@ def read_examples(
             )
     layers = layers_to_read(backend.capabilities.layers)
     states = []
-    for each in read_states(backend, examples, layers, prompt_format=prompt_format):
+    for each in read_states(backend, examples, layers, longest=longest, prompt_format=prompt_format):
         states.append(each)
         told()
     return states

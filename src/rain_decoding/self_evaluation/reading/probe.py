@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rain_decoding.backends.base import layers_text
 from rain_decoding.errors import ConfigError
 from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.self_evaluation.reading.pooling import POOLINGS
-from rain_decoding.types import Array, Layer
+from rain_decoding.types import VALUES, Array, Layer
 from rain_decoding.version import __version__
 
 FORMAT = "rain-probe-3"
@@ -152,8 +153,7 @@ class Probe(Line):
     @property
     def place(self) -> str:
         """Where it reads, in words."""
-        names = [str(layer) if layer else "last" for layer in self.layers]
-        return f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        return layers_text(self.layers)
 
     def harmful(self, request: np.ndarray) -> float:
         """The probability that a request is harmful, see `Wary.harmful`; 0 without a wary line."""
@@ -218,7 +218,7 @@ def _with_arrays(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _check_values(probe: Probe) -> None:
-    if not probe.layers or any(type(layer) is not int or layer < 0 for layer in probe.layers):
+    if not probe.layers or any(type(layer) is not int or layer < VALUES for layer in probe.layers):
         raise ValueError(f"layers = {probe.layers!r}")
     _check_line(probe, len(probe.layers))
     if not np.isfinite(probe.false_alarms):

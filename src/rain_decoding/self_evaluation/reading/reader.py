@@ -15,6 +15,7 @@ from rain_decoding.self_evaluation.reading.examples import ReadingExample, examp
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.made import made_examples
 from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
+from rain_decoding.self_evaluation.reading.states import BRIEF, LONGEST
 from rain_decoding.self_evaluation.reading.store import keep_probe, kept_probe, probe_file
 
 Told = Callable[[int, int], object]
@@ -86,6 +87,7 @@ class Reader:
                 self.backend,
                 examples[:ENOUGH],
                 criterion.name,
+                longest=BRIEF,
                 prompt_format=self.prompt_format,
                 told=self.told,
                 wary=wary_examples(examples, ENOUGH),
@@ -124,15 +126,18 @@ def fitted_probe(
     examples: Sequence[ReadingExample],
     criterion: str,
     *,
+    longest: int = LONGEST,
     prompt_format: PromptFormat = "auto",
     told: Told = unheard,
     wary: Sequence[ReadingExample] = (),
 ) -> Probe:
     """The probe of this model and these examples: as it was kept, or else fitted now and kept.
 
-    `wary`: see `learn`.
+    `longest`, `wary`: see `learn`.
     """
-    file = probe_file(backend.fingerprint, examples_hash(wary or examples), prompt_format, FALSE_ALARMS)
+    file = probe_file(
+        backend.fingerprint, examples_hash(wary or examples), prompt_format, FALSE_ALARMS, longest
+    )
     if (probe := kept_probe(file)) is not None:
         return probe
     from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
@@ -149,6 +154,7 @@ def fitted_probe(
         examples,
         criterion,
         false_alarms=FALSE_ALARMS,
+        longest=longest,
         prompt_format=prompt_format,
         told=count,
         wary=wary,

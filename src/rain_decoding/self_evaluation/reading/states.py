@@ -18,12 +18,15 @@ from rain_decoding.self_evaluation.evaluator import encode_continuation
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.pooling import POOLINGS
 from rain_decoding.self_evaluation.rendering import common_prefix
-from rain_decoding.types import LAST, HiddenStates, Layer, Tokens
+from rain_decoding.types import HiddenStates, Layer, Tokens
 
 BEGINNINGS = (4, 8, 16, 32)
 """Tokens of the beginnings that are looked at beside the whole answer."""
 LONGEST = 64
 """Tokens of an answer that are read at most."""
+BRIEF = 24
+"""As many of an example of ours: what makes it good or bad stands early in it, and reading takes the longest part of
+fitting (docs/results/reading.md)."""
 DEPTHS = (0.6, 0.7, 0.85)
 """Where the layers lie that a probe reads, as shares of the model's depth (docs/results/reading.md)."""
 
@@ -77,9 +80,11 @@ class Rows:
 
 
 def layers_to_read(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """Of the layers that a backend can read those that a probe reads: behind the middle, or else the last."""
+    """Of the layers that a backend can read those that a probe reads: behind the middle, or else what there is."""
     depth = max(layers)
-    return tuple(dict.fromkeys(max(1, round(depth * share)) for share in DEPTHS)) if depth else (LAST,)
+    return (
+        tuple(dict.fromkeys(max(1, round(depth * share)) for share in DEPTHS)) if depth > 0 else (layers[-1],)
+    )
 
 
 def answer_tokens(codec: Codec, prompt: Prompt, answer: str) -> Tokens:
@@ -109,9 +114,10 @@ def read_states(
     examples: Sequence[ReadingExample],
     layers: Sequence[Layer],
     *,
+    longest: int = LONGEST,
     prompt_format: PromptFormat = "auto",
 ) -> Iterator[tuple[int, States]]:
-    """Number and states of each example, in about the given order.
+    """Number and states of each example, up to `longest` tokens of its answer, in another order.
 
     What does not fit into the context is left out. Raises what the backend raises.
     """
@@ -119,17 +125,21 @@ def read_states(
     numbers: dict[Task[object, States], int] = {}
 
     def tasks() -> Iterator[Task[object, States]]:
+        # Those that begin alike come one after the other: what they share is forwarded once.
+        for prompt, answer, number in sorted(texts(), key=lambda text: text[0].tokens + text[1]):
+            program = _states(backend.codec, prompt, answer, tuple(layers))
+            task = Task[object, States](program, backend.new_owner())
+            numbers[task] = number
+            yield task
+
+    def texts() -> Iterator[tuple[Prompt, Tokens, int]]:
         for number, example in enumerate(examples):
             try:
                 prompt = build_prompt(example.messages, backend, prompt_format=prompt_format)
             except ContextLengthError:
                 continue
-            room = min(LONGEST, backend.context_length - len(prompt.tokens))
-            tokens = answer_tokens(backend.codec, prompt, example.answer)[:room]
-            program = _states(backend.codec, prompt, tokens, tuple(layers))
-            task = Task[object, States](program, backend.new_owner())
-            numbers[task] = number
-            yield task
+            room = min(longest, backend.context_length - len(prompt.tokens))
+            yield prompt, answer_tokens(backend.codec, prompt, example.answer)[:room], number
 
     before: int | None = None
     with closing(Scheduler.of(backend).run(tasks(), 1)) as finished:

@@ -1,0 +1,106 @@
+"""The value vectors in llama.cpp's KV cache, from the state of a sequence that it hands out.
+
+llama.cpp gives no states of layers behind which it goes on, but it keeps what attention took from them: each layer's
+values are a linear function of the state before it. So nothing is computed for them, and no token forwarded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+HEADER = 2
+"""Numbers before the caches: a mark of llama.cpp's, and the sequence."""
+BAND = (0.5, 0.9)
+"""Of a cache's layers those that are read, as shares of their number (docs/results/reading.md)."""
+TYPES: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
+"""By their numbers in ggml."""
+
+
+def values_of(state: bytes) -> np.ndarray:
+    """Values of a sequence's tokens in their order, float `[tokens, width]`: those of the `BAND`, side by side.
+
+    Of a model with a sliding window the state holds two caches, of the layers without and of those with one.
+
+    Raises:
+        ValueError: the state is none of the form that is known here.
+    """
+    reader = Reader(state)
+    reader.numbers(HEADER)
+    parts, orders = [], []
+    while reader.left:
+        positions, values = _cache(reader)
+        orders.append(np.argsort(positions))
+        parts += [each[orders[-1]] for each in values]
+        if len(np.unique(positions)) != len(positions) or len(positions) != len(orders[0]):
+            raise ValueError("the caches hold other tokens")
+    if not parts:
+        raise ValueError("no values")
+    return np.concatenate(parts, axis=1)
+
+
+def _cache(reader: Reader) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Of one cache the cells' positions `[cells]` and their values `[cells, width]` in each layer of the `BAND`."""
+    streams, cells = reader.numbers(2)
+    if streams != 1 or not cells:
+        raise ValueError(f"{streams} streams, {cells} cells")
+    positions = []
+    for _ in range(cells):
+        position, ids = reader.numbers(2)
+        reader.numbers(ids)
+        positions.append(position)
+    transposed, layers = reader.numbers(2)
+    for _ in range(layers):  # keys, in rows
+        (_,), (row, _) = reader.numbers(1), reader.numbers(2)
+        reader.take(cells * row)
+    values = _columns(reader, cells) if transposed else _rows(reader, cells)
+    read = list(islice(values, layers))
+    first = round(layers * BAND[0])
+    return np.array(positions), read[first : max(first + 1, round(layers * BAND[1]))]
+
+
+def _rows(reader: Reader, cells: int) -> Iterator[np.ndarray]:
+    while True:
+        (kind,), (row, _) = reader.numbers(1), reader.numbers(2)
+        yield reader.array(kind, cells * row).reshape(cells, -1)
+
+
+def _columns(reader: Reader, cells: int) -> Iterator[np.ndarray]:
+    """As they lie without flash attention: one number of all tokens behind the other."""
+    while True:
+        kind, size, width = reader.numbers(3)
+        yield reader.array(kind, width * cells * size).reshape(width, cells).T
+
+
+class Reader:
+    """Takes a state apart from its beginning on. Raises `ValueError` where it ends too early."""
+
+    def __init__(self, state: bytes):
+        self._state = state
+        self._place = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not taken yet."""
+        return len(self._state) - self._place
+
+    def take(self, size: int) -> memoryview:
+        """The next bytes."""
+        if size > self.left:
+            raise ValueError(f"{size} bytes where {self.left} are left")
+        self._place += size
+        return memoryview(self._state)[self._place - size : self._place]
+
+    def numbers(self, count: int) -> list[int]:
+        """The next unsigned numbers of four bytes; of a longer one the lower half comes first."""
+        found: list[int] = np.frombuffer(self.take(4 * count), dtype="<u4").tolist()
+        return found
+
+    def array(self, kind: int, size: int) -> np.ndarray:
+        """The next bytes as numbers of one of ggml's `TYPES`."""
+        if kind not in TYPES:
+            raise ValueError(f"values of type {kind}")
+        return np.frombuffer(self.take(size), dtype=TYPES[kind])
