@@ -158,12 +158,13 @@ def bookkeeping(n_seq_max: int = 64, **limits: Any) -> tuple[LlamaCppEngine, Cel
 
 
 def check_cells(engine: LlamaCppEngine, cells: Cells) -> None:
-    """What is stored is what the trie holds, and every sequence is in use or free."""
+    """What is stored is what the trie holds, and every sequence is in use or free, but for the one that is spare."""
     engine._sequences.flush()
     assert cells.prefixes() == {node.tokens for node in engine._trie.nodes if node}
     copies = engine._sequences.copies
     in_use = sum(map(bool, cells.stored))
-    assert in_use + copies * len(engine._sequences.free) == cells.n_seq_max // copies * copies
+    assert in_use + copies * len(engine._sequences.free) == (cells.n_seq_max - 1) // copies * copies
+    assert not cells.stored[-1]
 
 
 def do(engine: LlamaCppEngine, name: str, *arguments: Any) -> None:

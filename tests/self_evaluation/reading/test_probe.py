@@ -69,7 +69,7 @@ def test_a_saved_probe_is_the_same(tmp_path: Path) -> None:
         ({"format": "other"}, "no probe of the form"),
         ({"pooling": "best"}, "pooling = 'best'"),
         ({"layers": ["two"]}, "layers = .'two'"),
-        ({"layers": [-1]}, "layers = .-1"),
+        ({"layers": [-2]}, "layers = .-2"),
         ({"layers": []}, "layers = "),
         ({"layers": [1, 2]}, "not two a layer"),
         ({"weights": [[1.0, None]]}, "no complete probe"),

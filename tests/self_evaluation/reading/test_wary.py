@@ -16,7 +16,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.reading.attacked import wary_examples
-from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, everyday_requests, examples_of
 from rain_decoding.self_evaluation.reading.probe import WINDOW, Wary, load_probe, windows
 from rain_decoding.self_evaluation.reading.states import States, request_span
 from rain_decoding.self_evaluation.reading.wary import FALSE_ALARMS, learn_wary
@@ -115,12 +115,12 @@ def test_examples_stand_inside_attack_prompts() -> None:
     examples = examples_of(load_criterion("harmlessness"))
     both = wary_examples(examples, 100)
     assert both[:100] == examples[:100]
-    everyday = both[200:]
+    everyday = both[150:]
     assert not any(each.answer for each in everyday)
-    half = len(everyday) // 2
+    count = len(everyday_requests())
     pairs = [
-        *zip(examples[100:200], both[100:200], strict=True),
-        *zip(everyday[:half], everyday[half:], strict=True),
+        *zip(examples[100:150], both[100:150], strict=True),
+        *zip(everyday[:count:2], everyday[count:], strict=True),
     ]
     for plain, attacked in pairs:
         assert plain.messages[-1].content in attacked.messages[-1].content != plain.messages[-1].content
