@@ -210,3 +210,42 @@ def test_other_origins_are_not_let_in_unless_named() -> None:
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
         other = http.options("/v1/completions", headers={**asked, "origin": "https://b.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+IGNORED = {"frequency_penalty": 0.5, "top_k": 40, "min_p": 0.1, "logprobs": True, "presence_penalty": 0}
+"""Of these all but the last would be refused."""
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "messages", "responses"])
+def test_an_operator_may_have_answers_made_without_what_is_not_supported(path: str) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "chat/completions": BODY,
+        "completions": {"model": "scripted", "prompt": "Human: Well?\n\nAssistant:", "max_tokens": 20},
+        "messages": {"model": "scripted", "messages": QUESTION, "max_tokens": 20},
+        "responses": {"model": "scripted", "input": "Well?"},
+    }
+    body = bodies[path]
+    with serving() as strict, serving(ignore_unsupported=True) as lenient:
+        with strict.http() as http:
+            plain = http.post(f"/v1/{path}", json=body)
+            assert plain.status_code == 200
+            for name in ("frequency_penalty", "top_k", "min_p", "logprobs"):
+                assert http.post(f"/v1/{path}", json={**body, name: IGNORED[name]}).status_code == 400
+        with lenient.http() as http:
+            assert "x-rain-left-out" not in http.post(f"/v1/{path}", json=body).headers
+            answer = http.post(f"/v1/{path}", json={**body, **IGNORED})
+            assert answer.status_code == 200
+            assert {"frequency_penalty", "top_k", "min_p", "logprobs"} <= set(
+                answer.headers["x-rain-left-out"].split(", ")
+            )
+            text = ("id", "created", "created_at", "usage", "rain")
+            assert _without(answer.json(), text) == _without(plain.json(), text)
+            for name, value in {"best_of": 3, "documents": ["a"], "previous_response_id": "x"}.items():
+                refused = http.post(f"/v1/{path}", json={**body, name: value})
+                assert refused.status_code == 400 and name in refused.text
+
+
+def _without(data: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(data, dict):
+        return {name: _without(value, names) for name, value in data.items() if name not in names}
+    return [_without(value, names) for value in data] if isinstance(data, list) else data

@@ -112,6 +112,13 @@ def serve(
     any_model: Annotated[
         bool, typer.Option("--any-model", help="Answer requests that name any model.")
     ] = False,
+    ignore_unsupported: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-unsupported",
+            help="Answer requests with penalties, top_k and the like without these, instead of refusing them.",
+        ),
+    ] = False,
     api_key_file: ApiKeyFile = None,
     client_may: ClientMay = "",
     open_to_clients: Open = False,

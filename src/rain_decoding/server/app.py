@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -40,7 +41,7 @@ from rain_decoding.server.protocols.responses.writer import ResponsesWriter
 from rain_decoding.server.reading import PromptReader
 from rain_decoding.server.request_parser import RequestParser
 from rain_decoding.server.schema_errors import told as schema_error
-from rain_decoding.server.schemas import ChatBody, CompletionBody
+from rain_decoding.server.schemas import ChatBody, CompletionBody, without_unsupported
 from rain_decoding.server.service import Service
 from rain_decoding.server.telemetry import Tracing
 from rain_decoding.server.trace_page import PLAYGROUND
@@ -155,21 +156,33 @@ async def _watch(worker: Worker) -> None:
             )
 
 
+def body_of(kind: type[BaseModel]) -> Any:
+    """Reads the body of a request for an answer, without what the operator lets it do without."""
+
+    def prepared(request: Request, content: dict[str, Any]) -> dict[str, Any]:
+        if not request.app.state.service.config.ignore_unsupported:
+            return content
+        content, request.state.left_out = without_unsupported(content, kind)
+        return content
+
+    return json_body(kind, prepared)
+
+
 def _add_endpoints(app: FastAPI, service: Service) -> None:
     worker, parser = service.worker, service.parser
 
     @app.post("/v1/chat/completions", responses=ERRORS, openapi_extra=request_body(ChatBody))
-    async def chat_completions(request: Request, body: Annotated[ChatBody, json_body(ChatBody)]) -> Response:
+    async def chat_completions(request: Request, body: Annotated[ChatBody, body_of(ChatBody)]) -> Response:
         return await generate(service, request, body, ChatWriter, "chatcmpl-")
 
     @app.post("/v1/completions", responses=ERRORS, openapi_extra=request_body(CompletionBody))
     async def completions(
-        request: Request, body: Annotated[CompletionBody, json_body(CompletionBody)]
+        request: Request, body: Annotated[CompletionBody, body_of(CompletionBody)]
     ) -> Response:
         return await generate(service, request, body, TextWriter, "cmpl-")
 
     @app.post("/v1/messages", responses=ERRORS, openapi_extra=request_body(MessagesBody))
-    async def messages(request: Request, body: Annotated[MessagesBody, json_body(MessagesBody)]) -> Response:
+    async def messages(request: Request, body: Annotated[MessagesBody, body_of(MessagesBody)]) -> Response:
         return await generate(service, request, body.asked, MessagesWriter, "msg_")
 
     @app.post("/v1/messages/count_tokens", responses=ERRORS, openapi_extra=request_body(CountBody))
@@ -180,9 +193,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         return {"input_tokens": len(prompt.tokens)}
 
     @app.post("/v1/responses", responses=ERRORS, openapi_extra=request_body(ResponsesBody))
-    async def responses(
-        request: Request, body: Annotated[ResponsesBody, json_body(ResponsesBody)]
-    ) -> Response:
+    async def responses(request: Request, body: Annotated[ResponsesBody, body_of(ResponsesBody)]) -> Response:
         return await generate(service, request, body.asked, partial(ResponsesWriter, body), "resp_")
 
     @app.post("/v1/systemone", responses=ERRORS, openapi_extra=request_body(SystemOneBody))

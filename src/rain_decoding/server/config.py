@@ -51,6 +51,8 @@ class ServerLimits(BaseModel):
     """The model's name for clients; empty: that at its own server or on the hub, or that of its file or folder."""
     any_model: StrictBool = False
     """Answer requests that name any model, as there is one only."""
+    ignore_unsupported: StrictBool = False
+    """Leave out of requests what may be left out of them, see `schemas.MAY_BE_LEFT_OUT`, instead of refusing them."""
     client_may: frozenset[Permission] = frozenset()
     """What a request may decide; also as one text, with commas between the names."""
     max_concurrent: Count = 16

@@ -53,7 +53,10 @@ class RequestRecord:
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 facts["status"] = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if left_out := scope["state"].get("left_out"):
+                    headers["x-rain-left-out"] = ", ".join(left_out)
             await send(message)
 
         with self.tracing.span(scope, facts):

@@ -328,11 +328,44 @@ class StreamOptions(Body):
     include_obfuscation: StrictBool = False
 
 
+MAY_BE_LEFT_OUT = (
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "top_k",
+    "min_p",
+    "typical_p",
+    "logprobs",
+    "top_logprobs",
+    "reasoning_effort",
+    "verbosity",
+    "prediction",
+    "store",
+)
+"""Fields without which an answer is still one to the request: how it is drawn, and what is told beside it."""
+
+
+def without_unsupported(data: dict[str, Any], body: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
+    """An object without those of `MAY_BE_LEFT_OUT` that this body cannot honour as they stand, and their names."""
+    neutral: Mapping[str, tuple[Any, ...]] = getattr(body, "honoured_if", {})
+    left_out = [
+        name
+        for name in MAY_BE_LEFT_OUT
+        if data.get(name) is not None
+        and (name not in body.model_fields or (name in neutral and not _is_one_of(data[name], neutral[name])))
+    ]
+    return {name: value for name, value in data.items() if name not in left_out}, left_out
+
+
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
+    return any(value == one and type(value) is type(one) for one in values)
+
+
 def check_neutral(body: BaseModel, honoured_if: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise `ValueError` for a field that is there with another value than those that change nothing."""
     for name, neutral in honoured_if.items():
         value = getattr(body, name, None)
-        if value is not None and not any(value == one and type(value) is type(one) for one in neutral):
+        if value is not None and not _is_one_of(value, neutral):
             raise ValueError(f"{name} = {shorten(value)} is not supported")
 
 

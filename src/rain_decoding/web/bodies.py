@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +117,10 @@ def client_of(scope: Scope) -> str:
     return key or (scope["client"][0] if scope.get("client") else "")
 
 
-def json_body(model: type[BaseModel]) -> Any:
-    """A dependency that reads a body as this model.
+def json_body(
+    model: type[BaseModel], prepared: Callable[[Request, dict[str, Any]], dict[str, Any]] | None = None
+) -> Any:
+    """A dependency that reads a body as this model; what it is made of may be `prepared` before.
 
     More than 200 levels of nesting are no valid JSON here. Nothing is read before an application's own dependencies
     were asked, such as for a key. Raises `ApiError`, and `RequestValidationError` for an object that does not fit.
@@ -138,7 +141,7 @@ def json_body(model: type[BaseModel]) -> Any:
         if not isinstance(content, dict):
             raise ApiError(400, "the body must be a JSON object")
         try:
-            return model.model_validate(content)
+            return model.model_validate(prepared(request, content) if prepared else content)
         except ValidationError as error:
             raise RequestValidationError(error.errors(include_url=False)) from error
 

@@ -88,7 +88,7 @@ class ReadingJudge(ConversationEvaluator):
         return judgement
 
     def _states(self, read: Tokens) -> Program[np.ndarray]:
-        """States from the last token before the answer on. What those of the request say is found out with the first."""
+        """States from the last token before the answer on. What the request's say is found out with the first."""
         probe, last = self.evaluator.probe, len(self.prompt.tokens) - 1
         begin, end = last, last
         if probe.wary is not None and self._asked is not self.prompt:
