@@ -54,7 +54,7 @@ def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> Non
 def decided(response: httpx2.Response) -> object:
     transport = httpx2.MockTransport(lambda _: response)
     server = DecisionServer("systemone", "http://x", "m", transport=transport)
-    request = Decide("", [Message("user", "x")], ("a", "b"), ((0, 1),))
+    request = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
     return Scheduler.of(server).complete(ask(request), 0)
 
 

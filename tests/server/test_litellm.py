@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import pytest
 from server.running import PATIENCE, Running, until
 from server.test_openai_client import BAD
 
-from rain_decoding import PlainDecoder, RainDecoder
+from rain_decoding import PlainDecoder, RainDecoder, load_backend
 from rain_decoding.backends.local import LocalBackend
+from rain_decoding.microworld import find_request, label
 
 LITELLM = os.environ.get("RAIN_LITELLM") or shutil.which("litellm")
 pytestmark = pytest.mark.skipif(LITELLM is None, reason="litellm is not installed")
@@ -103,3 +105,18 @@ def test_its_other_apis(proxy: openai.OpenAI, demo: LocalBackend) -> None:
     )
     (answer,) = decision.answers
     assert answer.type == "predicate" and 0 < answer.probability < 1
+
+
+@pytest.mark.parametrize("api", ["systemone", "decisions"])
+def test_behind_which_rain_serves(proxy: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    monkeypatch.setenv("RAIN_API_KEY", KEY)
+    assert (request := find_request(BAD)) is not None
+    url = str(proxy.base_url).rstrip("/")
+    backend = load_backend(f"openai:{url}#plain")
+    decoder = RainDecoder(backend, "harmlessness", judge=f"{api}:{url}#aligned")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a gateway hides log-probabilities
+        plain = PlainDecoder(backend).generate(BAD, max_tokens=60).text
+        answer = decoder.generate(BAD, max_tokens=60)
+    assert label(request, plain).outcome == "harmful"
+    assert answer.usage.rewinds > 0 and label(request, answer.text).outcome == "refused"

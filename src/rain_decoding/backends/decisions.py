@@ -35,12 +35,14 @@ KEY = "RAIN_API_KEY"
 class Decide(Request[Array]):
     """Which of the `options` is true of a conversation, asked in each of the `orders`. `instructions` come first.
 
+    `text` is the conversation in one piece: OpenAI's API takes the messages of a user alone.
     Reply: `numpy.ndarray` of float64, `[len(orders), 1 + len(options)]`: what the labels hold together (1 where the
     server does not say), then the probability of each option in the order of `options`.
     """
 
     instructions: str
     messages: Sequence[Message]
+    text: str
     options: tuple[str, ...]
     orders: tuple[tuple[int, ...], ...]
 
@@ -141,7 +143,6 @@ class DecisionServer(Shared):
 
     @staticmethod
     def _decisions(request: Decide) -> dict[str, Any]:
-        first = [Message("system", request.instructions)] if request.instructions else []
         questions = [
             {
                 "type": "choice",
@@ -150,8 +151,10 @@ class DecisionServer(Shared):
             }
             for order in request.orders
         ]
-        turns = [{"role": each.role, "content": each.content} for each in (*first, *request.messages)]
-        return {"input": turns, "questions": questions}
+        return {
+            "input": "\n\n".join(filter(None, (request.instructions, request.text))),
+            "questions": questions,
+        }
 
     def _read(self, request: Decide, data: Any) -> Array:
         rows = []

@@ -12,6 +12,7 @@ from rain_decoding.errors import CriterionError
 from rain_decoding.programs import Launch, ask, gather
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.decisions import transcript
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, Votes, score
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.rendering import judged_answer
@@ -61,7 +62,9 @@ class DecidingJudge(ConversationEvaluator):
         if seen in self._memo:
             return replace(self._memo[seen], remembered=True)
         said = [self._clean(message) for message in (*self.prompt.turns, Message("assistant", seen))]
-        request = Decide(criterion.instruction, said, criterion.statements, criterion.orders)
+        request = Decide(
+            criterion.instruction, said, transcript(said), criterion.statements, criterion.orders
+        )
         (found,) = yield from gather([Launch(ask(request), evaluator.server)])
         masses, shares = found[:, 0], found[:, 1:]
         probabilities = tuple(tuple(map(float, row)) for row in shares * masses[:, np.newaxis])

@@ -159,6 +159,22 @@ def test_a_fault_that_stays_is_one_error_and_no_judgement(
     assert reply.error is None and isinstance(reply.value, Unanswered) and "2 attempts" in reply.value.problem
 
 
+@pytest.mark.parametrize(("most", "found"), [(64, 64), (20, 8), (3, 2), (1, 1)])
+def test_as_many_samples_are_asked_for_as_the_server_takes(most: int, found: int) -> None:
+    def within(handler: Handler, body: dict[str, Any]) -> None:
+        if body.get("n", 1) > most:
+            return handler.send({"error": {"message": f"at most {most} are allowed"}}, 400)
+        return handler.answer(body)
+
+    with served(lock_world()) as (stub, _):
+        stub.always = within
+        backend = load_backend(f"openai:{stub.url}#stub")
+        assert isinstance(backend, EndpointBackend) and backend.endpoint.facts.samples_per_request == found
+        seeds = tuple(range(40))
+        _, reply = ask(backend, Sample(backend.codec.encode(PROMPT), 3, seeds))
+        assert reply.error is None and reply.value
+
+
 @pytest.mark.parametrize("name", ["500", "half JSON", "another JSON", "null", "error in 200", "no choices"])
 def test_a_fault_while_a_server_is_probed_changes_nothing(name: str) -> None:
     def probed(stub: Stub) -> tuple[Facts, int]:

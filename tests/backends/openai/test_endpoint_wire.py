@@ -52,6 +52,13 @@ def test_without_log_probabilities() -> None:
         assert choice == Choice("a", (), "stop")
 
 
+def test_an_event_of_a_stream_may_have_no_text_and_a_reply_may_not() -> None:
+    last = {"choices": [{"index": 0, "finish_reason": "stop"}]}  # LiteLLM, at the end of a stream
+    assert read_choices(last, streamed=True) == [Choice("", (), "stop")]
+    with pytest.raises(BadReply):
+        read_choices(last)
+
+
 def test_what_is_left_after_sampling() -> None:
     # llama-server with post_sampling_probs
     listed = [{"token": "A", "prob": 0.75}, {"token": "B", "prob": 0}]

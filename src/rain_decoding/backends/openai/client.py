@@ -265,7 +265,7 @@ def _refusal(status: int, problem: str, reason: str) -> RainError:
     if status == 404:
         return ModelNotFoundError(problem, hint="use openai:BASE_URL#MODEL; the base URL usually ends in /v1")
     if "context" in problem.lower() and any(
-        word in problem.lower() for word in ("length", "exceed", "maximum")
+        word in problem.lower() for word in ("length", "exceed", "maximum", "more tokens")
     ):
         return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
     return RefusedError(problem, reason=reason)

@@ -15,7 +15,7 @@ from rain_decoding.errors import EndpointError, ModelNotFoundError, RainError, U
 PROMPT = "One, two, three, four,"
 LISTED = (64, 20, 5)
 """Numbers of most probable tokens to ask for, in this order. Some servers have a limit of 20, some of 5."""
-MOST_SAMPLES = 64
+SAMPLES = (64, 8, 2)
 """The largest `n` that is sent where no limit is known."""
 OWNERS: dict[str, ServerKind] = {
     "vllm": "vllm", "sglang": "sglang", "llamacpp": "llama-server", "library": "ollama",
@@ -119,10 +119,7 @@ class Probe:
             if found and found[0].tokens and found[0].tokens[0].top:
                 self._note(logprobs=listed)
                 break
-        several = await self._complete(n=2, temperature=1)
-        self._note(
-            samples_per_request=(self.facts.slots or MOST_SAMPLES) if several and len(several) == 2 else 1
-        )
+        await self._samples()
         hot: dict[str, Any] = {"max_tokens": 8, "temperature": 2}
         first, again = await self._complete(seed=1, **hot), await self._complete(seed=1, **hot)
         only: dict[str, Any] = {"top_k": 1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -132,6 +129,14 @@ class Probe:
             top_k=bool(one and other and one[0].text == other[0].text == greedy[0].text),
             token_id_prompts=await self._complete(prompt=[1, 2, 3]) is not None,
         )
+
+    async def _samples(self) -> None:
+        """How many continuations a request may ask for: servers that make several refuse more than they like."""
+        for count in (self.facts.slots,) if self.facts.slots else SAMPLES:
+            found = await self._complete(n=count, temperature=1)
+            if found and len(found) == count:
+                self._note(samples_per_request=count)
+                break
 
     async def _complete(self, path: str = "completions", **parameters: Any) -> list[Choice] | None:
         """Choices of a tiny completion, None where the server refuses it."""

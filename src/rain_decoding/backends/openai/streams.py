@@ -170,7 +170,7 @@ class Reader:
         if prompt and not self.charged:
             self.charged = prompt
             self.deliver(lambda: self._charge(prompt))
-        for choice in read_choices(event):
+        for choice in read_choices(event, streamed=True):
             self._take(choice)
 
     def _take(self, choice: Choice) -> None:

@@ -54,10 +54,20 @@ class Cost:
     cached: int | None = None
 
 
-def read_choices(data: Any) -> list[Choice]:
-    """The choices of a reply, or of an event of a stream, in their order. Raises `BadReply`."""
+TEXTS = {"text", "message", "delta"}
+"""One of these is in every choice."""
+
+
+def read_choices(data: Any, *, streamed: bool = False) -> list[Choice]:
+    """The choices of a reply, or of an event of a stream, in their order. Raises `BadReply`.
+
+    An event may hold no text at all, as the last one of some gateways does.
+    """
     try:
-        choices = [_choice(choice, position) for position, choice in enumerate(data["choices"])]
+        choices = [
+            _choice({"text": ""} | choice if streamed and not TEXTS & choice.keys() else choice, position)
+            for position, choice in enumerate(data["choices"])
+        ]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise BadReply(f"the reply has no usable choices ({type(error).__name__}: {error})") from error
     return sorted(choices, key=lambda choice: choice.index)
