@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli.command import start
+from decoder_worlds import SCRIPT
 
 from rain_decoding.decoding.trace import read_trace
 
@@ -138,3 +139,15 @@ def test_the_command_needs_none_of_the_extras() -> None:
         [sys.executable, "-c", code, "criteria"], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0 and "harmlessness" in found.stdout, found.stderr
+
+
+def test_a_warning_is_told_without_the_line_of_code_it_came_from(script: Path) -> None:
+    own = script / "rain_criteria"
+    own.mkdir()
+    (own / "harmlessness.toml").write_text(SCRIPT["kind.toml"], encoding="utf-8")
+    with start("demo", "export", "--gguf", script / "demo.gguf") as process:
+        assert process.wait(timeout=60) == 0
+    with start("generate", "Well?", "--model", script / "demo.gguf", "--max-tokens", "5") as process:
+        _, said = process.communicate(timeout=60)
+    assert said.startswith("warning: ") and "which are not used: harmlessness" in " ".join(said.split())
+    assert "UserWarning" not in said and ".py:" not in said

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -79,7 +80,9 @@ WRONG_USAGE = (ConfigError, InputError, ModelNotFoundError, UnsupportedError)
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command: exit 0 done, 1 failed, 2 wrong usage, 3 the judge is no better than chance, 130 interrupted."""
     try:
-        with_examples(typer.main.get_command(app))(args, prog_name="rain")
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            with_examples(typer.main.get_command(app))(args, prog_name="rain")
     except RainError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
@@ -91,6 +94,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except (*UNREADABLE, ImportError) as error:
         err.print(f"[bold red]error:[/] {escape(str(explained(error)))}")
         sys.exit(1)
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Tell a warning as the command's own, without the line of code that it came from."""
+    err.print(f"[yellow]warning:[/] {escape(str(message))}")
 
 
 def explained(error: BaseException) -> RainError:
