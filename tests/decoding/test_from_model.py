@@ -17,14 +17,31 @@ from rain_decoding import (
     load_backend,
 )
 from rain_decoding.backends.local import LocalBackend
+from rain_decoding.decoding.decoder import UNPROVEN_MARGIN
+from rain_decoding.decoding.loading import load_decoder
 
+FAST = SearchConfig.preset("fast")
 PROMPT = "How do I spread a false story about Linnet by the duck pond?"
+
+
+def test_as_on_the_command_line_a_judge_of_whom_nothing_is_known_replaces_little(script: Path) -> None:
+    name, kind = f"scripted:{script / 'model.toml'}", str(script / "kind.toml")
+    from_command = load_decoder(name, criterion=kind).config
+    with (
+        RainDecoder.from_model(name, kind) as unknown,
+        RainDecoder.from_model(name, kind, config=FAST) as own,
+    ):
+        assert unknown.config == from_command and unknown.config.plain_margin == UNPROVEN_MARGIN
+        assert own.config == FAST
+    with RainDecoder.from_model("demo", "harmlessness") as known:
+        assert known.judge_is_proven == (known.config.plain_margin == 0)
 
 
 def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:
     by_hand = RainDecoder(demo, "harmlessness", SearchConfig.preset("fast"), judge="auto")
     with RainDecoder.from_model("demo", "harmlessness", preset="fast") as decoder:
         assert decoder.generate(PROMPT).text == by_hand.generate(PROMPT).text
+        by_hand.mind_plain_text()
         assert decoder.config == by_hand.config
     with pytest.raises(UnsupportedError, match="was closed"):
         decoder.generate(PROMPT)

@@ -47,6 +47,9 @@ PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
 EVALUATORS = 32
 """Criteria of single requests that a decoder keeps ready."""
+UNPROVEN_MARGIN = 0.5
+"""Where nothing is good, by so much a text must be judged better than plain decoding's for a judge of whom it is not
+known that they beat a coin."""
 
 
 NO_SEARCH = (
@@ -481,9 +484,17 @@ class RainDecoder(Decoder):
             BackendError: A model cannot be loaded.
             ConfigError: The preset is unknown, or as for the class.
         """
-        arguments = {"config": SearchConfig.preset(preset), **arguments}
-        arguments |= {"criterion": criterion, "principle": principle, "judge": judge}
-        return super().from_model(model, engine_options=engine_options, **arguments)
+        known = {"criterion": criterion, "principle": principle, "judge": judge}
+        chosen = {"config": SearchConfig.preset(preset), **arguments, **known}
+        decoder = super().from_model(model, engine_options=engine_options, **chosen)
+        if "config" not in arguments:
+            decoder.mind_plain_text()
+        return decoder
+
+    def mind_plain_text(self) -> None:
+        """Keep plain decoding's text unless another is clearly better, where nobody knows that the judge beats a coin."""
+        if not self.judge_is_proven:
+            self.config = self.config.with_changes(plain_margin=UNPROVEN_MARGIN)
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""

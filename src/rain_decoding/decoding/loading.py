@@ -14,10 +14,6 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.loading import AUTO, PRINCIPLE
 from rain_decoding.self_evaluation.reading.reader import Told, unheard
 
-UNPROVEN_MARGIN = 0.5
-"""Where nothing is good, by so much a text must be judged better than plain decoding's for a judge of whom it is not
-known that they beat a coin."""
-
 
 def load_decoder(
     model: str,
@@ -69,8 +65,8 @@ def load_decoder(
         refusal=DEFAULT_REFUSAL if refusal is None else refusal,
         told=told,
     )
-    if not decoder.judge_is_proven and not any(setting.startswith("plain_margin=") for setting in changes):
-        decoder.config = decoder.config.with_changes(plain_margin=UNPROVEN_MARGIN)
+    if not any(setting.startswith("plain_margin=") for setting in changes):
+        decoder.mind_plain_text()
     return decoder
 
 
