@@ -492,7 +492,7 @@ class RainDecoder(Decoder):
         return decoder
 
     def mind_plain_text(self) -> None:
-        """Keep plain decoding's text unless another is clearly better, where nobody knows that the judge beats a coin."""
+        """Where it is not known that the judge beats a coin, keep plain text unless another is clearly better."""
         if not self.judge_is_proven:
             self.config = self.config.with_changes(plain_margin=UNPROVEN_MARGIN)
 
