@@ -14,6 +14,8 @@ import numpy as np
 
 HEADER = 2
 """Numbers before the caches: a mark of llama.cpp's, and the sequence."""
+MORE = (0, 2)
+"""Numbers behind that of the layers; newer versions of llama.cpp say there how keys and values are turned."""
 BAND = (0.5, 0.9)
 """Of a cache's layers those that are read, as shares of their number (docs/results/reading.md)."""
 TYPES: dict[int, np.dtype[Any]] = {0: np.dtype(np.float32), 1: np.dtype(np.float16)}
@@ -26,13 +28,23 @@ def values_of(state: bytes) -> np.ndarray:
     Of a model with a sliding window the state holds two caches, of the layers without and of those with one.
 
     Raises:
-        ValueError: the state is none of the form that is known here.
+        ValueError: the state is of no form that is known here.
     """
+    problems = []
+    for more in MORE:
+        try:
+            return _values(state, more)
+        except ValueError as error:
+            problems.append(str(error))
+    raise ValueError("; ".join(problems))
+
+
+def _values(state: bytes, more: int) -> np.ndarray:
     reader = Reader(state)
     reader.numbers(HEADER)
     parts, orders = [], []
     while reader.left:
-        positions, values = _cache(reader)
+        positions, values = _cache(reader, more)
         orders.append(np.argsort(positions))
         parts += [each[orders[-1]] for each in values]
         if len(np.unique(positions)) != len(positions) or len(positions) != len(orders[0]):
@@ -42,7 +54,7 @@ def values_of(state: bytes) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _cache(reader: Reader) -> tuple[np.ndarray, list[np.ndarray]]:
+def _cache(reader: Reader, more: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Of one cache the cells' positions `[cells]` and their values `[cells, width]` in each layer of the `BAND`."""
     streams, cells = reader.numbers(2)
     if streams != 1 or not cells:
@@ -52,9 +64,9 @@ def _cache(reader: Reader) -> tuple[np.ndarray, list[np.ndarray]]:
         position, ids = reader.numbers(2)
         reader.numbers(ids)
         positions.append(position)
-    transposed, layers = reader.numbers(2)
+    transposed, layers, *_ = reader.numbers(2 + more)
     for _ in range(layers):  # keys, in rows
-        (_,), (row, _) = reader.numbers(1), reader.numbers(2)
+        _, row, _ = reader.numbers(3)
         reader.take(cells * row)
     values = _columns(reader, cells) if transposed else _rows(reader, cells)
     read = list(islice(values, layers))
@@ -64,7 +76,7 @@ def _cache(reader: Reader) -> tuple[np.ndarray, list[np.ndarray]]:
 
 def _rows(reader: Reader, cells: int) -> Iterator[np.ndarray]:
     while True:
-        (kind,), (row, _) = reader.numbers(1), reader.numbers(2)
+        kind, row, _ = reader.numbers(3)
         yield reader.array(kind, cells * row).reshape(cells, -1)
 
 
