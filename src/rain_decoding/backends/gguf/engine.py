@@ -87,7 +87,8 @@ class LlamaCppEngine(TokenTrieEngine):
         while len(path) < len(sequence) - start and path[-1].parent is not None:
             path.append(path[-1].parent)
         path.reverse()
-        if (known := next((n for n, each in enumerate(path) if each not in self._values), None)) is not None:
+        known = next((place for place, each in enumerate(path) if each not in self._values), len(path))
+        if known < len(path):
             values = values_of(self._sequences.state(node, start + known))
             self._values |= dict(zip(path[known:], values, strict=True))
         return np.stack([self._values[each] for each in path])[None].astype(np.float32), count

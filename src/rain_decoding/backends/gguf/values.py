@@ -40,11 +40,11 @@ def values_of(state: bytes) -> np.ndarray:
 
 
 def _values(state: bytes, more: int) -> np.ndarray:
-    reader = Reader(state)
-    reader.numbers(HEADER)
+    cursor = Cursor(state)
+    cursor.numbers(HEADER)
     parts, orders = [], []
-    while reader.left:
-        positions, values = _cache(reader, more)
+    while cursor.left:
+        positions, values = _cache(cursor, more)
         orders.append(np.argsort(positions))
         parts += [each[orders[-1]] for each in values]
         if len(np.unique(positions)) != len(positions) or len(positions) != len(orders[0]):
@@ -54,40 +54,40 @@ def _values(state: bytes, more: int) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def _cache(reader: Reader, more: int) -> tuple[np.ndarray, list[np.ndarray]]:
+def _cache(cursor: Cursor, more: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """Of one cache the cells' positions `[cells]` and their values `[cells, width]` in each layer of the `BAND`."""
-    streams, cells = reader.numbers(2)
+    streams, cells = cursor.numbers(2)
     if streams != 1 or not cells:
         raise ValueError(f"{streams} streams, {cells} cells")
     positions = []
     for _ in range(cells):
-        position, ids = reader.numbers(2)
-        reader.numbers(ids)
+        position, ids = cursor.numbers(2)
+        cursor.numbers(ids)
         positions.append(position)
-    transposed, layers, *_ = reader.numbers(2 + more)
+    transposed, layers, *_ = cursor.numbers(2 + more)
     for _ in range(layers):  # keys, in rows
-        _, row, _ = reader.numbers(3)
-        reader.take(cells * row)
-    values = _columns(reader, cells) if transposed else _rows(reader, cells)
+        _, row, _ = cursor.numbers(3)
+        cursor.take(cells * row)
+    values = _columns(cursor, cells) if transposed else _rows(cursor, cells)
     read = list(islice(values, layers))
     first = round(layers * BAND[0])
     return np.array(positions), read[first : max(first + 1, round(layers * BAND[1]))]
 
 
-def _rows(reader: Reader, cells: int) -> Iterator[np.ndarray]:
+def _rows(cursor: Cursor, cells: int) -> Iterator[np.ndarray]:
     while True:
-        kind, row, _ = reader.numbers(3)
-        yield reader.array(kind, cells * row).reshape(cells, -1)
+        kind, row, _ = cursor.numbers(3)
+        yield cursor.array(kind, cells * row).reshape(cells, -1)
 
 
-def _columns(reader: Reader, cells: int) -> Iterator[np.ndarray]:
+def _columns(cursor: Cursor, cells: int) -> Iterator[np.ndarray]:
     """As they lie without flash attention: one number of all tokens behind the other."""
     while True:
-        kind, size, width = reader.numbers(3)
-        yield reader.array(kind, width * cells * size).reshape(width, cells).T
+        kind, size, width = cursor.numbers(3)
+        yield cursor.array(kind, width * cells * size).reshape(width, cells).T
 
 
-class Reader:
+class Cursor:
     """Takes a state apart from its beginning on. Raises `ValueError` where it ends too early."""
 
     def __init__(self, state: bytes):
