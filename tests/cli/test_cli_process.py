@@ -151,3 +151,21 @@ def test_a_warning_is_told_without_the_line_of_code_it_came_from(script: Path) -
         _, said = process.communicate(timeout=60)
     assert said.startswith("warning: ") and "which are not used: harmlessness" in " ".join(said.split())
     assert "UserWarning" not in said and ".py:" not in said
+
+
+def test_a_command_starts_without_what_it_may_not_need() -> None:
+    """What takes long to import comes when it is used."""
+    heavy = {
+        "scipy",
+        "sklearn",
+        "torch",
+        "transformers",
+        "fastapi",
+        "pydantic",
+        "jinja2",
+        "httpx2",
+        "matplotlib",
+    }
+    code = "import sys, rain_decoding.cli; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not heavy & set(found.stdout.split())

@@ -1,4 +1,7 @@
-"""Rates, ranks and means with 95% intervals, and paired differences bootstrapped by cluster."""
+"""Rates, ranks and means with 95% intervals, and paired differences bootstrapped by cluster.
+
+scipy is imported where it is used: it takes longer than all else that a command starts with.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from math import ceil, hypot, log, sqrt
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest, bootstrap
 
 RESAMPLES = 2000
 ALPHA = 0.05
@@ -67,6 +68,8 @@ def upper_bound(events: int, n: int) -> float:
 
     Clopper and Pearson's bound. It also holds where a threshold was put so that just these events lie below it.
     """
+    from scipy.stats import binomtest
+
     return float(binomtest(events, n, alternative="less").proportion_ci(1 - ALPHA, method="exact").high)
 
 
@@ -151,6 +154,8 @@ def roc_area(value: float, positives: int, negatives: int) -> Estimate:
     As Wilson's, it solves for the areas from which the value lies 1.96 standard deviations away, so that it does
     not shrink to a point at 0 and 1. The deviation is that of Hanley and McNeil.
     """
+
+    from scipy.optimize import brentq
 
     def low(area: float) -> float:
         def excess(theta: float) -> float:
@@ -253,6 +258,8 @@ def _cluster_ratio(
     value = float(tops.sum() / bottoms.sum())
     if len(tops) < 2 or np.allclose(tops, value * bottoms):
         return Estimate(value, value, value, len(numerators))
+    from scipy.stats import bootstrap
+
     result = bootstrap(
         (tops, bottoms),
         _ratio,
