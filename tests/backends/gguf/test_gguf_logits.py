@@ -85,6 +85,7 @@ def test_rows_come_through_the_binding_where_memory_does_not_show_them(
     engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logits, "STRUCTURE", 8)
+    engine._reader._place = None  # it was found when the file was loaded
     engine.forward([(5, 6), (5, 7)], [1, 1])
     assert engine.compared == 2
     assert not engine._reader.direct

@@ -15,8 +15,9 @@ from backends.tree_work import Walk, check_against_ledger, operation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rain_decoding.backends.gguf.engine import LlamaCppEngine
+from rain_decoding.backends.gguf.engine import ALONE, LlamaCppEngine, decodes, runs
 from rain_decoding.backends.local import LocalBackend
+from rain_decoding.backends.trie import Node
 from rain_decoding.errors import BackendError, CapacityError
 
 TOLERANCE = 1e-3
@@ -335,3 +336,28 @@ def test_nan_in_one_branch_reaches_no_other_and_does_not_stay(tmp_path: Path) ->
     logits, counts = engine.forward([again], [1])
     assert counts == [1], "the pinned prefix is held still"
     assert np.abs(logits - sound.forward([again], [1])[0]).max() <= TOLERANCE
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 50)), min_size=1, max_size=8), st.integers(1, 64)
+)
+def test_long_runs_are_decoded_alone_and_everything_once_behind_its_parent(
+    branches: list[tuple[int, int]], size: int
+) -> None:
+    nodes = [Node(0, None)]
+    for place, length in branches:
+        node = nodes[place % len(nodes)]
+        for _ in range(length):
+            node = Node(len(nodes), node)
+            nodes.append(node)
+    work = nodes[1:]
+    decoded: list[Node] = []
+    for piece in decodes(work, size):
+        assert 0 < len(piece) <= size
+        assert all(node.parent in {*decoded, nodes[0], *piece[:place]} for place, node in enumerate(piece))
+        decoded += piece
+    assert decoded == work
+    for run in runs(work):
+        if len(run) >= ALONE:
+            assert sum(1 for piece in decodes(work, size) if {*piece} & {*run}) == -(-len(run) // size)
+            assert all({*piece} <= {*run} for piece in decodes(work, size) if {*piece} & {*run})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
 from rain_decoding.errors import BackendError, CapacityError
 from rain_decoding.types import VALUES, Layer, Tokens
+
+ALONE = 8
+"""New tokens in a row from which on a text is decoded apart from others: sharing saves nothing then."""
 
 
 class LlamaCppEngine(TokenTrieEngine):
@@ -138,8 +141,8 @@ class LlamaCppEngine(TokenTrieEngine):
         fresh: dict[Node, np.ndarray] = {}
         work, wanted, size = list(plan.work), set(plan.ends), self._context.n_batch
         try:
-            for start in range(0, len(work), size):
-                fresh |= self._decode(work[start : start + size], ids, wanted)
+            for chunk in decodes(work, size):
+                fresh |= self._decode(chunk, ids, wanted)
         finally:
             for number in again.values():
                 self._sequences.give_back(number)
@@ -168,3 +171,38 @@ class LlamaCppEngine(TokenTrieEngine):
         self._context.kv_cache_clear(True)
         for tokens in pinned:
             self.pin(tokens)
+
+
+def decodes(work: Sequence[Node], size: int) -> Iterator[list[Node]]:
+    """The work in its order, in pieces of at most `size` for one decode each.
+
+    What llama.cpp makes of a prompt differs by float noise with what is decoded beside it. On quantised models that is
+    enough to change a greedy text, so a prompt does not share its decode.
+    """
+    waiting: list[Node] = []
+    for run in runs(work):
+        if len(run) < ALONE:
+            waiting += run
+            continue
+        yield from pieces(waiting, size)
+        yield from pieces(run, size)
+        waiting = []
+    yield from pieces(waiting, size)
+
+
+def runs(work: Sequence[Node]) -> Iterator[list[Node]]:
+    """Nodes of which each is the parent of the next."""
+    run: list[Node] = []
+    for node in work:
+        if run and node.parent is not run[-1]:
+            yield run
+            run = []
+        run.append(node)
+    if run:
+        yield run
+
+
+def pieces(nodes: list[Node], size: int) -> Iterator[list[Node]]:
+    """At most `size` of them at a time."""
+    for start in range(0, len(nodes), size):
+        yield nodes[start : start + size]
