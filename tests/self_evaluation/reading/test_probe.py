@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from self_evaluation.reading.synthetic import probe
 from rain_decoding import ConfigError
 from rain_decoding.self_evaluation.reading.pooling import HALF_LIFE, POOLINGS, exponential, mean
 from rain_decoding.self_evaluation.reading.probe import load_probe
+from rain_decoding.types import VALUES
 
 STATES = np.array([[[1.0, 2.0], [1.0, 0.0], [0.0, 1.0], [4.0, 0.5]]], dtype=np.float32)
 
@@ -98,12 +100,19 @@ def test_what_is_no_probe(tmp_path: Path, text: str) -> None:
 
 
 def test_it_holds_for_its_model_and_criterion_only() -> None:
-    own = {"model": "m" * 32, "model_name": "model", "criterion_name": "kind"}
+    own: dict[str, Any] = {
+        "model": "m" * 32,
+        "model_name": "model",
+        "criterion_name": "kind",
+        "layers": (1, 2),
+    }
     probe().check(**own)
     with pytest.raises(ConfigError, match="of the model model, not other"):
         probe().check(**own | {"model": "x" * 32, "model_name": "other"})
     with pytest.raises(ConfigError, match="'kind', not 'helpful'"):
         probe().check(**own | {"criterion_name": "helpful"})
+    with pytest.raises(ConfigError, match="does not give here"):
+        probe().check(**own | {"layers": (VALUES,)})
 
 
 @pytest.mark.parametrize("pooling", ["mean", "exponential"])

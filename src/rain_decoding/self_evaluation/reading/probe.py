@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,13 +174,18 @@ class Probe(Line):
             return own
         return (1 - harmful) * own + harmful * share(self.wary.log_odds(states)[-1])
 
-    def check(self, *, model: str, model_name: str, criterion_name: str) -> None:
-        """Raises `ConfigError` where the probe was fitted for another model or criterion."""
+    def check(self, *, model: str, model_name: str, criterion_name: str, layers: Collection[Layer]) -> None:
+        """Raises `ConfigError` where the probe was fitted for another model or criterion, or reads none of `layers`."""
         if model != self.model:
             raise ConfigError(f"the probe is of the model {self.model_name}, not {model_name}", hint=REFIT)
         if criterion_name != self.criterion_name:
             raise ConfigError(
                 f"the probe is of the criterion {self.criterion_name!r}, not {criterion_name!r}", hint=REFIT
+            )
+
+        if missing := set(self.layers) - set(layers):
+            raise ConfigError(
+                f"the probe reads {layers_text(missing)}, which {model_name} does not give here", hint=REFIT
             )
 
     def save(self, path: Path) -> None:

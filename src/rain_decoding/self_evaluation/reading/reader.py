@@ -79,7 +79,10 @@ class Reader:
         if self.file is not None:
             probe = load_probe(self.file)
             probe.check(
-                model=self.backend.fingerprint, model_name=self.backend.name, criterion_name=criterion.name
+                model=self.backend.fingerprint,
+                model_name=self.backend.name,
+                criterion_name=criterion.name,
+                layers=self.backend.capabilities.layers,
             )
             return probe
         if examples := examples_of(criterion):
