@@ -71,7 +71,7 @@ class EvaluationRun:
         """
         self._label_again()
         self._again = self.unjudged()
-        done = {key(record) for record in self.records} - self._again.keys()
+        done = self.done()
         folder = (self.folder / TRACES).absolute() if traces else None
         jobs = list(self.plan.jobs(done, workers, folder, rounds))
         answers = run_jobs(jobs, answer, workers)
@@ -81,6 +81,10 @@ class EvaluationRun:
                 told(record)
         finally:
             answers.close()  # type: ignore[attr-defined]
+
+    def done(self) -> set[Key]:
+        """What was answered, and need not be made again."""
+        return {key(record) for record in self.records if not is_unjudged(record)}
 
     def unjudged(self) -> dict[Key, int]:
         """Numbers of the answers whose own judge's server did not answer. `collect` makes them again."""
@@ -114,8 +118,7 @@ class EvaluationRun:
 
     def missing(self) -> Counter[str]:
         """By decoder, how many answers there are still to be."""
-        done = {key(record) for record in self.records} - self.unjudged().keys()
-        return Counter(decoder for _, decoder, _ in self.plan.keys - done)
+        return Counter(decoder for _, decoder, _ in self.plan.keys - self.done())
 
     def kept(self) -> int:
         """Judged answers that the file holds: after Ctrl-C, one more may have been written than was counted."""

@@ -103,8 +103,9 @@ class Sequences:
         """A free id for the first `length` tokens of the node's path."""
         number = self.free.pop()
         if length:
+            source = self._holding(node)
             for target in self.all_of(number):
-                self.context.memory_seq_cp(self._holding(node), target, 0, length)
+                self.context.memory_seq_cp(source, target, 0, length)
         return number
 
     def _holding(self, node: Node) -> int:

@@ -42,20 +42,14 @@ def values_of(state: bytes) -> np.ndarray:
 def _values(state: bytes, more: int) -> np.ndarray:
     cursor = Cursor(state)
     cursor.numbers(HEADER)
-    parts, orders = [], []
+    parts: list[np.ndarray] = []
     while cursor.left:
-        positions, values = _cache(cursor, more)
-        orders.append(np.argsort(positions))
-        parts += [each[orders[-1]] for each in values]
-        if len(np.unique(positions)) != len(positions) or len(positions) != len(orders[0]):
-            raise ValueError("the caches hold other tokens")
-    if not parts:
-        raise ValueError("no values")
-    return np.concatenate(parts, axis=1)
+        parts += _cache(cursor, more)
+    return np.concatenate(parts, axis=1)  # which refuses caches of different lengths, and none at all
 
 
-def _cache(cursor: Cursor, more: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Of one cache the cells' positions `[cells]` and their values `[cells, width]` in each layer of the `BAND`."""
+def _cache(cursor: Cursor, more: int) -> list[np.ndarray]:
+    """The values in one cache, `[tokens, width]` for each layer of the `BAND`."""
     streams, cells = cursor.numbers(2)
     if streams != 1 or not cells:
         raise ValueError(f"{streams} streams, {cells} cells")
@@ -69,9 +63,12 @@ def _cache(cursor: Cursor, more: int) -> tuple[np.ndarray, list[np.ndarray]]:
         _, row, _ = cursor.numbers(3)
         cursor.take(cells * row)
     values = _columns(cursor, cells) if transposed else _rows(cursor, cells)
-    read = list(islice(values, layers))
+    order = np.argsort(positions)
+    if len(set(positions)) != cells:
+        raise ValueError("a position is there twice")
+    read = [each[order] for each in islice(values, layers)]
     first = round(layers * BAND[0])
-    return np.array(positions), read[first : max(first + 1, round(layers * BAND[1]))]
+    return read[first : max(first + 1, round(layers * BAND[1]))]
 
 
 def _rows(cursor: Cursor, cells: int) -> Iterator[np.ndarray]:

@@ -16,7 +16,7 @@ PROMPT = "One, two, three, four,"
 LISTED = (64, 20, 5)
 """Numbers of most probable tokens to ask for, in this order. Some servers have a limit of 20, some of 5."""
 SAMPLES = (64, 8, 2)
-"""The largest `n` that is sent where no limit is known."""
+"""Numbers of continuations to ask for at once, in this order, where no limit is known."""
 OWNERS: dict[str, ServerKind] = {
     "vllm": "vllm", "sglang": "sglang", "llamacpp": "llama-server", "library": "ollama",
 }  # fmt: skip

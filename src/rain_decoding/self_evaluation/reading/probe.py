@@ -175,14 +175,13 @@ class Probe(Line):
         return (1 - harmful) * own + harmful * share(self.wary.log_odds(states)[-1])
 
     def check(self, *, model: str, model_name: str, criterion_name: str, layers: Collection[Layer]) -> None:
-        """Raises `ConfigError` where the probe was fitted for another model or criterion, or reads none of `layers`."""
+        """Raises `ConfigError` where it was fitted for another model or criterion, or reads what is not in `layers`."""
         if model != self.model:
             raise ConfigError(f"the probe is of the model {self.model_name}, not {model_name}", hint=REFIT)
         if criterion_name != self.criterion_name:
             raise ConfigError(
                 f"the probe is of the criterion {self.criterion_name!r}, not {criterion_name!r}", hint=REFIT
             )
-
         if missing := set(self.layers) - set(layers):
             raise ConfigError(
                 f"the probe reads {layers_text(missing)}, which {model_name} does not give here", hint=REFIT
