@@ -67,6 +67,8 @@ def comparable(completion: Completion) -> tuple[Any, ...]:
         ({"temperature": 0.5}, {word: share**2 for word, share in NEXT.items()}),
         # 0.5 + 0.3 is less than 0.9, so the third token is the last one kept.
         ({"temperature": 1.0, "top_p": 0.9}, dict(list(NEXT.items())[:3])),
+        ({"temperature": 1.0, "top_k": 2}, dict(list(NEXT.items())[:2])),
+        ({"temperature": 1.0, "top_k": 3, "top_p": 0.6}, dict(list(NEXT.items())[:2])),
         # A bias of log 3 makes " d" three times as probable.
         ({"temperature": 1.0, "bias": {" d": float(np.log(3))}}, {**NEXT, " d": 0.15}),
         ({"bias": {" a": -100.0}}, {" b": 1.0}),
@@ -97,6 +99,7 @@ def test_a_request_overrides_the_plain_decoders_own() -> None:
         assert drawing.generate("x", seed=seed, logit_bias=banned).text in ("c", "d")
     narrow = {drawing.generate("x", seed=seed, top_p=0.6).text for seed in range(60)}
     assert narrow == {"a", "b"}
+    assert {drawing.generate("x", seed=seed, top_k=1).text for seed in range(20)} == {"a"}
 
 
 def test_a_tiny_temperature_is_nearly_greedy() -> None:
@@ -104,7 +107,9 @@ def test_a_tiny_temperature_is_nearly_greedy() -> None:
     assert {decoder.generate("x", seed=seed, temperature=1e-308).text for seed in range(5)} == {"a"}
 
 
-@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"temperature": 0}, {"top_p": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"temperature": 1.0}, {"temperature": 0}, {"top_p": 0.5}, {"top_k": 5}], ids=str
+)
 def test_decoders_with_temperatures_of_their_own_refuse_another(options: dict[str, Any]) -> None:
     backend = lock_world()
     decoders: list[Decoder] = [
@@ -199,6 +204,9 @@ def test_a_bias_is_a_model_with_other_logits(config: SearchConfig) -> None:
         {"temperature": "hot"},
         {"top_p": 0},
         {"top_p": 1.1},
+        {"top_k": -1},
+        {"top_k": 1.5},
+        {"top_k": True},
         {"logit_bias": [(1, 2)]},
         {"logit_bias": {"1": 2}},
         {"logit_bias": {-1: 2}},

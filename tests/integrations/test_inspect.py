@@ -158,7 +158,7 @@ def test_the_way_an_answer_ends_is_told_in_inspects_words(api: Callable[..., Rai
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"top_k": 5}, "top_k = 5 is not supported with rain"),
+        ({"num_choices": 5}, "num_choices = 5 is not supported with rain"),
         ({"num_choices": 2}, "num_choices = 2"),
         ({"logprobs": True}, "logprobs = True"),
         ({"temperature": -1.0}, "temperature = -1.0"),

@@ -51,6 +51,7 @@ class VerifyRules:
     candidate_temperature: float = 1.0
     on_unscored: str = "stop"
     temperature: float = 0.0
+    plain_top_k: int = 0
     top_p: float = 1.0
     proposals: tuple[tuple[str, int], ...] = (("openings", UNLIMITED), ("sampled", UNLIMITED))
     accept_after: float = -1.0
@@ -202,7 +203,9 @@ class VerifyFirst:
 
         def draw(text: Tokens, place: int) -> int:
             self.events["drawn plainly"] += 1
-            kept = nucleus(probabilities(world, text, rules.temperature, None), rules.top_p)
+            kept = nucleus(
+                probabilities(world, text, rules.temperature, rules.plain_top_k or None), rules.top_p
+            )
             return pick(kept, numbers[place])
 
         return self.sentence(node.tokens, draw=draw, later=later)[0]

@@ -220,7 +220,8 @@ class Case:
         biased = replace(
             self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
         )
-        rules = VerifyRules(**options, **self.sampling)
+        drawn = {"plain_top_k" if name == "top_k" else name: value for name, value in self.sampling.items()}
+        rules = VerifyRules(**options, **drawn)
         reword = partial(other_prompt, self.world)
         return VerifyFirst(biased, self.world.vocabulary, rules, reword, steering(self.world)).run()
 
@@ -264,7 +265,11 @@ def case(number: int) -> Case:
     limit = 5 if number % 8 == 2 else rng.choice((7, 12, 17, 30))
     world = random_world(number, logits=logits, judge=judge, max_tokens=limit)
     delay = rng.choice((0, 1, 1, 2, 5))
-    sampling = {"temperature": rng.choice((0.0, 0.0, 0.7, 2.0)), "top_p": rng.choice((1.0, 0.6))}
+    sampling = {
+        "temperature": rng.choice((0.0, 0.0, 0.7, 2.0)),
+        "top_k": rng.choice((0, 3)),
+        "top_p": rng.choice((1.0, 0.6)),
+    }
     if number % 3 == 1:  # judged the more rarely the longer all was good
         options["trust_tokens"] = rng.choice((1, 4, 20))
         sampling["question_cost"] = rng.choice((0.2, 1.0, 5.0))

@@ -102,7 +102,7 @@ REFUSED = {
     "tools": ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
     "a tool of theirs": ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools"),
     "thinking": ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking"),
-    "top_k": ({"extra_body": {"top_k": 5}}, "top_k"),
+    "top_k": ({"extra_body": {"top_k": -5}}, "top_k"),
     "temperature": ({"extra_body": {"temperature": 1.5}}, "temperature"),
     "unknown": ({"extra_body": {"mirostat": 1}}, "mirostat"),
 }

@@ -53,6 +53,7 @@ def chat(
     max_tokens: o.MaxTokens = None,
     seed: o.Seed = 0,
     temperature: o.Temperature = None,
+    top_k: o.TopK = None,
     top_p: o.TopP = None,
     system: o.System = None,
     prompt_format: o.Format = "auto",
@@ -82,7 +83,8 @@ def chat(
         trust_model_criteria=trust_model_criteria,
         engine_options=engine_options or (),
     )
-    request = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature, "top_p": top_p}
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    request = {"max_tokens": max_tokens, "seed": seed, **sampling}
     talk = Conversation(setup, system, request)
     err.print(f"[dim]{escape(model)}, criterion {escape(setup.criterion.name)}. /help lists the commands[/]")
     with line_editing():

@@ -33,6 +33,7 @@ def compare(
     prompt_format: o.Format = "auto",
     embedding: o.EmbeddingName = "hashing",
     temperature: o.Temperature = None,
+    top_k: o.TopK = None,
     top_p: o.TopP = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
@@ -64,7 +65,7 @@ def compare(
     )
     request = {"max_tokens": max_tokens, "seed": seed, "stop": stop}
     messages = o.messages(text, system)
-    sampling = {"temperature": temperature, "top_p": top_p}
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     plain = PlainDecoder(setup.backend, prompt_format=setup.decoder.prompt_format)
     with status("plain decoding"):
         vanilla = plain.generate(messages, **request, **sampling)

@@ -92,6 +92,14 @@ Temperature = Annotated[
         help="Temperature of plain decoding; 0 is greedy.", show_default="0", rich_help_panel=SEARCH
     ),
 ]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        help="Plain decoding draws from so many of the most probable tokens.",
+        show_default="all",
+        rich_help_panel=SEARCH,
+    ),
+]
 TopP = Annotated[
     float | None,
     typer.Option(

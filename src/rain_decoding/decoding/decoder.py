@@ -328,7 +328,7 @@ class PlainDecoder(Decoder):
     Args:
         backend: The model.
         temperature: In [0, 100]; 0 decodes greedily. A request may have another.
-        top_k: Draw from so many of the most probable tokens, >= 0; 0: all.
+        top_k: Draw from so many of the most probable tokens, >= 0; 0: all. A request may have another.
         top_p: Draw from the most probable tokens that hold this probability together, in (0, 1]. A request may have
             another.
         prompt_format: How prompts are encoded, see `PromptFormat`.
@@ -347,9 +347,7 @@ class PlainDecoder(Decoder):
 
     def __post_init__(self) -> None:
         check_loaded(type(self).__name__, self.backend)
-        check_sampling(self.temperature, self.top_p)
-        if self.top_k < 0:
-            raise InputError(f"top_k = {self.top_k!r}", hint="use 0 (all tokens) or more")
+        check_sampling(self.temperature, self.top_k, self.top_p)
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         if self.judge is None:
@@ -363,7 +361,7 @@ class PlainDecoder(Decoder):
             limit,
             self.backend.new_owner(),
             temperature=self.temperature if options.temperature is None else options.temperature,
-            top_k=self.top_k,
+            top_k=self.top_k if options.top_k is None else options.top_k,
             top_p=self.top_p if options.top_p is None else options.top_p,
             judge=self.judge.evaluator_for(options).conversation(built) if self.judge else None,
             good_above=self.judge.config.fallback_threshold if self.judge else 0.0,

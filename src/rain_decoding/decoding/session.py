@@ -36,10 +36,11 @@ class Options:
     backend. `trace` records every event of the search. `criterion` or `principle` judges this request in place
     of the decoder's own.
 
-    How plain decoding draws tokens: at `temperature` in [0, 100], 0 greedily, from the most probable tokens that
-    hold `top_p` in (0, 1] together. None is the decoder's own: greedy and 1 where RAIN decodes plainly. Decoders
-    with temperatures of their own refuse both. `logit_bias` maps token ids to what is added to their logits, in
-    [-100, 100], wherever text is generated; judge prompts are never biased.
+    How plain decoding draws tokens: at `temperature` in [0, 100], 0 greedily, from the `top_k` >= 0 most probable
+    tokens (0: all), and of those from the ones that hold `top_p` in (0, 1] together. None is the decoder's own:
+    greedy, 0 and 1 where RAIN decodes plainly. Decoders with temperatures of their own refuse them. `logit_bias`
+    maps token ids to what is added to their logits, in [-100, 100], wherever text is generated; judge prompts are
+    never biased.
     """
 
     max_tokens: int | None = None
@@ -50,6 +51,7 @@ class Options:
     trace: bool = False
     cancelled: Callable[[], bool] | None = None
     temperature: float | None = None
+    top_k: int | None = None
     top_p: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     criterion: str | Criterion | Evaluator | None = None
@@ -66,7 +68,7 @@ class Options:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed = {self.seed!r}", hint="use a whole number")
         object.__setattr__(self, "stop", stop_strings(self.stop))
-        check_sampling(self.temperature, self.top_p)
+        check_sampling(self.temperature, self.top_k, self.top_p)
         _check_bias(self.logit_bias)
         if self.criterion is not None and self.principle is not None:
             raise InputError("criterion and principle exclude each other", hint="pass one of them")
@@ -77,8 +79,8 @@ class Options:
         return tuple(sorted(self.logit_bias.items()))
 
     def refuse_sampling(self, who: str) -> None:
-        """Raise `InputError` where `temperature` or `top_p` is asked of a decoder with its own."""
-        for name in ("temperature", "top_p"):
+        """Raise `InputError` where `temperature`, `top_k` or `top_p` is asked of a decoder with its own."""
+        for name in ("temperature", "top_k", "top_p"):
             if (value := getattr(self, name)) is not None:
                 raise InputError(
                     f"{name} = {value!r}: {who} at temperatures of their own",
@@ -91,10 +93,12 @@ class Options:
             raise InputError(why, hint="leave out criterion and principle")
 
 
-def check_sampling(temperature: float | None, top_p: float | None) -> None:
+def check_sampling(temperature: float | None, top_k: int | None, top_p: float | None) -> None:
     """Raise `InputError` for a value out of range; None is none."""
     if temperature is not None and not _number(temperature, 0, 100):
         raise InputError(f"temperature = {temperature!r}", hint="use 0 (greedy) to 100")
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0):
+        raise InputError(f"top_k = {top_k!r}", hint="use a whole number, 0 (all tokens) or more")
     if top_p is not None and not (_number(top_p, 0, 1) and top_p > 0):
         raise InputError(f"top_p = {top_p!r}", hint="use a number above 0 and at most 1")
 

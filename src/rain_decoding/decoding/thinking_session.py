@@ -80,6 +80,7 @@ class ThinkingSession(RainSession):
                 min(REASONING_PIECE, left),
                 seed=derive_seed(options.seed, text, "reasoning") if temperature else None,
                 temperature=temperature or 1.0,
+                top_k=options.top_k or 0,
                 top_p=1.0 if options.top_p is None else options.top_p,
                 stop=Stop((THINKING_END,), len(prompt.tokens)),
                 logit_bias=options.bias,

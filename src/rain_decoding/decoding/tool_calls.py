@@ -150,6 +150,7 @@ class ToolCallSession(RainSession):
             "max_tokens": self.limit,
         }
         optional = {
+            "top_k": options.top_k,
             "top_p": options.top_p,
             "stop": list(options.stop or ()),
             "logit_bias": {str(token): value for token, value in options.bias},

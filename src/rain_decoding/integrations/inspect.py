@@ -34,7 +34,7 @@ from rain_decoding.server.worker import Ended, Worker
 from rain_decoding.types import Completion, FinishReason, Message
 from rain_decoding.web.errors import ApiError
 
-TAKEN = {"max_tokens", "temperature", "top_p", "seed", "stop_seqs", "logit_bias"}
+TAKEN = {"max_tokens", "temperature", "top_k", "top_p", "seed", "stop_seqs", "logit_bias"}
 """Options of Inspect that a request carries."""
 INSPECTS_OWN = {
     *(
@@ -183,6 +183,7 @@ def _options(config: GenerateConfig) -> dict[str, Any]:
     return {
         "max_tokens": config.max_tokens,
         "temperature": config.temperature,
+        "top_k": config.top_k,
         "top_p": config.top_p,
         "logit_bias": config.logit_bias or {},
         "stop": config.stop_seqs,

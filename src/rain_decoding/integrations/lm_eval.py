@@ -25,7 +25,7 @@ from rain_decoding.types import Completion
 
 log = logging.getLogger(__name__)
 
-TAKEN = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
+TAKEN = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
 """Keys of a task's `generation_kwargs` that a request carries."""
 
 NOBODYS_CHOICE = "cuda:0"
@@ -134,7 +134,7 @@ def _options(asked: dict[str, Any]) -> dict[str, Any]:
     if unknown := found.keys() - TAKEN:
         told = ", ".join(f"{name} = {found[name]!r}" for name in sorted(unknown))
         raise InputError(f"{told} is not supported with rain", hint=f"supported: {', '.join(sorted(TAKEN))}")
-    drawn = {name: found[name] for name in ("temperature", "top_p") if name in found}
+    drawn = {name: found[name] for name in ("temperature", "top_k", "top_p") if name in found}
     return {
         "max_tokens": found["max_gen_toks"],
         "stop": found["until"],

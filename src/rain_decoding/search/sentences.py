@@ -64,7 +64,7 @@ def plain_sentence(tree: Tree, node: Node) -> Program[Sentence]:
         decode = replace(decode, max_tokens=min(tree.stride, left), endings="", min_tokens=0)
     if tree.temperature:
         seed = tree.seed_for(node, "plain")
-        decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=0, top_p=tree.top_p)
+        decode = replace(decode, seed=seed, temperature=tree.temperature, top_k=tree.top_k, top_p=tree.top_p)
     return (yield from _complete(Proposal(node, decode, node.manner)))
 
 

@@ -79,9 +79,9 @@ class Tree:
     """A search tree for one prompt, with what its rules need to know.
 
     `limit` is the sequence length (prompt included, in tokens) from which a text counts as finished. Plain decoding
-    draws at `temperature` (0: greedily) and `top_p`; `logit_bias` holds for all that is generated. With a `stride`,
-    verify first judges plain decoding's text every so many tokens, wherever sentences end. `question_cost` is what
-    the judge's question takes, in decoded tokens.
+    draws at `temperature` (0: greedily), `top_k` (0: all) and `top_p`; `logit_bias` holds for all that is generated.
+    With a `stride`, verify first judges plain decoding's text every so many tokens, wherever sentences end.
+    `question_cost` is what the judge's question takes, in decoded tokens.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Tree:
         max_tokens: int,
         stop: Stop,
         temperature: float = 0.0,
+        top_k: int = 0,
         top_p: float = 1.0,
         logit_bias: LogitBias = (),
         stride: int | None = None,
@@ -104,7 +105,8 @@ class Tree:
         self.prompt_length = len(prompt)
         self.limit = len(prompt) + max_tokens
         self.stop = stop
-        self.temperature, self.top_p, self.logit_bias = temperature, top_p, logit_bias
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.logit_bias = logit_bias
         self.stride, self.question_cost = stride, question_cost
         self.root = Node(id=0, token_set=TokenSet(()), tokens=prompt, depth=0)
         self.simulations = 0

@@ -79,6 +79,7 @@ class RequestParser:
             **limits,
             "stop": body.stop_strings,
             "temperature": body.temperature,
+            "top_k": body.most_probable,
             "top_p": body.top_p,
             "logit_bias": body.bias,
             "trace": body.rain.trace or self.config.trace_dir is not None,

@@ -408,6 +408,7 @@ class GenerationBody(WithoutEffect):
     stop: StopStrings | None = None
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31)
     temperature: Number | None = Field(default=None, ge=0, le=2)
+    top_k: Whole | None = Field(default=None, ge=-1, le=2**31)
     top_p: Number | None = Field(default=None, gt=0, le=1)
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
     logit_bias: (
@@ -436,6 +437,11 @@ class GenerationBody(WithoutEffect):
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def most_probable(self) -> int | None:
+        """`top_k`, where vLLM's clients say -1 for all tokens."""
+        return None if self.top_k is None else max(self.top_k, 0)
 
     @property
     def bias(self) -> dict[int, float]:

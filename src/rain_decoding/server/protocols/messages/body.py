@@ -227,21 +227,20 @@ class MessagesBody(CountBody):
 
     honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
         **CountBody.honoured_if,
-        "top_k": (),
         "container": (),
     }
 
     max_tokens: Whole = Field(ge=1, le=2**31)
     stop_sequences: StopList | None = None
     temperature: Number | None = Field(default=None, ge=0, le=1)
+    top_k: Whole | None = Field(default=None, ge=0, le=2**31)
     top_p: Number | None = Field(default=None, gt=0, le=1)
     seed: Whole | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: StrictBool | None = None
     # Taken, and without effect on the answer.
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
-    # Taken at their neutral values only.
-    top_k: SkipJsonSchema[Any] = None
+    # Taken at its neutral value only.
     container: SkipJsonSchema[Any] = None
 
     @property
@@ -251,6 +250,7 @@ class MessagesBody(CountBody):
             max_tokens=self.max_tokens,
             stop=self.stop_sequences,
             temperature=self.temperature,
+            top_k=self.top_k,
             top_p=self.top_p,
             seed=self.seed,
             stream=self.stream,
