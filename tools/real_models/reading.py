@@ -16,9 +16,9 @@ import gzip
 import json
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +36,19 @@ from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.question_forms import question_forms
 from rain_decoding.self_evaluation.reading.attacked import wary_examples
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
-from rain_decoding.self_evaluation.reading.learning import learn_from
+from rain_decoding.self_evaluation.reading.learning import learn_from, read_examples
 from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.self_evaluation.reading.reader import ENOUGH
 from rain_decoding.self_evaluation.reading.states import (
     BEGINNINGS,
     BRIEF,
-    LONGEST,
-    Rows,
-    layers_to_read,
-    pooled_rows,
-    read_states,
+    Readings,
 )
-from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Message
 
+Learned = Callable[..., Probe]
+"""`learn_from` for a model."""
 LOOKED_AT = {"homonyms", "safe_contexts", "definitions", "discr"}
 """Families of XSTest's prompts that were looked at while the examples were written; the others were not."""
 DISCRIMINATION = {"real_group_nons_discr": "discr", "nons_group_real_discr": "discr"}
@@ -109,49 +106,16 @@ def areas(scores: np.ndarray, examples: Sequence[ReadingExample], threshold: flo
     return found
 
 
-class States:
-    """What the model's layers say of a set of answers, read once."""
+def courses(readings: Readings, probe: Probe) -> list[np.ndarray]:
+    """Scores behind every token of each answer."""
+    layers = [readings.layers.index(layer) for layer in probe.layers]
+    own = [each for _, each in sorted(readings.states, key=itemgetter(0))]
+    return [probe.scores(each.answer[layers], probe.harmful(each.request[layers])) for each in own]
 
-    def __init__(self, backend: Backend, examples: Sequence[ReadingExample], longest: int = LONGEST):
-        self.backend, self.examples = backend, list(examples)
-        self.layers = layers_to_read(backend.capabilities.layers)
-        self.states = dict(read_states(backend, examples, self.layers, longest=longest))
 
-    def rows(self) -> Rows:
-        return pooled_rows(list(self.states.items()), self.examples, self.layers)
-
-    def only(self, places: Sequence[int]) -> States:
-        """Some of them, perhaps more than once."""
-        some = copy(self)
-        some.examples = [self.examples[place] for place in places]
-        some.states = {number: self.states[place] for number, place in enumerate(places)}
-        return some
-
-    def with_others(self, other: States) -> States:
-        both = copy(self)
-        both.examples = [*self.examples, *other.examples]
-        both.states = self.states | {
-            len(self.examples) + number: each for number, each in other.states.items()
-        }
-        return both
-
-    def learn(self) -> Probe:
-        return learn_from(self.rows(), self.examples, self.backend, "harmlessness")
-
-    def wary(self, probe: Probe) -> Probe:
-        """The probe with a wary line, fitted on these."""
-        states = list(self.states.items())
-        return replace(probe, wary=learn_wary(states, self.examples, self.layers, probe.layers))
-
-    def courses(self, probe: Probe) -> list[np.ndarray]:
-        """Scores behind every token of each answer."""
-        layers = [self.layers.index(layer) for layer in probe.layers]
-        own = [self.states[number] for number in range(len(self.examples))]
-        return [probe.scores(each.answer[layers], probe.harmful(each.request[layers])) for each in own]
-
-    def scores(self, probe: Probe) -> np.ndarray:
-        """Of whole answers."""
-        return np.array([course[-1] for course in self.courses(probe)])
+def whole(readings: Readings, probe: Probe) -> np.ndarray:
+    """Scores of whole answers."""
+    return np.array([course[-1] for course in courses(readings, probe)])
 
 
 def try_on(
@@ -162,30 +126,30 @@ def try_on(
     say: Callable[..., None],
 ) -> None:
     """Figures of one set: whole answers, beginnings, words."""
-    whole = np.array([course[-1] for course in own])
-    say(set=name, judge="read", **areas(whole, examples, 0.0))
+    ends = np.array([course[-1] for course in own])
+    say(set=name, judge="read", **areas(ends, examples, 0.0))
     say(set=name, judge="words", **areas(words.log_odds(examples), examples, 0.0))
     for tokens in BEGINNINGS:
         scores = np.array([course[min(tokens, len(course)) - 1] for course in own])
         say(set=name, judge="read", tokens=tokens, **areas(scores, examples, 0.0))
 
 
-def with_labels(built_in: States, rows: States, count: int, say: Callable[..., None]) -> None:
+def with_labels(
+    built_in: Readings, wary: Readings, rows: Readings, count: int, learned: Learned, say: Callable[..., None]
+) -> None:
     """Fit on the built-in examples and `count` labelled answers of the user's; try on families without them."""
     rng = np.random.default_rng(0)
     families = sorted({each.group for each in rows.examples})
     for draw in range(3):
         mine = set(rng.permutation(families)[: len(families) // 2])
         own = [place for place, each in enumerate(rows.examples) if each.group in mine]
-        picked = [int(place) for place in rng.permutation(own)[:count]]
+        picked = rows.only([int(place) for place in rng.permutation(own)[:count]])
         others = rows.only([place for place, each in enumerate(rows.examples) if each.group not in mine])
-        # They count for more: they are of the kind that is to be judged.
-        both = built_in.with_others(rows.only(picked * 3))
-        scores = others.scores(both.learn())
+        scores = whole(others, learned(picked + built_in, wary=wary, measured_on=range(count)))
         say(
             set="xstest", judge=f"read, with {count} labels", draw=draw, **areas(scores, others.examples, 0.0)
         )
-        words = Words(both.examples).log_odds(others.examples)
+        words = Words([*picked.examples, *built_in.examples]).log_odds(others.examples)
         say(
             set="xstest", judge=f"words, with {count} labels", draw=draw, **areas(words, others.examples, 0.0)
         )
@@ -244,18 +208,20 @@ def main() -> None:
     started = time.perf_counter()
     every = examples_of(load_criterion("harmlessness"))
     used = len(every[: options.examples])
-    both = States(backend, wary_examples(every, used), BRIEF)
-    built_in = both.only(range(used))
-    probe, words = both.wary(built_in.learn()), Words(built_in.examples)
+    both = read_examples(backend, wary_examples(every, used), longest=BRIEF)
+    built_in = both.first(used)
+    learned: Learned = partial(learn_from, backend=backend, criterion="harmlessness")
+    probe, words = learned(built_in, wary=both), Words(built_in.examples)
     seconds = round(time.perf_counter() - started, 1)
     about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
     say(set="built-in, folds held out", judge="read", **about, **probe.figures)
-    sets = {"xstest": States(backend, [as_example(row) for row in read(options.xstest, options.answers_of)])}
+    files = {"xstest": read(options.xstest, options.answers_of)}
     if options.jbb:
-        sets["jbb"] = States(backend, [as_example(row) for row in read(options.jbb, limit=options.jbb_limit)])
+        files["jbb"] = read(options.jbb, limit=options.jbb_limit)
+    sets = {name: read_examples(backend, [as_example(row) for row in rows]) for name, rows in files.items()}
     for name, rows in sets.items():
-        try_on(name, rows.examples, rows.courses(probe), words, say)
-        plain = rows.scores(replace(probe, wary=None))
+        try_on(name, rows.examples, courses(rows, probe), words, say)
+        plain = whole(rows, replace(probe, wary=None))
         say(set=name, judge="read, without the wary line", **areas(plain, rows.examples, 0.0))
     xstest = sets["xstest"]
     for looked_at in (True, False):
@@ -263,19 +229,19 @@ def main() -> None:
             [n for n, each in enumerate(xstest.examples) if (each.group in LOOKED_AT) == looked_at]
         )
         name = f"xstest, families {'looked at' if looked_at else 'untouched'}"
-        say(set=name, judge="read", **areas(half.scores(probe), half.examples, 0.0))
+        say(set=name, judge="read", **areas(whole(half, probe), half.examples, 0.0))
         say(set=name, judge="words", **areas(words.log_odds(half.examples), half.examples, 0.0))
     for count in options.curve:
-        some = built_in.only(range(count))
+        some = built_in.first(count)
         say(
             set="xstest",
             judge=f"read, {count} examples",
-            **areas(xstest.scores(some.learn()), xstest.examples, 0.0),
+            **areas(whole(xstest, learned(some)), xstest.examples, 0.0),
         )
         fewer = Words(some.examples).log_odds(xstest.examples)
         say(set="xstest", judge=f"words, {count} examples", **areas(fewer, xstest.examples, 0.0))
     if options.labels:
-        with_labels(built_in, xstest, options.labels, say)
+        with_labels(built_in, both, xstest, options.labels, learned, say)
     if options.ask:
         order = np.random.default_rng(1).permutation(len(xstest.examples))[: options.ask]
         criterion = load_criterion("harmlessness", search_dirs=backend.criteria_dirs)

@@ -13,12 +13,15 @@ from rain_decoding.calibration.labelled import LabelledAnswer
 from rain_decoding.calibration.recommendation import verdict
 from rain_decoding.calibration.saved import Verdict
 from rain_decoding.calibration.scores import Scores
-from rain_decoding.measurement.statistics import Estimate, least_for
+from rain_decoding.measurement.statistics import Estimate, least_for, upper_bound
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion
+from rain_decoding.self_evaluation.reading.attacked import wary_examples
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
-from rain_decoding.self_evaluation.reading.learning import LEAST, learn_from, nested_values, read_rows
+from rain_decoding.self_evaluation.reading.learning import LEAST, learn_from, nested_scores, read_examples
 from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.reader import ENOUGH
+from rain_decoding.self_evaluation.reading.states import BRIEF
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class ReadingFound:
     """The share of false alarms that was asked for."""
 
     @property
+    def alarms(self) -> tuple[int, int]:
+        """How many good answers were called bad, and of how many."""
+        good = self.scores.values[self.scores.good]
+        return int((good <= 0).sum()), len(good)
+
+    @property
     def accuracy(self) -> Estimate | None:
         """Balanced accuracy."""
         return self.scores.balanced_accuracy()
@@ -41,20 +50,21 @@ class ReadingFound:
 
     def promise(self) -> str:
         """What is sure of the rate of false alarms, and how many good answers the rate that was asked for takes."""
-        found = self.probe.figures["false_alarms"]
+        alarms, of = self.alarms
+        high = upper_bound(alarms, of)
         said = (
-            f"{found['alarms']} of {found['of']} good answers that were held out were called bad: of answers like "
-            f"these at most {found['high']:.1%} (95% confidence)"
+            f"{alarms} of {of} good answers that were held out were called bad: of answers like "
+            f"these at most {high:.1%} (95% confidence)"
         )
-        if not self.wanted or found["high"] <= self.wanted:
+        if not self.wanted or high <= self.wanted:
             return said
         least = least_for(self.wanted)
-        few = f"takes {least} good answers at least" if found["of"] < least else "takes more good answers"
+        few = f"takes {least} good answers at least" if of < least else "takes more good answers"
         return f"{said}; to promise {self.wanted:g} {few}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        area, found = self.scores.area(), self.verdict()
+        area, found, (alarms, of) = self.scores.area(), self.verdict(), self.alarms
         return {
             "verdict": found[0],
             "balanced_accuracy": self.accuracy.rounded() if self.accuracy else None,
@@ -62,8 +72,8 @@ class ReadingFound:
             "words_auc": self.probe.figures["words_auc"],
             "layers": self.probe.layers,
             "pooling": self.probe.pooling,
-            "false_alarms": self.probe.false_alarms,
-            "false_alarms_high": self.probe.figures["false_alarms"]["high"],
+            "false_alarms": alarms / of,
+            "false_alarms_high": upper_bound(alarms, of),
         }
 
 
@@ -71,7 +81,7 @@ def unreadable(backend: Backend, criterion: Criterion, answers: Sequence[Labelle
     """Why nothing can be read: the model gives no states, or there are too few examples. Empty where it can."""
     if not backend.capabilities.layers:
         return f"{backend.name} gives no hidden states"
-    labels = [each.good for each in examples_together(criterion, answers)]
+    labels = [each.good for each in (*labelled(answers), *built_in(criterion)[:ENOUGH])]
     good, bad = labels.count(True), labels.count(False)
     return "" if min(good, bad) >= LEAST else f"{good} good and {bad} bad answers, {LEAST} of each are needed"
 
@@ -84,46 +94,48 @@ def read_answers(
     false_alarms: float | None = None,
     prompt_format: PromptFormat = "auto",
     seed: int = 0,
-    told: Callable[[int, int], object] = lambda done, of: None,
+    told: Callable[[], object] = lambda: None,
 ) -> ReadingFound:
     """Fit a probe on the answers and the criterion's own examples, and measure on the answers how well it reads.
 
     Args:
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
-        told: hears how many answers of how many were read.
+        told: called after every text that was read: one for each of `labelled` and of `built_in`.
 
     Raises:
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    together = examples_together(criterion, answers)
-    own = [place for place, each in enumerate(answers) if each.label != "neutral" and not each.cut]
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        told(done, len(together))
-
-    rows = read_rows(backend, together, prompt_format=prompt_format, told=count)
-    ours = range(len(own))
-    values = nested_values(rows, ours, false_alarms=false_alarms, seed=seed)
+    own = [place for place, each in enumerate(answers) if _is_labelled(each)]
+    given = read_examples(backend, labelled(answers), prompt_format=prompt_format, told=told)
+    ours = read_examples(backend, built_in(criterion), longest=BRIEF, prompt_format=prompt_format, told=told)
+    together, measured_on = given + ours.first(ENOUGH), range(len(own))
+    wary = ours if len(ours.examples) > ENOUGH else None
+    chosen: dict[str, Any] = {"false_alarms": false_alarms, "seed": seed, "wary": wary}
+    values = nested_scores(together, measured_on, **chosen)
     scores = Scores(
-        np.tanh([values.get(number, np.nan) for number in ours]),
-        np.array([together[number].good for number in ours]),
+        np.array([values.get(number, np.nan) for number in measured_on]),
+        np.array([each.good for each in given.examples]),
         np.array([answers[place].group for place in own]),
     )
-    probe = learn_from(
-        rows, together, backend, criterion.name, false_alarms=false_alarms, measured_on=ours, seed=seed
-    )
+    probe = learn_from(together, backend, criterion.name, measured_on=measured_on, **chosen)
     return ReadingFound(probe, scores, false_alarms)
 
 
-def examples_together(criterion: Criterion, answers: Sequence[LabelledAnswer]) -> list[ReadingExample]:
-    """The labelled answers first, then the criterion's own examples."""
-    labelled = [
+def labelled(answers: Sequence[LabelledAnswer]) -> list[ReadingExample]:
+    """The answers that have a label, as examples."""
+    return [
         ReadingExample(each.messages, each.answer, each.label == "positive", f"yours {each.group}")
         for each in answers
-        if each.label != "neutral" and not each.cut
+        if _is_labelled(each)
     ]
-    return [*labelled, *examples_of(criterion)]
+
+
+def _is_labelled(answer: LabelledAnswer) -> bool:
+    return answer.label != "neutral" and not answer.cut
+
+
+def built_in(criterion: Criterion) -> list[ReadingExample]:
+    """What a probe learns from without anybody's answers: `ENOUGH` examples, and behind them those of a wary line."""
+    every = examples_of(criterion)
+    return wary_examples(every, ENOUGH) or every[:ENOUGH]

@@ -203,12 +203,16 @@ class Task:
 
     def read(self, false_alarms: float | None) -> ReadingFound | None:
         """What a probe reads; None after Ctrl-C."""
-        from rain_decoding.calibration.reading import examples_together, read_answers
+        from rain_decoding.calibration.reading import built_in, labelled, read_answers
 
-        def told(done: int, of: int) -> None:
-            tick("fitting the probe" if done == of else "")
+        left = total = len(labelled(self.answers)) + len(built_in(self.criterion))
 
-        with counting("answers read", len(examples_together(self.criterion, self.answers))) as tick:
+        def told() -> None:
+            nonlocal left
+            left -= 1
+            tick("" if left else "fitting the probe")
+
+        with counting("answers read", total) as tick:
             try:
                 return read_answers(
                     self.setup.backend,

@@ -10,10 +10,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from rain_decoding.self_evaluation.reading.fitting import fit, folds_of, line_of, threshold_of
+from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, line_of, threshold_of
 from rain_decoding.self_evaluation.reading.states import BEGINNINGS, Rows, layers_to_read, pooled_rows
 
 LAYERS = (1, 2, 3)
+
+
+def values_of(fitted: Fitted, rows: Rows) -> np.ndarray:
+    """What the fitted lines make of other rows."""
+    choice, (weights, bias) = fitted.choice, fitted.lines
+    own = [rows.of(layer, choice.pooling) @ each for layer, each in zip(choice.layers, weights, strict=True)]
+    return np.mean(own, axis=0) + bias
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,7 @@ def test_the_telling_layer_is_found_and_orders_new_answers(rows: Rows) -> None:
     assert fitted.choice.layers == (2,)
     fresh, examples = synthetic.answers(layers=LAYERS, seed=9)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = fitted.values(others)
+    values = values_of(fitted, others)
     whole = others.whole
     assert roc_auc_score(others.good[whole], values[whole]) > 0.9
     held = roc_auc_score(rows.good[rows.whole], fitted.held_out[rows.whole])
@@ -60,7 +67,7 @@ def test_probabilities_are_shares_on_new_answers(rows: Rows) -> None:
     fitted = fit(rows)
     fresh, examples = synthetic.answers(2000, layers=LAYERS, seed=5)
     others = pooled_rows(fresh, examples, LAYERS)
-    values = fitted.values(others)
+    values = values_of(fitted, others)
     said = expit(fitted.scale.log_odds(values, others.counts))
     for low, high in ((0.0, 0.2), (0.2, 0.4), (0.6, 0.8), (0.8, 1.0)):
         chosen = (said >= low) & (said <= high)

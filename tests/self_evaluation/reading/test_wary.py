@@ -16,9 +16,9 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import ConfigError
 from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.reading.attacked import wary_examples
-from rain_decoding.self_evaluation.reading.examples import ReadingExample, everyday_requests, examples_of
+from rain_decoding.self_evaluation.reading.examples import everyday_requests, examples_of
 from rain_decoding.self_evaluation.reading.probe import WINDOW, Wary, load_probe, windows
-from rain_decoding.self_evaluation.reading.states import States, request_span
+from rain_decoding.self_evaluation.reading.states import Readings, States, request_span
 from rain_decoding.self_evaluation.reading.wary import FALSE_ALARMS, learn_wary
 
 LAYERS = (1, 2)
@@ -40,7 +40,7 @@ def wary(**changes: object) -> Wary:
     return Wary(**(values | changes))  # type: ignore[arg-type]
 
 
-def drawn(seed: int, n: int = 240, filler: int = 0) -> tuple[list[tuple[int, States]], list[ReadingExample]]:
+def drawn(seed: int, n: int = 240, filler: int = 0) -> Readings:
     """Requests whose tokens say in one axis whether they are harmful, between `filler` tokens that say the contrary;
     answers that say in another whether they are good, and in a third whether they help."""
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def drawn(seed: int, n: int = 240, filler: int = 0) -> tuple[list[tuple[int, Sta
         both = np.concatenate([around, request, around], axis=1).astype(np.float32)
         states.append((number, States(both, answer.astype(np.float32))))
         examples.append(replace(synthetic.example(number, good, f"group {number // 6}"), kind=kind))
-    return states, examples
+    return Readings(examples, states, LAYERS)
 
 
 def test_a_score_is_the_mean_of_both_lines_by_the_request() -> None:
@@ -87,26 +87,28 @@ def test_windows_are_all_means_of_so_many_tokens(length: int) -> None:
 
 
 def test_harmful_requests_are_found_wherever_they_stand() -> None:
-    line = learn_wary(*drawn(0), LAYERS, LAYERS)
+    line = learn_wary(drawn(0), LAYERS)
     for filler in (0, 20):
-        states, examples = drawn(1, filler=filler)
-        said = np.array([line.harmful(each.request) for _, each in states])
-        truth = np.array([each.kind != "help" for each in examples])
+        fresh = drawn(1, filler=filler)
+        said = np.array([line.harmful(each.request) for _, each in fresh.states])
+        truth = np.array([each.kind != "help" for each in fresh.examples])
         assert roc_auc_score(truth, said) > 0.95
         assert abs(np.mean(said[truth] > 0.5) - np.mean(said[~truth] < 0.5)) < 0.2, "scaled without a lean"
 
 
 def test_the_line_is_that_of_answers_to_harmful_requests_alone() -> None:
-    states, examples = drawn(0)
-    line = learn_wary(states, examples, LAYERS, LAYERS)
-    changed = [replace(each, good=not each.good) if each.kind == "help" else each for each in examples]
-    again = learn_wary(states, changed, LAYERS, LAYERS)
+    readings = drawn(0)
+    line = learn_wary(readings, LAYERS)
+    changed = [
+        replace(each, good=not each.good) if each.kind == "help" else each for each in readings.examples
+    ]
+    again = learn_wary(replace(readings, examples=changed), LAYERS)
     assert np.array_equal(line.weights, again.weights) and line.threshold == again.threshold
-    fresh, asked = drawn(3)
+    fresh = drawn(3)
     scores = {kind: [] for kind in ("compliance", "refusal")}
-    for number, each in fresh:
-        if asked[number].kind in scores:
-            scores[asked[number].kind].append(line.scores(each.answer)[-1])
+    for number, each in fresh.states:
+        if (kind := fresh.examples[number].kind) in scores:
+            scores[kind].append(line.scores(each.answer)[-1])
     assert np.mean(np.array(scores["compliance"]) <= 0) > 0.95
     assert np.mean(np.array(scores["refusal"]) <= 0) < FALSE_ALARMS + 0.1
 

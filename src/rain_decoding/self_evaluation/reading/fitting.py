@@ -49,11 +49,6 @@ class Lines(NamedTuple):
     """`[layers, width]`."""
     bias: float
 
-    def values(self, features: np.ndarray) -> Array:
-        """Float64 `[rows]` of `features` `[rows, layers, width]`."""
-        values: Array = np.einsum("rlw,lw->r", features, self.weights) / len(self.weights) + self.bias
-        return values
-
 
 class Scale(NamedTuple):
     """From values to log-odds, see `Probe`."""
@@ -76,11 +71,6 @@ class Fitted:
     lines: Lines
     scale: Scale
     held_out: np.ndarray
-
-    def values(self, rows: Rows) -> Array:
-        """Values of other rows, float64 `[rows]`."""
-        features = [rows.of(layer, self.choice.pooling) for layer in self.choice.layers]
-        return self.lines.values(np.stack(features, axis=1))
 
     def line(self, threshold: float) -> dict[str, Any]:
         """What a `Line` is made of, with this threshold."""

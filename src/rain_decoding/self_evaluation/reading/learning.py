@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,16 @@ from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area, 
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
-from rain_decoding.self_evaluation.reading.probe import Probe
+from rain_decoding.self_evaluation.reading.probe import Line, Probe, mixed_scores
 from rain_decoding.self_evaluation.reading.states import (
     LONGEST,
+    Readings,
     Rows,
-    States,
     layers_to_read,
-    pooled_rows,
     read_states,
 )
 from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
-from rain_decoding.types import Array
 
 LEAST = 20
 """Examples of each label without which nothing is fitted."""
@@ -49,7 +47,8 @@ def learn(
 
     Args:
         false_alarms: share in [0, 1] of good answers that may be called bad; None: what makes most verdicts right.
-        measured_on: numbers of the examples that threshold and figures are of (held out, as always); None: all.
+        measured_on: numbers of the examples that figures are of (held out, as always), and the threshold, if there are
+            `LEAST` of each label; None: all.
         longest: tokens of an answer that are read at most.
         told: called after every example that was read, of as many as there are.
         wary: the same examples and others behind them, for a wary line, see `wary_examples`; none: without one.
@@ -58,26 +57,24 @@ def learn(
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    states = read_examples(backend, wary or examples, longest=longest, prompt_format=prompt_format, told=told)
-    layers = layers_to_read(backend.capabilities.layers)
-    ours = [(number, each) for number, each in states if number < len(examples)]
-    rows = pooled_rows(ours, examples, layers)
-    probe = learn_from(
-        rows, examples, backend, criterion, false_alarms=false_alarms, measured_on=measured_on, seed=seed
+    for label, count in (
+        ("good", sum(each.good for each in examples)),
+        ("bad", sum(not each.good for each in examples)),
+    ):
+        if count < LEAST:
+            raise InputError(
+                f"{count} {label} examples", hint=f"reading needs at least {LEAST} of each label"
+            )
+    read = read_examples(backend, wary or examples, longest=longest, prompt_format=prompt_format, told=told)
+    return learn_from(
+        read.first(len(examples)),
+        backend,
+        criterion,
+        false_alarms=false_alarms,
+        measured_on=measured_on,
+        seed=seed,
+        wary=read if wary else None,
     )
-    return replace(probe, wary=learn_wary(states, wary, layers, probe.layers, seed=seed)) if wary else probe
-
-
-def read_rows(
-    backend: Backend,
-    examples: Sequence[ReadingExample],
-    *,
-    prompt_format: PromptFormat = "auto",
-    told: Callable[[], object] = lambda: None,
-) -> Rows:
-    """Pooled states of the examples in the layers that a probe reads. Raises as `learn`."""
-    states = read_examples(backend, examples, prompt_format=prompt_format, told=told)
-    return pooled_rows(states, examples, layers_to_read(backend.capabilities.layers))
 
 
 def read_examples(
@@ -87,75 +84,91 @@ def read_examples(
     longest: int = LONGEST,
     prompt_format: PromptFormat = "auto",
     told: Callable[[], object] = lambda: None,
-) -> list[tuple[int, States]]:
-    """States of the examples in the layers that a probe reads. Raises as `learn`."""
-    for label, count in (
-        ("good", sum(each.good for each in examples)),
-        ("bad", sum(not each.good for each in examples)),
-    ):
-        if count < LEAST:
-            raise InputError(
-                f"{count} {label} examples", hint=f"reading needs at least {LEAST} of each label"
-            )
+) -> Readings:
+    """The examples in the layers that a probe reads. Raises `UnsupportedError` where the backend gives none."""
     layers = layers_to_read(backend.capabilities.layers)
     states = []
     for each in read_states(backend, examples, layers, longest=longest, prompt_format=prompt_format):
         states.append(each)
         told()
-    return states
+    return Readings(examples, states, layers)
 
 
-def nested_values(
-    rows: Rows, measured_on: Container[int], *, false_alarms: float | None = None, seed: int = 0
+def nested_scores(
+    readings: Readings,
+    measured_on: Container[int],
+    *,
+    false_alarms: float | None = None,
+    seed: int = 0,
+    wary: Readings | None = None,
 ) -> dict[int, float]:
-    """For each of the examples `measured_on` how far its value lies above the threshold, float.
+    """Scores in [-1, 1] of the whole answers among the examples `measured_on`, as `learn_from`'s probe gives them.
 
-    Layers, pooling, strength, weights and threshold all come from folds without it, so that no choice flatters.
+    Layers, pooling, strength, weights and threshold all come from folds without the answer, so that no choice flatters.
     """
-    ours = rows.whole & np.array([number in measured_on for number in rows.examples])
+    rows, states = readings.rows(), dict(readings.states)
+    wary_line = cache(lambda layers: None if wary is None else learn_wary(wary, layers, seed=seed))
     found: dict[int, float] = {}
     for learned, held in folds_of(rows, seed + 1):
         rest = rows.only(learned)
         fitted = fit(rest, seed=seed)
-        own = rest.whole & np.array([number in measured_on for number in rest.examples])
-        threshold = threshold_of(fitted.held_out[own], rest.good[own], false_alarms)
-        mine = held[ours[held]]
-        values = fitted.values(rows.only(mine)) - threshold
-        found.update(zip(rows.examples[mine].tolist(), values.tolist(), strict=True))
+        line = Line(**fitted.line(_threshold(fitted, rest, _chosen(rest, measured_on), false_alarms)))
+        also = wary_line(fitted.choice.layers)
+        at = [rows.layers.index(layer) for layer in fitted.choice.layers]
+        for number in rows.examples[held[_chosen(rows, measured_on)[held]]].tolist():
+            request, answer = states[number]
+            harmful = also.harmful(request[at]) if also else 0.0
+            found[number] = float(mixed_scores(line, also, answer[at], harmful)[-1])
     return found
 
 
 def learn_from(
-    rows: Rows,
-    examples: Sequence[ReadingExample],
+    readings: Readings,
     backend: Backend,
     criterion: str,
     *,
     false_alarms: float | None = None,
     measured_on: Container[int] | None = None,
     seed: int = 0,
+    wary: Readings | None = None,
 ) -> Probe:
-    """As `learn`, from the pooled states of the examples by the backend's model."""
+    """As `learn`, from readings of the examples by the backend's model, and of those of the wary line."""
+    rows = readings.rows()
     fitted = fit(rows, seed=seed)
-    chosen = rows.whole & np.array([measured_on is None or number in measured_on for number in rows.examples])
+    chosen = _chosen(rows, measured_on)
     values, good = fitted.held_out[chosen], rows.good[chosen]
-    threshold = threshold_of(values, good, false_alarms)
+    threshold = _threshold(fitted, rows, chosen, false_alarms)
     return Probe(
         model=backend.fingerprint,
         model_name=backend.name,
         criterion_name=criterion,
-        examples=examples_hash(examples),
+        examples=examples_hash(readings.examples),
         layers=fitted.choice.layers,
         **fitted.line(threshold),
         false_alarms=float(np.mean(values[good] <= threshold)),
-        figures=figures(fitted, rows, chosen, examples, threshold, seed),
+        wary=None if wary is None else learn_wary(wary, fitted.choice.layers, seed=seed),
+        figures=figures(fitted, rows, chosen, readings.examples, threshold, seed),
     )
+
+
+def _chosen(rows: Rows, measured_on: Container[int] | None) -> np.ndarray:
+    """Which rows are whole answers of the examples `measured_on`; None: of all."""
+    numbers = rows.examples.tolist()
+    return rows.whole & [measured_on is None or number in measured_on for number in numbers]
+
+
+def _threshold(fitted: Fitted, rows: Rows, chosen: np.ndarray, false_alarms: float | None) -> float:
+    """By the chosen rows; by all whole answers where there are too few of them to put a threshold by."""
+    good = rows.good[chosen]
+    enough = min(good.sum(), (~good).sum()) >= LEAST
+    measured = chosen if enough else rows.whole
+    return threshold_of(fitted.held_out[measured], rows.good[measured], false_alarms)
 
 
 def figures(
     fitted: Fitted,
     rows: Rows,
-    chosen: Array,
+    chosen: np.ndarray,
     examples: Sequence[ReadingExample],
     threshold: float,
     seed: int,
@@ -169,7 +182,8 @@ def figures(
     for learned, held in folds_of(rows, seed):
         ours = [place for place in held if chosen[place]]
         known = [examples[number] for number in rows.examples[learned[rows.whole[learned]]]]
-        words[ours] = Words(known).log_odds([examples[rows.examples[place]] for place in ours])
+        if ours:
+            words[ours] = Words(known).log_odds([examples[rows.examples[place]] for place in ours])
     values, good, groups = fitted.held_out[chosen], rows.good[chosen], rows.groups[chosen]
     good_right = rate((values[good] > threshold).tolist(), groups[good].tolist())
     bad_right = rate((values[~good] <= threshold).tolist(), groups[~good].tolist())

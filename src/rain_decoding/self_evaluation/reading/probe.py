@@ -119,6 +119,15 @@ class Wary(Line):
         return share(windows(values).max(initial=-np.inf) + self.request_bias)
 
 
+def mixed_scores(line: Line, wary: Wary | None, states: np.ndarray, harmful: float) -> Array:
+    """As `Line.scores`, mixed with those of the wary line, if there is one, where the request may be harmful."""
+    own = Line.scores(line, states)
+    if wary is None:
+        return own
+    mixed: Array = (1 - harmful) * own + harmful * wary.scores(states)
+    return mixed
+
+
 def share(log_odds: float) -> float:
     """The probability of log-odds in nats."""
     return float(1 + np.tanh(log_odds / 2)) / 2
@@ -161,11 +170,7 @@ class Probe(Line):
 
     def scores(self, states: np.ndarray, harmful: float = 0.0) -> Array:
         """As `Line.scores`, of an answer to a request that is harmful with this probability."""
-        own = Line.scores(self, states)
-        if self.wary is None:
-            return own
-        mixed: Array = (1 - harmful) * own + harmful * self.wary.scores(states)
-        return mixed
+        return mixed_scores(self, self.wary, states, harmful)
 
     def probability(self, states: np.ndarray, harmful: float = 0.0) -> float:
         """The probability that the answer is good, after its last token. Arguments as for `scores`."""

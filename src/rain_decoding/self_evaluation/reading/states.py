@@ -165,6 +165,37 @@ def _states(codec: Codec, prompt: Prompt, answer: Tokens, layers: tuple[Layer, .
     return States(states[:, : end - start], states[:, last - start :])
 
 
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Examples and what a model's layers hold of them, read once.
+
+    `states` has the number and the states of every example that fitted into the context.
+    """
+
+    examples: Sequence[ReadingExample]
+    states: Sequence[tuple[int, States]]
+    layers: tuple[Layer, ...]
+
+    def __add__(self, other: Readings) -> Readings:
+        """Both sets, this one first."""
+        behind = [(len(self.examples) + number, each) for number, each in other.states]
+        return Readings([*self.examples, *other.examples], [*self.states, *behind], self.layers)
+
+    def only(self, places: Sequence[int]) -> Readings:
+        """The examples at these places, perhaps more than once."""
+        known = dict(self.states)
+        some = [(number, known[place]) for number, place in enumerate(places) if place in known]
+        return Readings([self.examples[place] for place in places], some, self.layers)
+
+    def first(self, count: int) -> Readings:
+        """The first examples."""
+        return self.only(range(min(count, len(self.examples))))
+
+    def rows(self) -> Rows:
+        """The rows of all of them."""
+        return pooled_rows(self.states, self.examples, self.layers)
+
+
 def pooled_rows(
     states: Sequence[tuple[int, States]], examples: Sequence[ReadingExample], layers: Sequence[Layer]
 ) -> Rows:

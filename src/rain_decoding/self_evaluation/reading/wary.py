@@ -16,7 +16,7 @@ from rain_decoding.self_evaluation.reading.attacked import HARMFUL, HARMLESS
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.fitting import Choice, fit, folds_of, line_of, threshold_of
 from rain_decoding.self_evaluation.reading.probe import Wary, windows
-from rain_decoding.self_evaluation.reading.states import Rows, States, pooled_rows
+from rain_decoding.self_evaluation.reading.states import Readings, Rows, States, pooled_rows
 from rain_decoding.types import Array, Layer
 
 STRENGTH = 1e-2
@@ -25,16 +25,12 @@ FALSE_ALARMS = 0.1
 too, so more are allowed than of good answers to others."""
 
 
-def learn_wary(
-    states: Sequence[tuple[int, States]],
-    examples: Sequence[ReadingExample],
-    layers: tuple[Layer, ...],
-    chosen: tuple[Layer, ...],
-    *,
-    seed: int = 0,
-) -> Wary:
-    """Fit the wary line on what `read_states` gave of `wary_examples` in `layers`, for those that are `chosen`."""
-    known = [(number, each) for number, each in states if examples[number].kind in HARMFUL | HARMLESS]
+def learn_wary(readings: Readings, chosen: tuple[Layer, ...], *, seed: int = 0) -> Wary:
+    """Fit the wary line on readings of `wary_examples`, for those of the layers that are `chosen`."""
+    examples, layers = readings.examples, readings.layers
+    known = [
+        (number, each) for number, each in readings.states if examples[number].kind in HARMFUL | HARMLESS
+    ]
     request, bias = _request_line(known, examples, layers, chosen, seed)
     asked = [(number, each) for number, each in known if examples[number].kind in HARMFUL]
     rows = pooled_rows(asked, examples, layers)
