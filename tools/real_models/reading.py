@@ -47,6 +47,8 @@ from rain_decoding.self_evaluation.reading.states import (
 from rain_decoding.self_evaluation.reading.words import Words
 from rain_decoding.types import Message
 
+FUSED = (0.1, 0.25, 0.5, 1.0)
+"""What words weigh as a second vote, beside 1 for reading; their log-odds are brought to the same spread."""
 Learned = Callable[..., Probe]
 """`learn_from` for a model."""
 LOOKED_AT = {"homonyms", "safe_contexts", "definitions", "discr"}
@@ -128,7 +130,12 @@ def try_on(
     """Figures of one set: whole answers, beginnings, words."""
     ends = np.array([course[-1] for course in own])
     say(set=name, judge="read", **areas(ends, examples, 0.0))
-    say(set=name, judge="words", **areas(words.log_odds(examples), examples, 0.0))
+    said = words.log_odds(examples)
+    say(set=name, judge="words", **areas(said, examples, 0.0))
+    odds = np.arctanh(np.clip(ends, -1 + 1e-6, 1 - 1e-6))
+    votes = (said - np.median(said)) * np.std(odds) / np.std(said)
+    for weight in FUSED:
+        say(set=name, judge=f"read, {weight} of words", **areas(odds + weight * votes, examples, 0.0))
     for tokens in BEGINNINGS:
         scores = np.array([course[min(tokens, len(course)) - 1] for course in own])
         say(set=name, judge="read", tokens=tokens, **areas(scores, examples, 0.0))
