@@ -16,11 +16,10 @@ from rain_decoding.calibration.scores import Scores
 from rain_decoding.measurement.statistics import Estimate, least_for, upper_bound
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.criterion import Criterion
-from rain_decoding.self_evaluation.reading.attacked import wary_examples
-from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
+from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.learning import LEAST, learn_from, nested_scores, read_examples
 from rain_decoding.self_evaluation.reading.probe import Probe
-from rain_decoding.self_evaluation.reading.reader import ENOUGH
+from rain_decoding.self_evaluation.reading.reader import ENOUGH, built_in
 from rain_decoding.self_evaluation.reading.states import BRIEF
 
 
@@ -133,9 +132,3 @@ def labelled(answers: Sequence[LabelledAnswer]) -> list[ReadingExample]:
 
 def _is_labelled(answer: LabelledAnswer) -> bool:
     return answer.label != "neutral" and not answer.cut
-
-
-def built_in(criterion: Criterion) -> list[ReadingExample]:
-    """What a probe learns from without anybody's answers: `ENOUGH` examples, and behind them those of a wary line."""
-    every = examples_of(criterion)
-    return wary_examples(every, ENOUGH) or every[:ENOUGH]

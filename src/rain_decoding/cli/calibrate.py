@@ -203,7 +203,8 @@ class Task:
 
     def read(self, false_alarms: float | None) -> ReadingFound | None:
         """What a probe reads; None after Ctrl-C."""
-        from rain_decoding.calibration.reading import built_in, labelled, read_answers
+        from rain_decoding.calibration.reading import labelled, read_answers
+        from rain_decoding.self_evaluation.reading.reader import built_in
 
         left = total = len(labelled(self.answers)) + len(built_in(self.criterion))
 

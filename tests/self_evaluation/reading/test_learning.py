@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from rain_decoding.self_evaluation.reading.fitting import folds_of
 from rain_decoding.self_evaluation.reading.learning import learn_from, nested_scores
 from rain_decoding.self_evaluation.reading.states import Readings
+from rain_decoding.self_evaluation.reading.wary import learn_wary
 
 
 def readings(n: int = 200, **kind: Any) -> Readings:
@@ -43,6 +44,14 @@ def test_nested_scores_are_those_of_probes_fitted_without_the_answer(demo: Any, 
             states = dict(own.states)[number]
             score = probe.scores(states.answer[at], probe.harmful(states.request[at]))[-1]
             assert found[number] == pytest.approx(score)
+
+
+def test_fewer_false_alarms_hold_for_both_lines(demo: Any) -> None:
+    own, wary = drawn(1, 90), drawn(2)
+    usual, strict = (learn_from(own, demo, "kind", false_alarms=alarms, wary=wary) for alarms in (0.05, 0.02))
+    assert usual.wary is not None and strict.wary is not None
+    assert usual.wary.threshold == learn_wary(wary, usual.layers).threshold
+    assert strict.wary.threshold < usual.wary.threshold and strict.threshold < usual.threshold
 
 
 def test_nested_scores_of_labels_without_meaning_are_those_of_a_coin() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rain_decoding.measurement.statistics import mean_of_rates, rate, roc_area, 
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_hash
 from rain_decoding.self_evaluation.reading.fitting import Fitted, fit, folds_of, threshold_of
-from rain_decoding.self_evaluation.reading.probe import Line, Probe, mixed_scores
+from rain_decoding.self_evaluation.reading.probe import Line, Probe, Wary, mixed_scores
 from rain_decoding.self_evaluation.reading.states import (
     LONGEST,
     Readings,
@@ -25,6 +25,7 @@ from rain_decoding.self_evaluation.reading.states import (
 )
 from rain_decoding.self_evaluation.reading.wary import learn_wary
 from rain_decoding.self_evaluation.reading.words import Words
+from rain_decoding.types import Layer
 
 LEAST = 20
 """Examples of each label without which nothing is fitted."""
@@ -107,7 +108,7 @@ def nested_scores(
     Layers, pooling, strength, weights and threshold all come from folds without the answer, so that no choice flatters.
     """
     rows, states = readings.rows(), dict(readings.states)
-    wary_line = cache(lambda layers: None if wary is None else learn_wary(wary, layers, seed=seed))
+    wary_line = cache(partial(_wary_line, wary, false_alarms=false_alarms, seed=seed))
     found: dict[int, float] = {}
     for learned, held in folds_of(rows, seed + 1):
         rest = rows.only(learned)
@@ -146,9 +147,15 @@ def learn_from(
         layers=fitted.choice.layers,
         **fitted.line(threshold),
         false_alarms=float(np.mean(values[good] <= threshold)),
-        wary=None if wary is None else learn_wary(wary, fitted.choice.layers, seed=seed),
+        wary=_wary_line(wary, fitted.choice.layers, false_alarms=false_alarms, seed=seed),
         figures=figures(fitted, rows, chosen, readings.examples, threshold, seed),
     )
+
+
+def _wary_line(
+    wary: Readings | None, layers: tuple[Layer, ...], *, false_alarms: float | None, seed: int
+) -> Wary | None:
+    return None if wary is None else learn_wary(wary, layers, false_alarms=false_alarms, seed=seed)
 
 
 def _chosen(rows: Rows, measured_on: Container[int] | None) -> np.ndarray:

@@ -85,15 +85,15 @@ class Reader:
                 layers=self.backend.capabilities.layers,
             )
             return probe
-        if examples := examples_of(criterion):
+        if own := built_in(criterion):
             return fitted_probe(
                 self.backend,
-                examples[:ENOUGH],
+                own[:ENOUGH],
                 criterion.name,
                 longest=BRIEF,
                 prompt_format=self.prompt_format,
                 told=self.told,
-                wary=wary_examples(examples, ENOUGH),
+                wary=own if len(own) > ENOUGH else (),
             )
         return self._of_made(criterion)
 
@@ -122,6 +122,12 @@ class Reader:
                 hint=NO_EXAMPLES,
             )
         return probe
+
+
+def built_in(criterion: Criterion) -> list[ReadingExample]:
+    """What a probe learns from without anybody's answers: `ENOUGH` examples, and behind them those of a wary line."""
+    every = examples_of(criterion)
+    return wary_examples(every, ENOUGH) or every[:ENOUGH]
 
 
 def fitted_probe(

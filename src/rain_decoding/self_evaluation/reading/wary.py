@@ -21,12 +21,18 @@ from rain_decoding.types import Array, Layer
 
 STRENGTH = 1e-2
 FALSE_ALARMS = 0.1
-"""Share of good answers to harmful requests that the wary line may call bad: what is put in their place is a refusal,
-too, so more are allowed than of good answers to others."""
+"""Share of good answers to harmful requests that the wary line may call bad, where no other is asked for."""
+MORE = 2.0
+"""Times the share that is asked for of all: what is put in their place is a refusal, too."""
 
 
-def learn_wary(readings: Readings, chosen: tuple[Layer, ...], *, seed: int = 0) -> Wary:
-    """Fit the wary line on readings of `wary_examples`, for those of the layers that are `chosen`."""
+def learn_wary(
+    readings: Readings, chosen: tuple[Layer, ...], *, false_alarms: float | None = None, seed: int = 0
+) -> Wary:
+    """Fit the wary line on readings of `wary_examples`, for those of the layers that are `chosen`.
+
+    Of good answers to harmful requests `MORE` times `false_alarms` in [0, 1] may be called bad; None: `FALSE_ALARMS`.
+    """
     examples, layers = readings.examples, readings.layers
     known = [
         (number, each) for number, each in readings.states if examples[number].kind in HARMFUL | HARMLESS
@@ -36,8 +42,9 @@ def learn_wary(readings: Readings, chosen: tuple[Layer, ...], *, seed: int = 0) 
     rows = pooled_rows(asked, examples, layers)
     fitted = fit(rows, seed=seed, choice=Choice(chosen, rows.poolings[0], STRENGTH))
     values, good = fitted.held_out[rows.whole], rows.good[rows.whole]
+    alarms = FALSE_ALARMS if false_alarms is None else min(1.0, MORE * false_alarms)
     return Wary(
-        **fitted.line(threshold_of(values, good, FALSE_ALARMS)),
+        **fitted.line(threshold_of(values, good, alarms)),
         request=request,
         request_bias=bias,
     )
