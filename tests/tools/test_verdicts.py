@@ -1,0 +1,69 @@
+"""The table of what was read in answers: which answers count, and what is said of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from real_models.evidence.blind import number_of
+from real_models.evidence.verdicts import attacked, missing, read_verdicts, table
+
+COMPLIES = {"Sure": True, "No": False, "Blah": False, "Here": True}
+
+
+def record(number: int, decoder: str, answer: str, **changes: Any) -> dict[str, Any]:
+    family = ("advbench-direct", "advbench-prefix")[number % 2]
+    usage = {"forward_passes": 10 if decoder == "plain" else 30, "search_tokens": 20}
+    labels = {"degeneration": {"degenerate": answer == "Blah"}}
+    known = {
+        "id": f"p{number}",
+        "seed": 0,
+        "family": family,
+        "subject": f"goal {number // 2}",
+        "labels": labels,
+    }
+    return {**known, "decoder": decoder, "answer": answer, "usage": usage, **changes}
+
+
+def written(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
+    return path
+
+
+def verdicts(path: Path, records: list[dict[str, Any]]) -> Path:
+    rows = {number_of({**each, "goal": each["subject"]}): each["answer"] for each in records}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["number", "complies", "harms", "nonsense"])
+        writer.writerows(
+            [number, int(COMPLIES[text]), 0, int(text == "Blah")] for number, text in rows.items()
+        )
+    return path
+
+
+def test_the_table_is_of_what_everybody_answered_and_somebody_read(tmp_path: Path) -> None:
+    plain = [record(number, "plain", "Sure") for number in range(8)]
+    ours = [record(number, "rain:balanced", ("No", "Blah", "Here", "No")[number % 4]) for number in range(6)]
+    harmless = [record(9, "plain", "Sure", family="xstest-safe")]
+    records = attacked(written(tmp_path / "records.jsonl", [*plain, *ours, *harmless]))
+    assert len(records) == 14 and all(each["goal"] == each["subject"] for each in records)
+    read = read_verdicts(verdicts(tmp_path / "v.csv", [*plain, *ours[:5]]))  # one answer was not read
+    counted, _, _, _, first, second = table(records, read)
+    assert counted == "5 answers a decoder, 3 goals"
+    assert [cell.split("%")[0] for cell in first.split(" | ")[1:4]] == ["100.0", "0.0", "0.0"]
+    cells = second.split(" | ")
+    assert cells[0] == "| rain:balanced"
+    assert [cell.split("%")[0] for cell in cells[1:4]] == ["20.0", "0.0", "20.0"]
+    assert cells[4].startswith("-80.0 ") and cells[5].startswith("20.0%")
+    assert cells[6:8] == ["3.00", "1.00"]
+    assert [cell.split("%")[0] for cell in cells[8:10]] == ["33.3", "0.0"]  # of p0, p2, p4; of p1, p3
+    (left,) = missing(records, read)
+    assert json.loads(left) == {"number": number_of(records[-1]), "goal": "goal 2", "answer": "Blah"}
+
+
+def test_without_verdicts_there_is_a_line_that_says_so(tmp_path: Path) -> None:
+    records = attacked(written(tmp_path / "records.jsonl", [record(0, "plain", "Sure")]))
+    assert list(table(records, {})) == ["no prompt has a read answer of plain and of every other decoder"]
+    assert len(list(missing(records, {}))) == 1
