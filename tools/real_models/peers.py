@@ -39,7 +39,7 @@ class Counted:
 
     def create(self, **request: Any) -> Any:
         """As the client's, with the tokens that the server forwarded added up."""
-        messages = folded(request.pop("messages"))
+        messages: Any = folded(request.pop("messages"))
         answer = self.client.chat.completions.create(messages=messages, **request)
         self.tokens += (answer.model_extra or {})["rain"]["search_tokens"]
         self.calls += 1
