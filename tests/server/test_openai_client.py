@@ -126,6 +126,18 @@ def test_limits_stops_and_bias(demo_server: Running, demo: LocalBackend, alone: 
     assert biased.choices[0].message.content == expected != short.choices[0].message.content
 
 
+def test_top_k_says_how_plain_decoding_draws(demo_server: Running, alone: RainDecoder) -> None:
+    """One token is the greedy text, at any temperature; -1 is all tokens, as vLLM's clients say it."""
+
+    def text(top_k: int) -> str:
+        answer = ask(demo_server, GOOD, temperature=2, extra_body={"top_k": top_k})
+        return str(answer.choices[0].message.content)
+
+    assert text(1) == alone.generate(GOOD, seed=0).text
+    drawn = alone.generate(GOOD, seed=0, temperature=2.0).text
+    assert text(-1) == text(0) == drawn != text(1)
+
+
 def test_completions_continue_texts(demo_server: Running, demo: LocalBackend) -> None:
     prompts = [f"Human: {prompt}\n\nAssistant:" for prompt in (BAD, GOOD)]
     answer = demo_server.client().completions.create(model="demo", prompt=prompts, seed=0, max_tokens=20)

@@ -108,6 +108,7 @@ def nested_scores(
     Layers, pooling, strength, weights and threshold all come from folds without the answer, so that no choice flatters.
     """
     rows, states = readings.rows(), dict(readings.states)
+    ours = _chosen(rows, measured_on)
     wary_line = cache(partial(_wary_line, wary, false_alarms=false_alarms, seed=seed))
     found: dict[int, float] = {}
     for learned, held in folds_of(rows, seed + 1):
@@ -116,7 +117,7 @@ def nested_scores(
         line = Line(**fitted.line(_threshold(fitted, rest, _chosen(rest, measured_on), false_alarms)))
         also = wary_line(fitted.choice.layers)
         at = [rows.layers.index(layer) for layer in fitted.choice.layers]
-        for number in rows.examples[held[_chosen(rows, measured_on)[held]]].tolist():
+        for number in rows.examples[held[ours[held]]].tolist():
             request, answer = states[number]
             harmful = also.harmful(request[at]) if also else 0.0
             found[number] = float(mixed_scores(line, also, answer[at], harmful)[-1])
