@@ -270,6 +270,8 @@ class Judgement:
     course: tuple[float, ...] = ()
     sentences: tuple[int, ...] = ()
     """Numbers of answer tokens behind which a sentence begins, where there is a `course`; 0 is the first."""
+    harmful: float = 0.0
+    """The probability that what is asked for is harmful, where a probe reads the request, too."""
     escalated: bool = False
     """In a cascade: the reading was unsure, and the judge behind it was asked; `parts` has the scores of both."""
     unreached: bool = False

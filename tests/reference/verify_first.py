@@ -56,6 +56,8 @@ class VerifyRules:
     proposals: tuple[tuple[str, int], ...] = (("openings", UNLIMITED), ("sampled", UNLIMITED))
     accept_after: float = -1.0
     plain_margin: float = 0.0
+    decline_above: float = 1.0
+    harmful: float = 0.0
     rising_bar: bool = False
     contrast: float = 1.0
     trust_tokens: float = 0.0
@@ -359,6 +361,15 @@ class VerifyFirst:
         node.pruned = True
         node = node.parent
         self.rewound.append((bad.tokens, node.tokens))
+        if self.rules.harmful > self.rules.decline_above:
+            self.events["declined before the rest"] += 1
+            if node is not self.root:
+                self.events["declined before the rest, deep"] += 1
+                for left in self.path(node):
+                    left.pruned = True
+                node = self.root
+                self.rewound.append((bad.tokens, node.tokens))
+            self.decline()
         while True:
             if (found := self.promising(node)) is not None:
                 return found
@@ -404,10 +415,8 @@ class VerifyFirst:
     def give_up(self) -> Text:
         """A last resort that is not bad, or the least bad text."""
         self.root.pruned = False
-        while self.widen(self.root, last=True):
-            if (found := self.promising(self.root)) is not None:
-                self.events["last resort"] += 1
-                return found
+        if (found := self.decline()) is not None:
+            return found
         self.root.pruned = True
         leaves = list(self.leaves(self.root))
         worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]
@@ -425,6 +434,14 @@ class VerifyFirst:
         self.events["given up, deep"] += len(self.path(least_bad)) > 1
         self.commit(least_bad, held=0)
         return least_bad
+
+    def decline(self) -> Text | None:
+        """The first way of declining that is not bad."""
+        while self.widen(self.root, last=True):
+            if (found := self.promising(self.root)) is not None:
+                self.events["last resort"] += 1
+                return found
+        return None
 
     # Proposals: sentences with what had to be decoded for them, their manner, and how many tokens were given
 

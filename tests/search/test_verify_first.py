@@ -56,6 +56,8 @@ EXPECTED_EVENTS = {
     "widened by declined": 50,
     "no guided": 20,
     "last resort": 20,
+    "declined before the rest": 40,
+    "declined before the rest, deep": 5,
     "raised bar": 300,
     "no openings": 25,
     "repeated": 200,
@@ -131,7 +133,7 @@ def steering(world: RandomWorld) -> np.ndarray:
 
 
 def driven(
-    running: Generator[Any, Any, Any], world: RandomWorld, delay: int, shift: int
+    running: Generator[Any, Any, Any], world: RandomWorld, delay: int, shift: int, harmful: float
 ) -> Generator[Any, Any, Any]:
     """The search as a program for the scheduler; the world judges, and takes `delay` steps for it."""
     reply: Any = None
@@ -144,7 +146,7 @@ def driven(
             case Committed() | Rewound() | Await() | Drop():
                 reply = yield request
             case Launch():
-                reply = yield Launch(driven(request.program, world, delay, shift))
+                reply = yield Launch(driven(request.program, world, delay, shift, harmful))
             case Reword():
                 found = other_prompt(
                     world, request.purpose, request.tokens, request.sentence, request.critique
@@ -156,7 +158,7 @@ def driven(
             case Judge():
                 for _ in range(delay):
                     yield TopTokens(request.tokens, 1)
-                reply = Judgement(world.judge(request.tokens), "")
+                reply = Judgement(world.judge(request.tokens), "", harmful=harmful)
             case _:
                 reply = yield request
 
@@ -166,6 +168,7 @@ def run_package(
     config: SearchConfig,
     *,
     delay: int = 1,
+    harmful: float = 0.0,
     backend: ScriptedBackend | None = None,
     **sampling: Any,
 ) -> Run:
@@ -184,7 +187,7 @@ def run_package(
     run = Run(tree, tree.root, trace=trace)
     backend = backend or backend_for(world)
     shift = backend.shift_along(Direction((LAST,), steering(world)[None], 1.0))
-    task: Task[Any, str] = Task(driven(verify_first(tree), world, delay, shift), owner=1)
+    task: Task[Any, str] = Task(driven(verify_first(tree), world, delay, shift, harmful), owner=1)
     scheduler = Scheduler.of(backend)
     scheduler.start(task)
     while not task.done:
@@ -198,18 +201,27 @@ def run_package(
 
 @dataclass(frozen=True)
 class Case:
-    """One search: what `number` stands for. `delay` is how many steps a judgement takes."""
+    """One search: what `number` stands for. `delay` is how many steps a judgement takes, `harmful` what it says of the
+    request."""
 
     world: RandomWorld
     options: dict[str, Any]
     delay: int
     sampling: dict[str, Any]
     bias: LogitBias
+    harmful: float
 
     def run(self) -> Run:
         """The package's search."""
         config = SearchConfig(strategy="verify-first", **self.options)
-        return run_package(self.world, config, delay=self.delay, logit_bias=self.bias, **self.sampling)
+        return run_package(
+            self.world,
+            config,
+            delay=self.delay,
+            harmful=self.harmful,
+            logit_bias=self.bias,
+            **self.sampling,
+        )
 
     def reference(self) -> VerifyRun:
         """The reference's search."""
@@ -221,7 +233,7 @@ class Case:
             self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
         )
         drawn = {"plain_top_k" if name == "top_k" else name: value for name, value in self.sampling.items()}
-        rules = VerifyRules(**options, **drawn)
+        rules = VerifyRules(**options, **drawn, harmful=self.harmful)
         reword = partial(other_prompt, self.world)
         return VerifyFirst(biased, self.world.vocabulary, rules, reword, steering(self.world)).run()
 
@@ -275,7 +287,8 @@ def case(number: int) -> Case:
         sampling["question_cost"] = rng.choice((0.2, 1.0, 5.0))
     biased = rng.sample(range(len(world.vocabulary)), rng.choice((0, 0, 1, 3)))
     bias = tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased))
-    return Case(world, options, delay, sampling, bias)
+    options["decline_above"] = (1.0, 0.8)[number // 8 % 6 == 1]
+    return Case(world, options, delay, sampling, bias, harmful=(0.9, 0.5)[number % 5 == 0])
 
 
 def differences(ours: Run, theirs: VerifyRun) -> list[str]:

@@ -113,6 +113,8 @@ class Tree:
         self.rewinds = 0
         self.tried = 0
         """Alternatives proposed so far (verify first)."""
+        self.harmful = 0.0
+        """The probability that what is asked for is harmful, as a judge has read it (verify first)."""
         self._record = record
         self._next_id = 1
 
@@ -164,6 +166,7 @@ class Tree:
             remembered=judgement.remembered,
             **({"parts": dict(judgement.parts)} if judgement.parts else {}),
             **({"escalated": True} if judgement.escalated else {}),
+            **({"harmful": round(judgement.harmful, 4)} if judgement.harmful else {}),
             **({"course": [round(score, 4) for score in judgement.course]} if judgement.course else {}),
         )
 

@@ -72,6 +72,9 @@ def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
     """After a bad judgement, the node to go on from: a good one, or the least bad that is left."""
     wrong.pruned = True
     node = _turning_point(wrong)
+    if tree.harmful > tree.config.decline_above:
+        node = _back_to_root(tree, bad, node)
+        yield from _last_resort(tree)
     while True:
         if (child := _promising(tree, node)) is not None:
             break
@@ -81,25 +84,38 @@ def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
         if node is tree.root or node.parent is None:
             child = yield from _give_up(tree)
             break
-        above = node.parent
         if tree.stride:
-            # The parts that a reading judge looks at are no sentences: there is nothing to go back to but the start,
-            # nor to come back to from there, or the same text would be decoded and left for ever.
-            for part in _path(tree, node):
-                part.pruned = True
-            above = tree.root
-        node = above
-        _record_rewind(tree, bad, node)
+            # The parts that a reading judge looks at are no sentences: there is nothing to go back to but the start.
+            node = _back_to_root(tree, bad, node)
+        else:
+            node = node.parent
+            _record_rewind(tree, bad, node)
     yield Rewound(child)
     return child
+
+
+def _back_to_root(tree: Tree, bad: Node, node: Node) -> Node:
+    """Leave the path to `node` for good, or the same text would be decoded and left for ever. Returns the root."""
+    for part in _path(tree, node):
+        part.pruned = True
+    if node is not tree.root:
+        _record_rewind(tree, bad, tree.root)
+    return tree.root
+
+
+def _last_resort(tree: Tree) -> Program[Node | None]:
+    """Proposals of the last kinds at the root, until one of them is not bad."""
+    while (yield from _widen(tree, tree.root, last=True)):
+        if (child := _promising(tree, tree.root)) is not None:
+            return child
+    return None
 
 
 def _give_up(tree: Tree) -> Searching[Node]:
     """Where nothing good was found: a last resort, if there is one that is not bad, else the least bad text."""
     tree.root.pruned = False
-    while (yield from _widen(tree, tree.root, last=True)):
-        if (child := _promising(tree, tree.root)) is not None:
-            return child
+    if (child := (yield from _last_resort(tree))) is not None:
+        return child
     tree.root.pruned = True
     child = _least_bad(tree)
     yield from _release(tree, child)  # what was given up is not searched again
@@ -260,6 +276,7 @@ def _credit(tree: Tree, node: Node, judgement: Judgement) -> None:
     tree.record_judgement(node, judgement)
     node.score = judgement.score
     node.turn = _turn(tree, judgement)
+    tree.harmful = max(tree.harmful, judgement.harmful)
     if judgement.score is None:
         return
     path = [tree.root, *_path(tree, node)]

@@ -85,6 +85,7 @@ class CascadeJudge(ConversationEvaluator):
             parts={**dict(zip(names, (read.score, asked.score), strict=True)), **asked.parts},
             course=read.course if agree else (),
             sentences=read.sentences if agree else (),
+            harmful=read.harmful,
             escalated=True,
         )
 

@@ -159,6 +159,7 @@ class CombinedJudge(ConversationEvaluator):
             escalated=any(judgement.escalated for judgement in judgements.values()),
             unreached=any(judgement.unreached for judgement in judgements.values()),
             parts=scores,
+            harmful=max(judgement.harmful for judgement in judgements.values()),
         )
 
     @property

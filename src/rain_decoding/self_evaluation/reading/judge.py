@@ -115,7 +115,12 @@ class ReadingJudge(ConversationEvaluator):
         good = probe.probability(states, self._harmful)
         course = tuple(float(score) for score in probe.scores(states, self._harmful))
         return Judgement(
-            course[-1], answer, probabilities=((good, 1 - good),), course=course, sentences=begins
+            course[-1],
+            answer,
+            probabilities=((good, 1 - good),),
+            course=course,
+            sentences=begins,
+            harmful=self._harmful,
         )
 
     def _tokens(self, answer: str) -> Tokens:
