@@ -117,8 +117,8 @@ class SearchConfig:
     rising_bar: bool = False
     """An alternative must be the better, the more of them were tried (see docs/repair.md)."""
     decline_above: Annotated[float, Within(0, 1)] = 1.0
-    """Once something was bad, `declined` is tried before any other kind, at the beginning of what is not released, where
-    a judge that reads gives the request a greater probability of being harmful than this; 1: never."""
+    """Once something was bad, `declined` is tried before any other kind, at the beginning of what is not released,
+    where a judge that reads gives the request a greater probability of being harmful than this; 1: never."""
     plain_margin: Annotated[float, Within(0, 2)] = 0.0
     """Where nothing is good, plain decoding's text stands unless another was judged better by more than this; 0: the
     least bad text stands."""

@@ -81,14 +81,15 @@ def _recover(tree: Tree, bad: Node, wrong: Node) -> Searching[Node]:
         if _may_widen(tree, node) and (yield from _widen(tree, node)):
             continue
         node.pruned = True
-        if node is tree.root or node.parent is None:
+        above = node.parent
+        if node is tree.root or above is None:
             child = yield from _give_up(tree)
             break
         if tree.stride:
             # The parts that a reading judge looks at are no sentences: there is nothing to go back to but the start.
             node = _back_to_root(tree, bad, node)
         else:
-            node = node.parent
+            node = above
             _record_rewind(tree, bad, node)
     yield Rewound(child)
     return child
