@@ -141,8 +141,6 @@ def parse_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple
             f"the last message comes from the {messages[-1].role}",
             hint="end with a message from the user",
         )
-    if any(message.role == "system" for message in messages[1:]):
-        raise InputError("a system message follows another message", hint="put the system message first")
     return messages
 
 

@@ -69,7 +69,7 @@ def _marks_in(piece: str) -> set[str]:
 def render_or_merge(render: Callable[[Sequence[Message]], str], messages: Sequence[Message]) -> str:
     """The messages as `render` writes them by a template.
 
-    Where the template refuses a system message, or leaves it out, that text opens the first user message instead.
+    Where the template refuses a system message, or leaves it out, that text opens the next user message instead.
     Raises `InputError`, with the template's words, for messages that it refuses all the same.
     """
     problem: Exception | None = None
@@ -102,17 +102,21 @@ def refusal_of(error: Exception) -> Exception:
 def _leaves_out_system(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str
 ) -> bool:
-    """Whether the messages are written as they are without their system messages."""
-    systems = [message.content.strip() for message in messages if message.role == "system"]
-    if all(content in text for content in systems):
-        return False
-    return render([message for message in messages if message.role != "system"]) == text
+    """Whether the messages are written as they are without some of their system messages."""
+    lost = [message for message in messages if message.role == "system" and message.content.strip() not in text]
+    return bool(lost) and render([message for message in messages if message not in lost]) == text
 
 
 def system_into_user(messages: Sequence[Message]) -> list[Message]:
-    """The messages with leading system texts moved into the user message after them; empty if none lead."""
-    count = next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
-    if not 0 < count < len(messages) or messages[count].role != "user":
-        return []
-    text = "\n\n".join(message.content for message in messages[: count + 1])
-    return [Message("user", text), *messages[count + 1 :]]
+    """The messages with system texts moved into the user messages after them; empty if there are none to move."""
+    merged: list[Message] = []
+    waiting: list[str] = []
+    for message in messages:
+        if message.role == "system":
+            waiting.append(message.content)
+        elif message.role == "user" and waiting:
+            merged.append(Message("user", "\n\n".join([*waiting, message.content])))
+            waiting = []
+        else:
+            merged.append(message)
+    return merged if len(merged) < len(messages) and not waiting else []

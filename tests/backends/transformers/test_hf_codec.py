@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,10 @@ NO_SYSTEM = (
     "{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('alternate!') }}{% endif %}"
     "[{{ m.role }}]{{ m.content }}{% endfor %}[model]"
+)
+LEADING_SYSTEM = (
+    "{% for m in messages %}{% if m.role != 'system' %}[{{ m.role }}]{{ m.content }}"
+    "{% elif loop.first %}[system]{{ m.content }}{% endif %}{% endfor %}[model]"
 )
 
 
@@ -133,11 +138,17 @@ class TestChat:
             "<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n")
         )
 
-    def test_a_refused_system_message_opens_the_first_user_message(self, tokenizer):
-        tokenizer.chat_template = NO_SYSTEM
-        messages = [Message("system", "be kind"), Message("user", "hello"), Message("assistant", "hi")]
-        text = HFCodec(tokenizer).render_chat([*messages, Message("user", "bye")], thinking=False)
-        assert text == "[user]be kind\n\nhello[assistant]hi[user]bye[model]"
+    @pytest.mark.parametrize("template", [NO_SYSTEM, LEADING_SYSTEM])
+    def test_a_system_message_without_a_place_opens_the_next_user_message(self, tokenizer, template):
+        tokenizer.chat_template = template
+        messages = [Message("user", "hello"), Message("assistant", "hi"), Message("user", "bye")]
+        first, late = Message("system", "be kind"), Message("system", "be brief")
+        render = partial(HFCodec(tokenizer).render_chat, thinking=False)
+        leading = "" if template == LEADING_SYSTEM else "be kind\n\n"
+        assert render([first, *messages]).endswith(f"[user]{leading}hello[assistant]hi[user]bye[model]")
+        assert render([first, *messages[:2], late, messages[2]]) == (
+            "[user]be kind\n\nhello[assistant]hi[user]be brief\n\nbye[model]"
+        )
 
     @pytest.mark.parametrize(
         "roles",
