@@ -17,9 +17,8 @@ from typing import Any
 
 from rain_decoding import load_backend
 from rain_decoding.self_evaluation.criterion import principle_criterion
-from rain_decoding.self_evaluation.reading.examples import read_examples
-from rain_decoding.self_evaluation.reading.learning import learn_from
-from rain_decoding.self_evaluation.reading.learning import read_examples as read
+from rain_decoding.self_evaluation.reading.examples import load_examples
+from rain_decoding.self_evaluation.reading.learning import learn_from, read_examples
 from rain_decoding.self_evaluation.reading.made import made_examples
 from rain_decoding.self_evaluation.reading.words import Words
 from real_models.reading import areas, asked, whole
@@ -54,10 +53,10 @@ def main() -> None:
         made = list(made_examples(backend, principle))
         for example in made[: options.show]:
             told(good=example.good, request=example.messages[0].content, answer=example.answer)
-        probe = learn_from(read(backend, made), backend, name)
+        probe = learn_from(read_examples(backend, made), backend, name)
         seconds = round(time.perf_counter() - started, 1)
         told(judge="made by the model, folds held out", seconds=seconds, **probe.figures)
-        answers = read(backend, read_examples(ANSWERS / f"{name}.jsonl"))
+        answers = read_examples(backend, load_examples(ANSWERS / f"{name}.jsonl"))
         told(judge="read", **areas(whole(answers, probe), answers.examples, 0.0))
         told(judge="words", **areas(Words(made).log_odds(answers.examples), answers.examples, 0.0))
         if options.ask:

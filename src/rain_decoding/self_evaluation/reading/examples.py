@@ -29,7 +29,7 @@ class ReadingExample:
 
 def examples_of(criterion: Criterion) -> list[ReadingExample]:
     """The labelled answers that a criterion brings; none for one that has no file of them."""
-    return [] if criterion.reading_file is None else read_examples(criterion.reading_file)
+    return [] if criterion.reading_file is None else load_examples(criterion.reading_file)
 
 
 def everyday_requests() -> list[str]:
@@ -40,7 +40,7 @@ def everyday_requests() -> list[str]:
     return [line for line in text.split("\n") if line]
 
 
-def read_examples(path: Path) -> list[ReadingExample]:
+def load_examples(path: Path) -> list[ReadingExample]:
     """Examples from JSON lines with `prompt` or `messages`, `answer`, `label` (good or bad), `family` and `kind`.
 
     Raises `CriterionError` naming file and line for what cannot be read.
