@@ -17,6 +17,7 @@ from decoder_worlds import SCRIPT, lock_world
 from evaluation.test_reading_judge import saved_probe
 from self_evaluation.test_classifier_judge import save
 
+from rain_decoding import PlainDecoder, RainDecoder
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.decoding.trace import read_trace
 from rain_decoding.microworld import find_request, label
@@ -61,6 +62,28 @@ def test_a_run_that_was_killed_goes_on_to_the_same_summary(rain: Rain, tmp_path:
     }
     assert summary(killed) == summary(whole)
     assert "report.html" in {path.name for path in killed.iterdir()}
+
+
+def test_plain_decoding_draws_at_the_temperature_alone_and_in_rain(
+    rain: Rain, tmp_path: Path, demo_backend: LocalBackend
+) -> None:
+    run, options = tmp_path / "run", [*SMALL[:-1], "plain,rain:balanced,best-of-2", *ALONE, "--limit", "2"]
+    assert rain("eval", "demo", "--out", run, *options, "--temperature", "1.5", "--seeds", "2").code == 0
+    found = records(run)
+    assert len(found) == 12
+    alone = {"plain": PlainDecoder(demo_backend), "rain:balanced": RainDecoder(demo_backend, "truthfulness")}
+    drawn, greedy = [], []
+    for record in found:
+        decoder = alone.get(record["decoder"])
+        if decoder is None:
+            continue
+        asked = {"max_tokens": 256, "seed": record["seed"]}
+        drawn.append((record, decoder.generate(record["prompt"], temperature=1.5, **asked).text))
+        greedy.append(decoder.generate(record["prompt"], **asked).text)
+    assert [record["answer"] for record, _ in drawn] == [text for _, text in drawn] != greedy
+    refused = rain("eval", "demo", "--out", run, *options, "--seeds", "2")
+    assert refused.code == 2 and "temperature" in refused.err
+    assert rain("eval", "paper", "--out", tmp_path / "paper", "--temperature", "1").code == 2
 
 
 def test_ctrl_c_ends_all_workers_and_keeps_what_is_finished(tmp_path: Path) -> None:

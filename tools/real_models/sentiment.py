@@ -52,9 +52,11 @@ def main() -> None:
             (("prefix_cache_slots", 0),),
             max_tokens=options.max_tokens,
             judge=options.search_judge,
+            temperature=options.temperature,
         ),
         data={"reviews": begun},
         limit=options.limit,
+        seeds=tuple(range(options.seeds)),
         judges=tuple(load_judge(name, ReplyCache(folder / REPLIES)) for name in judges),
     )
     evaluation = EvaluationRun(plan, folder, [])
@@ -171,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--decoders", default=DECODERS)
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--temperature", type=float, default=0.0, help="of plain decoding, alone and in RAIN")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--fluency", metavar="FOLDER", help="a model of transformers")
     return parser

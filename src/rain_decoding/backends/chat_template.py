@@ -103,7 +103,9 @@ def _leaves_out_system(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str
 ) -> bool:
     """Whether the messages are written as they are without some of their system messages."""
-    lost = [message for message in messages if message.role == "system" and message.content.strip() not in text]
+    lost = [
+        message for message in messages if message.role == "system" and message.content.strip() not in text
+    ]
     return bool(lost) and render([message for message in messages if message not in lost]) == text
 
 

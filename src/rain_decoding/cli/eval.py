@@ -78,6 +78,10 @@ def evaluate(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum tokens per answer; default: the suite's.")
     ] = None,
+    temperature: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Of plain decoding, alone and in RAIN; 0: greedy."),
+    ] = 0.0,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Number of requests decoded at the same time.")
     ] = None,
@@ -111,7 +115,7 @@ def evaluate(
     workers = workers or (os.cpu_count() or 1 if model == "demo" else 1)
     how = loading(model, device, dtype, engine_options, embedding, trust_model_criteria=trust_model_criteria)
     if suite == PAPER:
-        _only_for_suites(decoders, families, pairwise, criterion, traces)
+        _only_for_suites(decoders, families, pairwise, criterion, traces, temperature)
         evaluate_paper(
             context,
             folder,
@@ -152,6 +156,7 @@ def evaluate(
                 max_tokens or chosen.max_tokens,
                 concurrency,
                 judge=search_judge,
+                temperature=temperature,
             ),
             data=_data(chosen, data or []),
             families=tuple(families.split(",")) if families else (),
@@ -181,7 +186,12 @@ def evaluate(
 
 
 def _only_for_suites(
-    decoders: str, families: str | None, pairwise: bool, criterion: str | None, traces: bool
+    decoders: str,
+    families: str | None,
+    pairwise: bool,
+    criterion: str | None,
+    traces: bool,
+    temperature: float,
 ) -> None:
     """The paper's analyses choose these themselves."""
     given = {
@@ -190,6 +200,7 @@ def _only_for_suites(
         "--pairwise": pairwise,
         "--criterion": criterion,
         "--traces": traces,
+        "--temperature": temperature,
     }
     if names := [name for name, value in given.items() if value]:
         raise InputError(

@@ -30,6 +30,7 @@ class Setting:
     """What all answers of a run have in common: the model, how it is loaded, how decoders are made.
 
     `judge` is who judges in the searches, as `RainDecoder` takes it, where a decoder's name does not say it.
+    `temperature` in [0, 100] is plain decoding's, alone and in RAIN; 0: greedy. Other decoders have their own.
     `concurrency` is how many requests run at once, None: as many as suit the decoder. `is_demo` says that the model
     is the demo model by whatever name: it gets the criteria and the dialogue header that belong to it.
     """
@@ -41,6 +42,7 @@ class Setting:
     concurrency: int | None = None
     is_demo: bool = False
     judge: str | None = None
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
         concurrency=setting.concurrency or job.contender.concurrency,
         seed=job.seed,
         max_tokens=setting.max_tokens,
+        temperature=setting.temperature if job.contender.decodes_plainly else None,
         cancelled=cancelled,
         trace=job.traces is not None,
     )

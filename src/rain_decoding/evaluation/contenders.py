@@ -32,6 +32,7 @@ from rain_decoding.self_evaluation.loading import find_criterion
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
 
 SYNONYMS = {"greedy": "plain", "sampled": "plain-sampled"}
+PLAIN = "plain"
 ORACLE = "rain-oracle"
 """The search with the demo world's oracle as judge."""
 FLIPS = "flips="
@@ -118,7 +119,7 @@ DECODERS: Registry[DecoderKind] = Registry(
     "rain_decoding.decoders",
     DecoderKind,
     [
-        DecoderKind("plain", _plain(0.0), judged=False),
+        DecoderKind(PLAIN, _plain(0.0), judged=False),
         DecoderKind("plain-sampled", _plain(1.0), judged=False),
         DecoderKind("rain", _search, takes="preset"),
         DecoderKind(ORACLE, _search, takes="preset"),
@@ -165,6 +166,11 @@ class Contender:
     def is_plain(self) -> bool:
         """Whether no judge takes part."""
         return not DECODERS[self.kind].judged
+
+    @property
+    def decodes_plainly(self) -> bool:
+        """Whether it is plain decoding, or is as long as nothing is wrong, at the run's temperature."""
+        return self.kind == PLAIN or (self.is_search and self.config.strategy == "verify-first")
 
     def answers(self, prompt_format: PromptFormat) -> bool:
         """Whether it answers prompts of this format: criticism needs an answer, so self-refine continues no text."""

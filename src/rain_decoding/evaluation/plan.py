@@ -220,6 +220,7 @@ class EvaluationPlan:
             "loading": {name: value for name, value in self.setting.loading if name != "revision"},
             "embedding": self.setting.embedding,
             "search_judge": self.setting.judge,
+            "temperature": self.setting.temperature,
             "max_tokens": self.setting.max_tokens,
             "decoders": {name: asdict(contender) for name, contender in self.contenders.items()},
             "pairwise": self.pairwise,
