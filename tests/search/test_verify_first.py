@@ -23,7 +23,7 @@ from rain_decoding.programs import Await, Drop, Launch
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.search.outer_loop import Committed, Rewound
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.search.verify_first import verify_first
+from rain_decoding.search.verify_first import _turn, verify_first
 from rain_decoding.types import (
     LAST,
     Judge,
@@ -462,3 +462,12 @@ def test_good_text_is_decoded_once_and_ahead_of_its_judgements(monkeypatch: pyte
     _, cancelled, run = talking((" Sure thing.",), monkeypatch)
     assert run.events and not any(isinstance(event, Rewound) for event in run.events)
     assert not cancelled and run.tree.rewinds == 0 and run.tree.simulations == 2
+
+
+def test_a_text_is_cut_where_its_score_fell_below_the_bar_that_holds() -> None:
+    config = SearchConfig(strategy="verify-first", accept_value=0.0, accept_after=0.5)
+    tree = Tree((7,), config, seed=0, max_tokens=20, stop=Stop((), start=1))
+    judgement = Judgement(0.2, "", course=(0.9, 0.9, 0.2, 0.2, 0.2, 0.2), sentences=(0, 2, 5))
+    assert _turn(tree, judgement) == 1 + 5
+    tree.rewinds = 1
+    assert _turn(tree, judgement) == 1 + 2

@@ -289,7 +289,7 @@ def _turn(tree: Tree, judgement: Judgement) -> int | None:
     """Tokens up to the beginning of the sentence in which the score fell for good; not before what is released."""
     if not judgement.course:
         return None
-    good = [number for number, score in enumerate(judgement.course, 1) if score > tree.config.accept_value]
+    good = [number for number, score in enumerate(judgement.course, 1) if score > _accepted(tree)]
     fell = good[-1] if good else 0
     begins = max((begin for begin in judgement.sentences if begin <= fell), default=fell)
     return max(tree.prompt_length + begin for begin in (begins, len(tree.root.tokens) - tree.prompt_length))

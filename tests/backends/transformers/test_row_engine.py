@@ -91,3 +91,14 @@ def test_memory_is_bounded(kind, limit):
         assert cost(engine, sequence) == [12]
         assert np.abs(engine.forward([sequence], [1])[0][0] - tiny.plain(kind, sequence)).max() <= 1e-4
     assert 12 <= engine.slots_used <= 40
+
+
+def test_states_are_given_whatever_memory_there_is(kind):
+    engine, sequence = make(kind, max_kv_slots=4), tiny.tokens(8)
+    layer = max(engine.layers)
+    engine.keep_layers([layer])
+    states, count = engine.hidden(sequence, 2, (layer,), 1)
+    assert states.shape == (1, 6, 32) and count == 8 and engine.slots_used <= 4
+    roomy = make(kind)
+    roomy.keep_layers([layer])
+    assert np.array_equal(states, roomy.hidden(sequence, 2, (layer,), 1)[0])

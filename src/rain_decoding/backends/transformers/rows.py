@@ -86,6 +86,12 @@ class RowEngine:
     @torch.inference_mode()
     def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
         """See `Engine.forward`."""
+        found = self._advance(sequences, owners)
+        self._shrink()
+        return found
+
+    def _advance(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+        """As `forward`, whatever memory it takes."""
         rows, counts = [], []
         for tokens, owner in zip(sequences, owners, strict=True):
             logits, count = self._logits.get(tokens), 0
@@ -95,7 +101,6 @@ class RowEngine:
             self._hold(tokens, owner)
             rows.append(logits)
             counts.append(count)
-        self._shrink()
         return np.stack(rows) if rows else np.empty((0, self.vocabulary_size), dtype=np.float32), counts
 
     def _compute(self, tokens: Tokens) -> tuple[np.ndarray, int]:
@@ -170,6 +175,7 @@ class RowEngine:
             for tokens in pinned:
                 self.pin(tokens)
 
+    @torch.inference_mode()
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
     ) -> tuple[np.ndarray, int]:
@@ -177,8 +183,9 @@ class RowEngine:
         row, count = self._reaching(sequence), 0
         if row is None:
             self._logits.drop(sequence)  # else nothing would be forwarded
-            count = self.forward([sequence], [owner])[1][0]
+            count = self._advance([sequence], [owner])[1][0]
             row = self._rows[sequence]
+            self._shrink()  # `row` stays what it was
         return np.stack([row.states[layer][start : len(sequence)] for layer in layers]), count
 
     def _reaching(self, sequence: Tokens) -> Row | None:
