@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rain_decoding.custom_generate.calling
-import rain_decoding.decoding.loading
+import rain_decoding.decoding.decoder
 import rain_decoding.integrations.arguments
 from rain_decoding import PRESETS, RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
@@ -69,7 +69,7 @@ DOORS: list[Callable[[str, str | None, LocalBackend], Any]] = [
 
 @pytest.fixture
 def backend(demo: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> LocalBackend:
-    for module in (rain_decoding.decoding.loading, rain_decoding.integrations.arguments):
+    for module in (rain_decoding.decoding.decoder, rain_decoding.integrations.arguments):
         monkeypatch.setattr(module, "load_backend", lambda *_, **__: demo)
     return demo
 

@@ -8,7 +8,7 @@ import pytest
 from cli.command import Rain, runner
 
 import rain_decoding.cli.listings
-import rain_decoding.decoding.loading
+import rain_decoding.decoding.decoder
 from rain_decoding import load_backend
 from rain_decoding.backends.local import LocalBackend
 
@@ -17,10 +17,12 @@ from rain_decoding.backends.local import LocalBackend
 def rain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: Any) -> Rain:
     def load(model: str, **options: Any) -> Any:
         if model == "demo" and not options:
-            return request.getfixturevalue("demo")
+            demo = request.getfixturevalue("demo")
+            monkeypatch.setattr(demo, "close", lambda: None)  # the next test has it, too
+            return demo
         return load_backend(model, **options)
 
-    monkeypatch.setattr(rain_decoding.decoding.loading, "load_backend", load)
+    monkeypatch.setattr(rain_decoding.decoding.decoder, "load_backend", load)
     monkeypatch.setattr(rain_decoding.cli.listings, "load_backend", load)
     return runner(monkeypatch, capsys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,11 @@ from custom_generate.tiny_generation import (
 )
 from decoder_worlds import CRITERION
 from scipy.stats import chisquare
+from self_evaluation.reading.synthetic import probe
 from transformers.generation import LogitsProcessor, StoppingCriteria
 
 from rain_decoding import (
+    ConfigError,
     InputError,
     NumericalError,
     RainDecoder,
@@ -352,3 +355,32 @@ def test_processors_that_ban_everything_are_an_error_and_leave_nothing_behind() 
     with pytest.raises(NumericalError, match="rule out every token"):
         rain("llama", logits_processor=[Nothing()])
     assert torch.equal(rain("llama"), plain("llama"))
+
+
+def test_a_saved_probe_of_this_model_judges(tmp_path: Path) -> None:
+    own, batch = model("llama"), inputs(TEXTS[:1])
+    backend = wrap(own, own_tokenizer())
+    width, layer = own.config.hidden_size, max(backend.capabilities.layers)
+    line: dict[str, Any] = {"weights": np.zeros((1, 2 * width)), "threshold": 0.0, "patience": 0.0}
+    for bias, flagged in ((9.0, False), (-9.0, True)):
+        fitted = probe(
+            layers=(layer,), model=backend.fingerprint, criterion_name="harmlessness", bias=bias, **line
+        )
+        fitted.save(tmp_path / "probe.json")
+        judge = f"read#probe={tmp_path / 'probe.json'}"
+        out = own.generate(
+            **batch,
+            max_new_tokens=12,
+            do_sample=False,
+            return_dict_in_generate=True,
+            custom_generate=rain_generate,
+            rain_tokenizer=own_tokenizer(),
+            rain_criterion="harmlessness",
+            rain_judge=judge,
+        )
+        (completion,) = out.completions
+        assert completion.flagged is flagged and (completion.score < 0) is flagged
+    with pytest.raises(ConfigError, match="the probe is of the model"):
+        run(model("qwen2"), batch, "harmlessness", rain_judge=judge)
+    with pytest.raises(ConfigError, match="judges by itself"):
+        rain("llama", batch, rain_judge="ask")

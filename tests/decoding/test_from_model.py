@@ -47,6 +47,14 @@ def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:
         decoder.generate(PROMPT)
 
 
+def test_an_evaluator_judges_by_itself(demo: LocalBackend) -> None:
+    asked = RainDecoder(demo, "harmlessness").evaluator
+    with RainDecoder.from_model("demo", asked) as decoder:
+        assert decoder.evaluator is asked
+    with pytest.raises(ConfigError, match="judges by itself"):
+        RainDecoder.from_model("demo", asked, judge="ask")
+
+
 def test_only_what_was_loaded_for_it_is_given_back(script: Path) -> None:
     name = f"scripted:{script / 'model.toml'}"
     with load_backend(name) as own, load_backend(name) as judge:

@@ -60,7 +60,7 @@ MaxTokens = Annotated[int, typer.Option(min=1, help="Maximum tokens per answer."
 SearchJudge = Annotated[
     str | None,
     typer.Option(
-        help="Who judges in the searches, as in rain eval: ask, read, read:MODEL, ... Default: ask."
+        help="Who judges in the searches, as in rain eval: ask, read, read:MODEL, ... Default: auto."
     ),
 ]
 Queries = Annotated[int, typer.Option(min=0, help="Answers to ask for per behaviour at most; 0: no limit.")]

@@ -70,7 +70,8 @@ def evaluate(
         str | None,
         typer.Option(
             help=escape(
-                f"Who judges in the searches: {JUDGE_FORMS}. Default: ask. NAME@judge=FORM says it of one decoder."
+                f"Who judges in the searches: {JUDGE_FORMS}. Default: auto; the paper's presets ask. NAME@judge=FORM "
+                "says it of one decoder."
             )
         ),
     ] = None,

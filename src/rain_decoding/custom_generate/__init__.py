@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rain_decoding.backends.base import Backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.loading import JudgeChoice
 from rain_decoding.types import Message
 
 Conversation = Sequence[Message | Mapping[str, Any]]
@@ -22,6 +24,7 @@ def rain_generate(
     *,
     rain_criterion: str | Criterion | Evaluator | None = None,
     rain_principle: str | None = None,
+    rain_judge: str | Backend | JudgeChoice | None = None,
     rain_config: str | SearchConfig = DEFAULT_PRESET,
     rain_tokenizer: Any = None,
     rain_messages: Sequence[Conversation] | None = None,
@@ -43,6 +46,8 @@ def rain_generate(
         generation_config: The configuration of `generate`.
         rain_criterion: Name, file, `Criterion` or evaluator to judge by; None: that of `rain_config`.
         rain_principle: In place of `rain_criterion`: one sentence about a good answer.
+        rain_judge: Who judges, as for `RainDecoder`. None: the model's hidden states are read where that surely beats a
+            coin, for which a probe is fitted once and kept, else it is asked; by the paper's presets it is asked.
         rain_config: Name of a preset, or a `SearchConfig`.
         rain_tokenizer: The model's tokenizer; None: loaded from where the model came from.
         rain_messages: The conversation of each prompt; None: read from the token ids.
@@ -71,6 +76,7 @@ def rain_generate(
         model_kwargs,
         criterion=rain_criterion,
         principle=rain_principle,
+        judge=rain_judge,
         config=rain_config,
         tokenizer=rain_tokenizer,
         messages=rain_messages,

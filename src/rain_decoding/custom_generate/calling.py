@@ -46,6 +46,7 @@ def answer_call(
     *,
     criterion: Any,
     principle: str | None,
+    judge: Any,
     config: str | SearchConfig,
     tokenizer: Any,
     messages: Sequence[Any] | None,
@@ -66,7 +67,9 @@ def answer_call(
     with _evaluating(model), ExitStack() as stack:
         with TURN:
             backend = backend_over(model, tokenizer, _ends(criteria))
-        decoder = RainDecoder(backend, criterion, search, principle=principle)
+        decoder = RainDecoder(backend, criterion, search, principle=principle, judge=judge)
+        if not isinstance(config, SearchConfig):
+            decoder.mind_plain_text()
         prompts = _prompts(rows, messages, backend, stop_strings(stop), thinking)
         sessions = []
         for prompt, seed_of_row in zip(prompts, _seeds(rows, seed, generation.do_sample), strict=True):

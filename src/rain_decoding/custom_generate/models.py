@@ -11,7 +11,7 @@ from typing import Any
 from rain_decoding.backends.base import Engine
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
 from rain_decoding.backends.transformers.codec import HFCodec
-from rain_decoding.backends.transformers.loading import context_length, load_tokenizer
+from rain_decoding.backends.transformers.loading import context_length, fingerprint, load_tokenizer
 from rain_decoding.backends.transformers.plain import plain_logits
 from rain_decoding.backends.transformers.probe import choose_engine
 from rain_decoding.errors import InputError
@@ -28,6 +28,7 @@ class Known:
 
     engine: Engine
     canary: bytes
+    fingerprint: str
     tokenizer: Any
 
 
@@ -50,14 +51,20 @@ def backend_over(model: Any, tokenizer: Any, eos: Iterable[int]) -> LocalBackend
         # A proxy, as the engine would keep its own model alive otherwise.
         proxy, length = weakref.proxy(model), context_length(model.config, tokenizer)
         engine = choose_engine(proxy, length, name=name or type(model).__name__)
-        known = _known[model] = Known(engine, canary, tokenizer)
+        known = _known[model] = Known(engine, canary, fingerprint(model), tokenizer)
     known.tokenizer = tokenizer
     ends = frozenset(eos)
     codec = HFCodec(tokenizer, eos_ids=ends or {NEVER})
     codec.eos = ends  # generate does not ask the tokenizer
     folder = Path(name, CRITERIA_FOLDER)
     dirs = [folder] if name and folder.is_dir() else []
-    return LocalBackend(name or type(model).__name__, known.engine, codec, criteria_dirs=dirs)
+    return LocalBackend(
+        name or type(model).__name__,
+        known.engine,
+        codec,
+        fingerprint=known.fingerprint,
+        criteria_dirs=dirs,
+    )
 
 
 def _tokenizer_from(name: str) -> Any:

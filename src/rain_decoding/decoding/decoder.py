@@ -32,6 +32,7 @@ from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Q
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import (
+    ASK,
     AUTO,
     PRINCIPLE,
     JudgeChoice,
@@ -40,7 +41,7 @@ from rain_decoding.self_evaluation.loading import (
     load_evaluator,
     load_judge,
 )
-from rain_decoding.self_evaluation.reading.reader import Told, unheard
+from rain_decoding.self_evaluation.reading.reader import Told, logged
 from rain_decoding.types import Commit, Completion, Judgement, Message
 
 PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
@@ -383,12 +384,12 @@ class RainDecoder(Decoder):
         embedding: One of `self_evaluation.embedding.EMBEDDERS`, for the similarity update and widening.
         prompt_format: How prompts are encoded, see `PromptFormat`.
         thinking: Let a reasoning model reason before it answers. The reasoning is not searched, and is kept apart.
-        judge: "ask" (as None) asks the model about its text, "read" reads its hidden states by a probe, which is
-            fitted first if need be, "auto" reads where that can be had; for other forms, and models, see
+        judge: "ask" asks the model about its text, "read" reads its hidden states by a probe, which is fitted first if
+            need be, "auto" reads where that surely beats a coin, and else asks; for other forms, and models, see
             `self_evaluation.loading.load_judge`. Or a judge with labels of its own, as named in
-            `self_evaluation.loading.EVALUATORS`.
+            `self_evaluation.loading.EVALUATORS`. None: "ask" with the paper's strategy, as there, else "auto".
         refusal: The text that the fallback "refusal" returns.
-        told: Hears how many examples of how many are read while a probe is fitted.
+        told: Hears how many examples of how many are read while a probe is fitted; by default the log says that one is.
 
     Raises:
         ConfigError: The judge or the embedding is unknown or does not fit the criterion, or the calibration is for
@@ -409,9 +410,10 @@ class RainDecoder(Decoder):
         thinking: bool = False,
         judge: str | Backend | JudgeChoice | None = None,
         refusal: str = DEFAULT_REFUSAL,
-        told: Told = unheard,
+        told: Told = logged,
     ):
         check_loaded(type(self).__name__, backend)
+        EMBEDDERS.find(embedding)
         if principle is not None:
             criterion = _in_a_sentence(principle, criterion)
         self.backend = backend
@@ -420,7 +422,10 @@ class RainDecoder(Decoder):
         if self.calibration:
             self.config = self.calibration.applied(self.config)
         self.refusal = refusal
-        if judge is not None and criterion is not None and not isinstance(criterion, (str, Criterion)):
+        self._is_usual_judge = judge is None
+        if judge is None:
+            judge = ASK if self.config.strategy == "paper" else AUTO
+        if not self._is_usual_judge and not isinstance(criterion, (str, Criterion, NoneType)):
             raise ConfigError(
                 f"{criterion.name} is an evaluator and judges by itself",
                 hint="pass a criterion, or leave out the judge",
@@ -441,7 +446,6 @@ class RainDecoder(Decoder):
         self.evaluator = self._evaluator(criterion or self.config.criterion)
         if doubt := getattr(self.evaluator, "doubt", ""):
             warnings.warn(f"{doubt}. {NO_SEARCH}", stacklevel=2)
-        EMBEDDERS.find(embedding)
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
@@ -459,7 +463,7 @@ class RainDecoder(Decoder):
         criterion: str | Criterion | Evaluator | None = None,
         *,
         principle: str | None = None,
-        judge: str | Backend | JudgeChoice | None = AUTO,
+        judge: str | Backend | JudgeChoice | None = None,
         preset: str = DEFAULT_PRESET,
         engine_options: Mapping[str, Any] | None = None,
         **arguments: Any,
@@ -470,7 +474,7 @@ class RainDecoder(Decoder):
             model: Its name: `demo`, `gguf:FILE`, `hf:FOLDER`, ...; see `load_backend`.
             criterion: What is judged by; None: that of the preset.
             principle: In place of `criterion`: one sentence about a good answer.
-            judge: As for the class; the model is read where that beats a coin, else asked.
+            judge: As for the class.
             preset: How to search; a `config` among the `arguments` goes before it.
             engine_options: How to load the model, as for `load_backend`.
             arguments: What else the class takes.
@@ -519,7 +523,7 @@ class RainDecoder(Decoder):
             self.backend,
             self.criterion,
             config,
-            judge=None if judges_by_itself else self._judge,
+            judge=None if judges_by_itself or self._is_usual_judge else self._judge,
             refusal=self.refusal,
             embedding=self.embedding,
             prompt_format=self.prompt_format,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rain_decoding.backends import load_backend, read_options
+from rain_decoding.backends import read_options
 from rain_decoding.config import DEFAULT_PRESET, search_config
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.loading import AUTO, PRINCIPLE
-from rain_decoding.self_evaluation.reading.reader import Told, unheard
+from rain_decoding.self_evaluation.embedding import EMBEDDERS
+from rain_decoding.self_evaluation.loading import PRINCIPLE
+from rain_decoding.self_evaluation.reading.reader import Told, logged
 
 
 def load_decoder(
@@ -32,14 +33,13 @@ def load_decoder(
     dtype: str | None = None,
     trust_model_criteria: bool = False,
     engine_options: Iterable[str] = (),
-    told: Told = unheard,
+    told: Told = logged,
 ) -> RainDecoder:
     """Load model, judge and criterion. The cheap checks come first, so that a typing error costs no loading.
 
     `settings` change the preset and `engine_options` how the model is loaded, each as NAME=VALUE; None of `device` and
-    `dtype` leaves them to the backend; without a `judge`, the model is read where that beats a coin, else asked; `told`
-    hears of a probe that is fitted. Raises `ConfigError`, `InputError`, or `BackendError` where a model cannot be
-    loaded.
+    `dtype` leaves them to the backend; `judge` as for `RainDecoder`; `told` hears of a probe that is fitted. Raises
+    `ConfigError`, `InputError`, or `BackendError` where a model cannot be loaded.
     """
     changes = list(settings or ())
     config = search_config(preset, changes)
@@ -48,20 +48,21 @@ def load_decoder(
     if refusal is not None and config.fallback != "refusal":
         raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
+    EMBEDDERS.find(embedding)
     options: dict[str, Any] = {"device": device, "dtype": dtype, **read_options(model, engine_options)}
     if trust_model_criteria:
         options["trust_model_criteria"] = True
     if embedding == "hidden":
         options["keep_hidden"] = True
-    backend = load_backend(model, **{key: value for key, value in options.items() if value is not None})
-    decoder = RainDecoder(
-        backend,
+    decoder = RainDecoder.from_model(
+        model,
         named,
-        config,
+        config=config,
+        engine_options={key: value for key, value in options.items() if value is not None},
         embedding=embedding,
         prompt_format=prompt_format,
         thinking=thinking,
-        judge=judge or AUTO,
+        judge=judge,
         refusal=DEFAULT_REFUSAL if refusal is None else refusal,
         told=told,
     )

@@ -19,7 +19,7 @@ from rain_decoding.self_evaluation.combination_syntax import Expression, Named, 
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
-from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, unheard, why_not_read
+from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, logged, why_not_read
 from rain_decoding.self_evaluation.self_check import check, is_checked
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def load_judge(
     backend: Backend,
     *,
     prompt_format: PromptFormat = "auto",
-    told: Told = unheard,
+    told: Told = logged,
 ) -> JudgeChoice:
     """Who judges what the model of `backend` generates.
 

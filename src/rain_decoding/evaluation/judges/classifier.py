@@ -30,6 +30,7 @@ from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.self_evaluation.classifier import BAD, BETWEEN, GOOD, load_classifier
 from rain_decoding.self_evaluation.evaluator import Judging, find_label_tokens
+from rain_decoding.self_evaluation.loading import ASK
 from rain_decoding.types import Judgement, LabelProbabilities, Message, Unanswered
 
 SENTIMENT = {"positive", "pos", "negative", "neg"}
@@ -117,7 +118,9 @@ class GuardReader:
 
     def __init__(self, model: str, criterion: str):
         config = SearchConfig.preset(DEFAULT_PRESET).with_changes(votes="soft", min_label_mass=LEAST_MASS)
-        self.judge = RainDecoder(load_backend(f"hf:{model}"), criterion, config, prompt_format="dialogue")
+        self.judge = RainDecoder(
+            load_backend(f"hf:{model}"), criterion, config, prompt_format="dialogue", judge=ASK
+        )
 
     def read(self, prompt: Prompt, answer: str) -> Judgement:
         return self.judge.judge(prompt.text, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from rain_decoding.self_evaluation.reading.made import made_examples
 from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
 from rain_decoding.self_evaluation.reading.states import BRIEF, LONGEST
 from rain_decoding.self_evaluation.reading.store import keep_probe, kept_probe, probe_file
+
+logger = logging.getLogger(__name__)
 
 Told = Callable[[int, int], object]
 """Hears how many examples of how many were read."""
@@ -37,8 +40,12 @@ FALSE_ALARMS = 0.05
 """Share of held-out good answers that such a probe may call bad: a false alarm costs a search and changes good text."""
 
 
-def unheard(done: int, of: int) -> None:
-    """Nobody listens."""
+def logged(done: int, of: int) -> None:
+    """Say once why a decoder is not ready yet."""
+    if done == 1:
+        logger.warning(
+            "fitting a probe on %d examples, which is kept for the next time; the judge 'ask' needs none", of
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class Reader:
     along: bool = False
     file: Path | None = None
     prompt_format: PromptFormat = "auto"
-    told: Told = unheard
+    told: Told = logged
 
     def evaluator(self, criterion: Criterion) -> ReadingEvaluator:
         """A judge by the criterion.
@@ -137,7 +144,7 @@ def fitted_probe(
     *,
     longest: int = LONGEST,
     prompt_format: PromptFormat = "auto",
-    told: Told = unheard,
+    told: Told = logged,
     wary: Sequence[ReadingExample] = (),
 ) -> Probe:
     """The probe of this model and these examples: as it was kept, or else fitted now and kept.
