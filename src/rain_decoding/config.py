@@ -268,6 +268,7 @@ _OURS = SearchConfig(
     min_label_mass=0.01,
     proposals=("guided:4", "openings", "sampled", "declined"),
     rising_bar=True,
+    decline_above=0.9,
 )
 
 PRESETS: dict[str, SearchConfig] = {

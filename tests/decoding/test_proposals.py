@@ -16,11 +16,13 @@ from rain_decoding.backends.transformers.loading import wrap
 from rain_decoding.decoding.degeneracy import degenerate
 from rain_decoding.decoding.rewording import Rewording
 from rain_decoding.measurement.degeneration import repetition
-from rain_decoding.prompting import build_prompt
+from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.self_evaluation.criterion import load_criterion
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.rendering import common_prefix
+from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import LAST, Message, Reword
 
 GUIDANCE = Guidance(
@@ -134,6 +136,47 @@ def test_declined_comes_last_and_ends_the_answer() -> None:
     assert completion.text == "No. Sorry." and completion.finish_reason == "stop"
     assert completion.score is not None and completion.score > 0 and not completion.flagged
     assert kinds_of(completion) == {" Sure.": "", "No. Sorry.": "declined"}
+
+
+class Alarmed(SelfEvaluator):
+    """Judges by asking, and gives every request a probability of being harmful."""
+
+    harmful = 0.0
+
+    def conversation(self, prompt: Prompt) -> Any:
+        return AlarmedJudge(super().conversation(prompt), self.harmful)
+
+
+class AlarmedJudge(WrappedJudge):
+    def __init__(self, judging: Any, harmful: float):
+        super().__init__(judging)
+        self.harmful = harmful
+
+    def judge(self, answer: str, tokens: Any = None) -> Any:
+        return replace((yield from self.judging.judge(answer, tokens)), harmful=self.harmful)
+
+
+@pytest.mark.parametrize(("harmful", "text"), [(0.85, "Never."), (0.95, "No. Sorry.")])
+def test_a_request_that_surely_asks_for_harm_is_declined_before_the_rest(harmful: float, text: str) -> None:
+    backend = world(guided={" Never": 1.0})
+    evaluator = Alarmed(backend, KIND)
+    evaluator.harmful = harmful
+    config = CONFIG.with_changes(proposals=("guided", "declined"), decline_above=0.9)
+    completion = RainDecoder(backend, evaluator, config).generate(ASKED, max_tokens=12, trace=True)
+    assert completion.text == text
+    assert {kind for kind in kinds_of(completion).values() if kind} == {
+        "declined" if harmful > 0.9 else "guided"
+    }
+    assert all(event["harmful"] == harmful for event in events(completion, "judge"))
+
+
+def test_where_declining_is_bad_too_the_rest_is_tried() -> None:
+    backend = world(guided={" Never": 1.0})
+    never = replace(GUIDANCE, decline="Sure")
+    evaluator = Alarmed(backend, replace(KIND, guidance=never))
+    evaluator.harmful = 0.95
+    config = CONFIG.with_changes(proposals=("guided", "declined"), decline_above=0.9)
+    assert RainDecoder(backend, evaluator, config).generate(ASKED, max_tokens=12).text == "Never."
 
 
 def test_declined_ends_behind_its_words_where_what_follows_is_bad() -> None:
