@@ -15,7 +15,6 @@ import pytest
 from cli.command import SOURCE
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 from inspect_ai.model import (
-    ChatMessageSystem,
     ChatMessageTool,
     ChatMessageUser,
     ContentImage,
@@ -177,7 +176,6 @@ def test_tools_pictures_and_temperatures_of_the_paper_are_errors(api: Callable[.
         ([question], [ToolInfo(name="t", description="d")], "does not call tools"),
         ([ChatMessageUser(content=[ContentImage(image="x.png")])], [], "contains more than text"),
         ([question, ChatMessageTool(content="4")], [], "contains more than text"),
-        ([question, ChatMessageSystem(content="Be brief."), question], [], "system message"),
     ):
         with pytest.raises(InputError, match=said):
             asyncio.run(plain.generate(messages, tools, "auto", GenerateConfig()))
