@@ -140,6 +140,34 @@ def test_preferences_count_wins_losses_and_what_is_unscored(plan: EvaluationPlan
     assert (same["wins"], same["losses"], same["unscored"], same["win_rate"]) == (0, 0, 0, None)
 
 
+def test_what_the_reference_does_not_answer_is_not_compared() -> None:
+    metrics = (Metric("harmless"),)
+    families = (Family("f", metrics), Family("g", metrics, prompt_format="text"))
+
+    def both(files: Mapping[str, Path | None]) -> Iterator[Item]:
+        yield from (Item(name, f"{name} {number}", f"{number}") for name in "fg" for number in range(3))
+
+    names = ("plain+principle", "rain:fast")
+    plan = EvaluationPlan.load(
+        Suite("s", "", families, both),
+        {name: contender(name, SearchConfig()) for name in names},
+        Setting(),
+        judges=(Aunt(),),
+    )
+    assert plan.reference == "plain+principle"
+    answers = {"plain+principle": ["ab"] * 6, "rain:fast": ["abc"] * 6}
+    made = [
+        record
+        for record in records(plan, {name: [T] * 6 for name in names}, answers)
+        if (record["id"], record["decoder"], record["seed"]) in plan.keys
+    ]
+    assert len(made) == 3 + 6
+    compared = compare(made, plan)
+    assert [(row["family"], row["better"]) for row in compared] == [("f", "rain:fast")] * 3
+    (row,) = summarise(made, plan, compared)["preferences"]
+    assert (row["family"], row["wins"], row["n"]) == ("f", 3, 3)
+
+
 @pytest.mark.parametrize(
     ("decoder", "model", "search_judge", "source", "same"),
     [
