@@ -66,7 +66,7 @@ class EvaluationPlan:
             families: Names of the suite's families; empty: all that the data have.
             data: Files by the names of the suite's sources; a source without a file is read from the hub.
             limit: Prompts per family, drawn once for all runs by a hash; 0: all.
-            options: Other fields of the plan (`seeds`, `judges`, `max_tokens`, ...).
+            options: Other fields of the plan (`seeds`, `criterion`, `judges`, `pairwise`).
 
         Returns:
             The plan.
