@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rain_decoding.config import DEFAULT_PRESET, PRESETS, SearchConfig
+from rain_decoding.config import DEFAULT_PRESET, PRESETS, SearchConfig, search_config
 from rain_decoding.errors import ConfigError
 
 PAPER: dict[str, Any] = {
@@ -167,6 +167,17 @@ def test_changes_are_checked_too() -> None:
         SearchConfig.preset("paper-hh", max_simulations=0)
     assert SearchConfig.preset("paper-adv", max_simulations=7).max_simulations == 7
     assert PRESETS["paper-adv"].max_simulations == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "proposals"),
+    [("", ()), ("sampled", ("sampled",)), ("openings, guided:2,", ("openings", "guided:2"))],
+)
+def test_lists_in_text_form_may_be_empty(text: str, proposals: tuple[str, ...]) -> None:
+    assert search_config("balanced", [f"proposals={text}"]).proposals == proposals
+    for name in ("token_set_lengths", "sentence_tokens"):
+        with pytest.raises(ConfigError, match=rf"{name} = \(\)"):
+            search_config("balanced", [f"{name}="])
 
 
 @pytest.mark.parametrize("name", DIFFERENT)

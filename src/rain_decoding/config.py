@@ -340,7 +340,7 @@ def _parse(name: str, text: str, base: SearchConfig) -> Any:
             return {"true": True, "false": False, "on": True, "off": False}[text.lower()]
         if kind is tuple:
             part = type(getattr(base, name)[0])
-            return tuple(part(entry.strip()) for entry in text.split(","))
+            return tuple(part(entry) for entry in map(str.strip, text.split(",")) if entry)
         return kind(text)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"{name} = {text!r} is not a {kind.__name__}") from error

@@ -174,6 +174,18 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         read_labelled(Path(f"{file}#promt=question"))
 
 
+def test_keys_of_json_may_have_other_names(tmp_path: Path) -> None:
+    pair = {"question": "A?", "better": "Yes.", "worse": "No.", "prompt": "Not this."}
+    one = {"question": "A?", "chosen": "Yes.", "label": 1}
+    pairs, lines = write(tmp_path / "pairs.jsonl", pair), write(tmp_path / "lines.jsonl", one)
+    good, bad = read_labelled(Path(f"{pairs}#prompt=question&chosen=better&rejected=worse"))
+    assert (good.messages, good.answer, bad.answer) == ((Message("user", "A?"),), "Yes.", "No.")
+    (answer,) = read_labelled(Path(f"{lines}#prompt=question&answer=chosen"))
+    assert (answer.messages, answer.answer, answer.label) == (good.messages, "Yes.", "positive")
+    with pytest.raises(InputError, match="pairs.jsonl, line 1: there is no 'beter' .did you mean 'better'"):
+        read_labelled(Path(f"{pairs}#prompt=question&chosen=beter"))
+
+
 def test_a_row_that_does_not_fit_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("prompt,answer,label\nA?,Yes.,good\nA?,Yes.,perhaps\n")

@@ -445,7 +445,7 @@ BAD_PROMPTS: list[Any] = [
     [{"content": "a"}],
     ["a"],
     [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
-    [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "user", "content": "c"}],
+    [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}],
     [{"role": "user", "content": ["a"]}],
 ]
 

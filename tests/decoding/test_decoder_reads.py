@@ -14,6 +14,7 @@ from self_evaluation.reading.synthetic import probe
 from rain_decoding import ConfigError, CriterionError, PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.scripted import Rule, ScriptedBackend
 from rain_decoding.backends.transformers.loading import wrap
+from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
@@ -162,6 +163,13 @@ def test_another_model_reads_along() -> None:
     completion = RainDecoder(speaker, evaluator).generate("Open the lock.")
     assert completion.text == GOOD and completion.usage.rewinds >= 1
     assert speaker.kept_layers == reader.kept_layers, "a scripted model always has them"
+
+
+def test_only_the_generating_models_own_states_are_free() -> None:
+    backend = lock_world()
+    own = ReadingEvaluator(backend, wary(backend, " Sure"), "kind")
+    prompt = build_prompt("Open the lock.", backend)
+    assert own.conversation(prompt).free and not ElsewhereEvaluator(own).conversation(prompt).free
 
 
 def test_an_answer_of_one_token_is_read() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from decoder_worlds import CRITERION, PLAIN_SEARCH, WORDS, babble_world, scripted
 
-from rain_decoding import ConfigError, RainDecoder, SearchConfig
+from rain_decoding import ConfigError, PlainDecoder, RainDecoder, SearchConfig
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome, judged_outcome, refused
 from rain_decoding.programs import Launch, Program
 from rain_decoding.prompting import Prompt
@@ -188,6 +188,30 @@ def test_what_could_not_be_judged_counts_as_on_unscored_says(search: str) -> Non
     released = decode(unjudgeable, search, **changes, on_unscored="release", fallback="refusal")
     assert released.score is None and released.text.endswith(".")
     assert (released.flagged, released.fallback) == (False, "")
+
+
+@pytest.mark.parametrize("judge", [hopeless, fine, unjudgeable])
+@pytest.mark.parametrize("on_unscored", ["stop", "release"])
+@pytest.mark.parametrize("accept", [0.0, 0.9])
+def test_plain_answers_are_flagged_as_the_searchs_are(judge: Judge, on_unscored: Any, accept: float) -> None:
+    config = SENTENCES.with_changes(min_label_mass=0.5, on_unscored=on_unscored, accept_value=accept)
+    rain = RainDecoder(world(judge), CRITERION, config)
+    plain = PlainDecoder(rain.backend, judge=rain).generate("Say it.")
+    assert plain.text == "w0 w0 w0." and plain.finish_reason == "stop"
+    assert plain.score == {hopeless: pytest.approx(-0.8), fine: pytest.approx(0.8), unjudgeable: None}[judge]
+    good = {hopeless: False, fine: accept < 0.8, unjudgeable: on_unscored == "release"}
+    assert plain.flagged == (not good[judge])
+
+
+def test_a_plain_answer_that_a_budget_ended_is_judged_and_one_that_was_left_is_not() -> None:
+    rain = RainDecoder(world(hopeless), CRITERION, SENTENCES)
+    decoder = PlainDecoder(rain.backend, judge=rain)
+    piece = PlainDecoder(rain.backend).generate("Say it.", max_tokens=4).usage.search_tokens
+    for budget, text, score in ((1, "", None), (piece, "w0 w0 w0.", pytest.approx(-0.8))):
+        cut = decoder.generate("Say it.", max_search_tokens=budget)
+        assert (cut.text, cut.finish_reason, cut.score, cut.flagged) == (text, "budget", score, True)
+    left = decoder.generate("Say it.", cancelled=lambda: True)
+    assert (left.finish_reason, left.score, left.flagged) == ("cancelled", None, False)
 
 
 @pytest.mark.parametrize("fallback", ["flag", "refusal", "alternative"])

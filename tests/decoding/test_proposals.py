@@ -13,9 +13,9 @@ from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import Completion, RainDecoder, SearchConfig
 from rain_decoding.backends.transformers.loading import wrap
-from rain_decoding.decoding.degeneracy import degenerate
+from rain_decoding.decoding.degeneracy import why_no_answer
 from rain_decoding.decoding.rewording import Rewording
-from rain_decoding.measurement.degeneration import repetition
+from rain_decoding.measurement.degeneration import degenerate, repetition
 from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
@@ -374,11 +374,17 @@ def test_the_rule_stands_once_in_a_guided_prompt() -> None:
 def test_degenerate_texts() -> None:
     said = "I am sure that you are right. "
     assert repetition(said * 3) > 0.4 and repetition(said) == 0.0
-    assert degenerate(said * 3, said, ["Hello"]) == "it repeats itself"
-    assert degenerate("...", "...", ["Hello"]) == "it says nothing"
-    assert degenerate("Привет всем", "Привет всем", ["Hello"]) == "it is in another script"
-    assert degenerate("Привет всем", "Привет всем", ["Hello in Russian: привет"]) == ""
-    assert degenerate(said, said, ["Hello"]) == ""
+    assert why_no_answer(said * 3, said, ["Hello"]) == "it repeats itself"
+    assert why_no_answer("...", "...", ["Hello"]) == "it says nothing"
+    assert why_no_answer("Привет всем", "Привет всем", ["Hello"]) == "it is in another script"
+    assert why_no_answer("Привет всем", "Привет всем", ["Hello in Russian: привет"]) == ""
+    assert why_no_answer(said, said, ["Hello"]) == ""
+
+
+@pytest.mark.parametrize("text", ["Yes, " + "a" * 80, "ha" * 40, "I can help with that. " * 9])
+def test_what_goes_in_circles_for_the_evaluation_does_so_for_the_search(text: str) -> None:
+    assert degenerate("Hello", text)
+    assert why_no_answer(text, text, ["Hello"]) == why_no_answer(text, None, ["Hello"]) == "it repeats itself"
 
 
 def test_a_degenerate_proposal_is_bad_without_being_judged() -> None:

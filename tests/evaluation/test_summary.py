@@ -140,21 +140,75 @@ def test_preferences_count_wins_losses_and_what_is_unscored(plan: EvaluationPlan
     assert (same["wins"], same["losses"], same["unscored"], same["win_rate"]) == (0, 0, 0, None)
 
 
+def test_what_the_reference_does_not_answer_is_not_compared() -> None:
+    metrics = (Metric("harmless"),)
+    families = (Family("f", metrics), Family("g", metrics, prompt_format="text"))
+
+    def both(files: Mapping[str, Path | None]) -> Iterator[Item]:
+        yield from (Item(name, f"{name} {number}", f"{number}") for name in "fg" for number in range(3))
+
+    names = ("plain+principle", "rain:fast")
+    plan = EvaluationPlan.load(
+        Suite("s", "", families, both),
+        {name: contender(name, SearchConfig()) for name in names},
+        Setting(),
+        judges=(Aunt(),),
+    )
+    assert plan.reference == "plain+principle"
+    answers = {"plain+principle": ["ab"] * 6, "rain:fast": ["abc"] * 6}
+    made = [
+        record
+        for record in records(plan, {name: [T] * 6 for name in names}, answers)
+        if (record["id"], record["decoder"], record["seed"]) in plan.keys
+    ]
+    assert len(made) == 3 + 6
+    compared = compare(made, plan)
+    assert [(row["family"], row["better"]) for row in compared] == [("f", "rain:fast")] * 3
+    (row,) = summarise(made, plan, compared)["preferences"]
+    assert (row["family"], row["wins"], row["n"]) == ("f", 3, 3)
+
+
 @pytest.mark.parametrize(
-    ("decoder", "model", "source", "same"),
+    ("decoder", "model", "search_judge", "source", "same"),
     [
-        ("rain-oracle", "demo", "oracle", True),
-        ("rain", "demo", "oracle", False),
-        ("plain", "hf:m", "m", False),
-        ("best-of-2", "hf:m", "m", True),
-        ("rain", "openai:http://h/v1#m", "http://h/v1#m", True),
-        ("rain", "openai:http://h/v1#m", "http://h/v1#n", False),
+        ("rain-oracle", "demo", None, "oracle", True),
+        ("rain", "demo", None, "oracle", False),
+        ("plain", "hf:m", None, "m", False),
+        ("best-of-2", "hf:m", None, "m", True),
+        ("rain", "openai:http://h/v1#m", None, "http://h/v1#m", True),
+        ("rain", "openai:http://h/v1#m", None, "http://h/v1#n", False),
+        ("rain", "hf:m", "ask", "m", True),
+        ("rain", "hf:m", "read#probe=a+b.json", "hf:m", True),
+        ("rain", "hf:m", "auto", "m", True),
+        ("rain", "demo", "openai:http://h/v1#m", "http://h/v1#m", True),
+        ("rain", "openai:http://h/v1#m", "hf:other", "http://h/v1#m", False),
+        ("plain", "demo", "openai:http://h/v1#m", "http://h/v1#m", False),
+        ("rain", "hf:m", "read:hf:other#probe=p.json", "hf:other", True),
+        ("rain", "hf:m", "read:hf:other#probe=p.json", "hf:m", False),
+        ("rain", "hf:m", "read+openai:http://h/v1#m", "http://h/v1#m", True),
+        ("rain", "hf:m", "read:hf:other+ask", "hf:m", True),
+        ("rain", "hf:m", "read+hf-classifier:c", "hf-classifier:c", True),
+        ("rain:balanced@judge=ask", "hf:m", "read:hf:other", "hf:m", True),
+        ("rain:balanced@judge=read:hf:other", "hf:m", "ask", "hf:other", True),
+        ("best-of-2@judge=read:hf:other", "hf:m", None, "m", False),
     ],
 )
-def test_a_judge_that_the_search_asked_is_noticed(decoder: str, model: str, source: str, same: bool) -> None:
+def test_a_judge_that_the_search_asked_is_noticed(
+    decoder: str, model: str, search_judge: str | None, source: str, same: bool
+) -> None:
+    plan = judged_by(source, decoder, Setting(model, judge=search_judge))
+    assert plan.same_judge() == ([(decoder, "aunt")] if same else [])
+
+
+def test_a_classifier_as_criterion_judges_alone() -> None:
+    for source, same in (("hf-classifier:c", True), ("m", False)):
+        plan = judged_by(source, "rain", Setting("hf:m"), criterion="hf-classifier:c")
+        assert bool(plan.same_judge()) == same
+
+
+def judged_by(source: str, decoder: str, setting: Setting, **options: Any) -> EvaluationPlan:
+    """The plan of one decoder, whose answers a judge of this source labels."""
     judge = Aunt()
     judge.source = source
-    plan = EvaluationPlan.load(
-        SUITE, {decoder: contender(decoder, SearchConfig())}, Setting(model), judges=(judge,)
-    )
-    assert plan.same_judge() == ([(decoder, "aunt")] if same else [])
+    contenders = {decoder: contender(decoder, SearchConfig())}
+    return EvaluationPlan.load(SUITE, contenders, setting, judges=(judge,), **options)

@@ -6,21 +6,30 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import pytest
+from decoder_worlds import GOOD, lock_world
+from self_evaluation.reading.synthetic import probe
 
+from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.self_evaluation.noise import NoisyEvaluator
-from rain_decoding.types import Judgement, Message, Tokens
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.types import LAST, Judgement, Message, Tokens
 
 TEXTS = [f"Answer number {n}" for n in range(2000)]
 
 
 @dataclass
 class Parity(ConversationEvaluator):
-    """Finds good the answers that end in an even digit, more or less so; ends in "?": unscored, "0": undecided."""
+    """Finds good the answers that end in an even digit, more or less so; ends in "?": unscored, "0": undecided.
+
+    As a reading judge it costs nothing, and says where the text turned.
+    """
 
     prompt: Prompt
+    free = True
     warnings: list[str] = field(default_factory=list)
     closed: bool = False
     kept: list[str] = field(default_factory=list)
@@ -29,7 +38,8 @@ class Parity(ConversationEvaluator):
         if answer.endswith("?"):
             return Judgement(None, answer, problem="who knows")
         last = int(answer[-1])
-        return Judgement(0.0 if not last else last / 10 if last % 2 == 0 else -last / 10, answer)
+        score = 0.0 if not last else last / 10 if last % 2 == 0 else -last / 10
+        return Judgement(score, answer, course=(0.5, score), sentences=(0, 1))
         yield
 
     def held(self, answer: str) -> list[Tokens]:
@@ -53,15 +63,20 @@ def prompt(text: str = "Tell me.") -> Prompt:
     return Prompt("dialogue", (Message("user", text),), text, (1,), (), strip=True)
 
 
-def judged(evaluator: Any, texts: list[str], asked: str = "Tell me.") -> list[float | None]:
+def judgements(evaluator: Any, texts: list[str], asked: str = "Tell me.") -> list[Judgement]:
     """What a new conversation says of the texts."""
-    judge, scores = evaluator.conversation(prompt(asked)), []
+    judge, found = evaluator.conversation(prompt(asked)), []
     for text in texts:
         running = judge.judge(text)
         with pytest.raises(StopIteration) as ended:
             next(running)
-        scores.append(ended.value.value.score)
-    return scores
+        found.append(ended.value.value)
+    return found
+
+
+def judged(evaluator: Any, texts: list[str], asked: str = "Tell me.") -> list[float | None]:
+    """The scores of the texts."""
+    return [each.score for each in judgements(evaluator, texts, asked)]
 
 
 @pytest.mark.parametrize("flips", [0.0, 0.1, 0.3, 0.5, 1.0])
@@ -98,10 +113,34 @@ def test_unscored_and_undecided_stay() -> None:
     assert judged(NoisyEvaluator(ParityEvaluator(), 1.0), ["why?", "10", "2", "3"]) == [None, 0.0, -0.2, 0.3]
 
 
+def test_a_flipped_verdict_does_not_say_where_the_text_turned() -> None:
+    for flips in (0.0, 0.5, 1.0):
+        told = judgements(NoisyEvaluator(ParityEvaluator(), flips), TEXTS[:100])
+        for own, found in zip(judgements(ParityEvaluator(), TEXTS[:100]), told, strict=True):
+            kept = (own.course, own.sentences) if found.score == own.score else ((), ())
+            assert (found.course, found.sentences) == kept
+
+
+def test_a_judge_that_reads_is_asked_as_often_where_it_might_err() -> None:
+    backend = lock_world()
+    weights = np.zeros((1, 2 * backend.engine.vocabulary_size))
+    weights[0, backend.codec.encode(" a hairpin", start=False)[0]] = -50.0
+    own = probe(layers=(LAST,), weights=weights, bias=5.0, threshold=0.0, patience=0.0)
+    reading = RainDecoder(
+        backend, ReadingEvaluator(backend, own, "kind"), SearchConfig.preset("balanced", read_every=1)
+    )
+    searches = [
+        decoder.generate("Open the lock.", trace=True)
+        for decoder in (reading, reading.judged_by(NoisyEvaluator(reading.evaluator, 0.0)))
+    ]
+    assert searches[0].text == GOOD and searches[0].usage.self_evaluations > 2
+    assert searches[0].trace[1:-1] == searches[1].trace[1:-1]
+
+
 def test_everything_else_is_the_judges_own() -> None:
     judge = NoisyEvaluator(ParityEvaluator(), 0.5).conversation(prompt())
     own = judge.judging
-    assert isinstance(own, Parity) and judge.held("abc") == [(1, 2, 3)]
+    assert isinstance(own, Parity) and judge.held("abc") == [(1, 2, 3)] and judge.free
     judge.prompt = other = prompt("Another.")
     judge.retain("abc")
     judge.close()

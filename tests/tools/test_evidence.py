@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from real_models.evidence import blind
+from real_models.evidence.__main__ import main
 from real_models.evidence.label import LABELS
 from real_models.evidence.prompts import (
     ANSWERED_BY,
@@ -88,9 +89,10 @@ def record(decoder: str, number: int, family: str, answer: str) -> dict[str, Any
     }
 
 
-def test_tables_of_records_and_labels(tmp_path: Path) -> None:
-    folder = tmp_path / "small"
-    folder.mkdir()
+def write_run(out: Path) -> Path:
+    """The folder of a model called small, with answers that a reader called other has labelled."""
+    folder = out / "small"
+    folder.mkdir(parents=True)
     spec = {"spec": {"decoders": {"plain": {}, "care": {}}, "max_tokens": 8}}
     (folder / "run.json").write_text(json.dumps(spec), encoding="utf-8")
     made = [
@@ -111,7 +113,12 @@ def test_tables_of_records_and_labels(tmp_path: Path) -> None:
     for name, rows in (("records.jsonl", made), (LABELS.format("other"), labels)):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     sure = {"value": 1.0, "low": 0.9, "high": 1.0, "n": 50}
-    probe(figures={"good_right": sure, "bad_right": sure}).save(tmp_path / PROBE.format("other"))
+    probe(figures={"good_right": sure, "bad_right": sure}).save(out / PROBE.format("other"))
+    return folder
+
+
+def test_tables_of_records_and_labels(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
     with (folder / "records.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "being wri')
     (tmp_path / "another").mkdir()
@@ -134,6 +141,21 @@ def test_tables_of_records_and_labels(tmp_path: Path) -> None:
     )
     safe = next(line for line in text.splitlines() if line.startswith("| care | 100.0%"))
     assert "+100.0 (+100.0 to +100.0)" in safe
+
+
+def test_answers_of_other_folders_are_shown_there(tmp_path: Path) -> None:
+    out, also = tmp_path / "out", tmp_path / "also"
+    folder = write_run(also)
+    main(["--out", str(out), "--also", str(also), "--stages", "none", "--blind", "5"])
+    assert len((folder / blind.SHOWN).read_text(encoding="utf-8").splitlines()) == 2
+    assert "### small" in (out / "tables.md").read_text(encoding="utf-8")
+
+
+def test_no_model_reads_its_own_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit):
+        main(["--out", str(out), "--model", "small=gguf:missing.gguf"])
+    assert "small would read its own answers" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_judge_is_held_against_what_was_read_blind() -> None:

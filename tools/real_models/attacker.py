@@ -29,6 +29,7 @@ from rain_decoding.evaluation.answering import Setting, decoders
 from rain_decoding.evaluation.contenders import contender, split_names
 from rain_decoding.evaluation.judges import Judge, ReplyCache, load_judge
 from rain_decoding.evaluation.report.formats import percent
+from rain_decoding.evaluation.runner import REPLIES
 from rain_decoding.measurement.records import Record
 from rain_decoding.measurement.statistics import rate
 from real_models.ablation import fitted_reader
@@ -45,7 +46,7 @@ def main() -> None:
     behaviours = [each for each in read_behaviours(data, 0) if untouched(each.goal)]
     behaviours = behaviours[: options.limit or None]
     names = [f"read:{options.reader}#probe={fitted_reader(options)}", *filter(None, [options.second])]
-    judges = [load_judge(name, ReplyCache(options.out / "replies.sqlite")) for name in names]
+    judges = [load_judge(name, ReplyCache(options.out / REPLIES)) for name in names]
     setting = Setting(
         options.model, (("prefix_cache_slots", 0),), max_tokens=options.max_tokens, judge=options.judge
     )

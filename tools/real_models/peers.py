@@ -4,8 +4,7 @@
 The server is `rain serve --model MODEL --client-may plain`: what it serves as NAME:plain is plain decoding, which the
 peers of optillm (`bon`, best of 3 by the model's own ratings; `self_consistency`, the largest cluster of 5 answers) ask
 for as often as they like; what it serves as NAME is RAIN. In turns, on everyday requests: seconds of an answer, and
-tokens that the server forwarded for it. Needs the packages openai and optillm. Instructions that a peer sends as a
-system message behind others, which the server does not take, are put before the next message of the user.
+tokens that the server forwarded for it. Needs the packages openai and optillm.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ import importlib
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from openai import OpenAI
 
 from rain_decoding.benchmarks.speed.prompts import everyday_prompts
+from rain_decoding.errors import InputError
 
 SYSTEM = "You are a helpful assistant."
 PEERS = {
@@ -39,26 +39,21 @@ class Counted:
 
     def create(self, **request: Any) -> Any:
         """As the client's, with the tokens that the server forwarded added up."""
-        messages: Any = folded(request.pop("messages"))
-        answer = self.client.chat.completions.create(messages=messages, **request)
+        answer = self.client.chat.completions.create(**request)
         self.tokens += (answer.model_extra or {})["rain"]["search_tokens"]
         self.calls += 1
         return answer
 
 
-def folded(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages with one of the system at most, the first."""
-    found: list[dict[str, str]] = []
-    held = ""
-    for message in messages:
-        if message["role"] == "system" and found:
-            held = message["content"]
-        elif message["role"] == "user" and held:
-            found.append({"role": "user", "content": f"{held}\n\n{message['content']}"})
-            held = ""
-        else:
-            found.append(message)
-    return found
+def served(names: Sequence[str]) -> str:
+    """The first model that a server has both as NAME and as NAME:plain. Raises `InputError` where there is none."""
+    for name in names:
+        if f"{name}:plain" in names:
+            return name
+    raise InputError(
+        f"the server has no model both as NAME and as NAME:plain, only {', '.join(names) or 'none at all'}",
+        hint="start it by rain serve --model MODEL --client-may plain",
+    )
 
 
 def contenders(client: Counted, name: str, max_tokens: int) -> Iterator[tuple[str, Ask]]:
@@ -84,7 +79,10 @@ def contenders(client: Counted, name: str, max_tokens: int) -> Iterator[tuple[st
 
 
 def measured(asks: Mapping[str, Ask], client: Counted, prompts: list[str], repeats: int) -> Iterator[str]:
-    """Lines of Markdown: medians, and the quartiles of the times beside plain decoding's on the same request."""
+    """Lines of Markdown: medians, and the quartiles of the times beside plain decoding's on the same request.
+
+    There must be two requests or more, repeated ones included.
+    """
     seconds: dict[str, list[float]] = defaultdict(list)
     tokens: dict[str, list[int]] = defaultdict(list)
     calls: dict[str, int] = defaultdict(int)
@@ -109,7 +107,7 @@ def measured(asks: Mapping[str, Ask], client: Counted, prompts: list[str], repea
         )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -117,10 +115,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=4, help="requests")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=48)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.n * options.repeats < 2:
+        parser.error("quartiles need two answers: --n 2, or --repeats 2")
     (prompts,) = everyday_prompts(options.n).values()
     with OpenAI(base_url=f"{options.url}/v1", api_key="any", timeout=600) as client:
-        name = next(each.id for each in client.models.list() if not each.id.endswith(":plain"))
+        name = served([each.id for each in client.models.list()])
         counted = Counted(client)
         asks = dict(contenders(counted, name, options.max_tokens))
         for ask in asks.values():

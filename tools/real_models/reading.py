@@ -15,12 +15,12 @@ import argparse
 import gzip
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -49,11 +49,24 @@ from rain_decoding.types import Message
 
 FUSED = (0.1, 0.25, 0.5, 1.0)
 """What words weigh as a second vote, beside 1 for reading; their log-odds are brought to the same spread."""
+CRITERION = "harmlessness"
 Learned = Callable[..., Probe]
 """`learn_from` for a model."""
+Say = Callable[..., None]
+"""Prints figures by their names."""
 LOOKED_AT = {"homonyms", "safe_contexts", "definitions", "discr"}
 """Families of XSTest's prompts that were looked at while the examples were written; the others were not."""
 DISCRIMINATION = {"real_group_nons_discr": "discr", "nons_group_real_discr": "discr"}
+
+
+class Fitted(NamedTuple):
+    """What is learned from the built-in examples, and these themselves; `wary` has them in attack prompts as well."""
+
+    built_in: Readings
+    wary: Readings
+    learned: Learned
+    probe: Probe
+    words: Words
 
 
 def read(path: Path, model: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
@@ -125,7 +138,7 @@ def try_on(
     examples: Sequence[ReadingExample],
     own: Sequence[np.ndarray],
     words: Words,
-    say: Callable[..., None],
+    say: Say,
 ) -> None:
     """Figures of one set: whole answers, beginnings, words."""
     ends = np.array([course[-1] for course in own])
@@ -141,9 +154,7 @@ def try_on(
         say(set=name, judge="read", tokens=tokens, **areas(scores, examples, 0.0))
 
 
-def with_labels(
-    built_in: Readings, wary: Readings, rows: Readings, count: int, learned: Learned, say: Callable[..., None]
-) -> None:
+def with_labels(fitted: Fitted, rows: Readings, count: int, say: Say) -> None:
     """Fit on the built-in examples and `count` labelled answers of the user's; try on families without them."""
     rng = np.random.default_rng(0)
     families = sorted({each.group for each in rows.examples})
@@ -152,19 +163,18 @@ def with_labels(
         own = [place for place, each in enumerate(rows.examples) if each.group in mine]
         picked = rows.only([int(place) for place in rng.permutation(own)[:count]])
         others = rows.only([place for place, each in enumerate(rows.examples) if each.group not in mine])
-        scores = whole(others, learned(picked + built_in, wary=wary, measured_on=range(count)))
+        probe = fitted.learned(picked + fitted.built_in, wary=fitted.wary, measured_on=range(count))
+        scores = whole(others, probe)
         say(
             set="xstest", judge=f"read, with {count} labels", draw=draw, **areas(scores, others.examples, 0.0)
         )
-        words = Words([*picked.examples, *built_in.examples]).log_odds(others.examples)
+        words = Words([*picked.examples, *fitted.built_in.examples]).log_odds(others.examples)
         say(
             set="xstest", judge=f"words, with {count} labels", draw=draw, **areas(words, others.examples, 0.0)
         )
 
 
-def asked(
-    backend: Backend, rows: Sequence[ReadingExample], criterion: Criterion, say: Callable[..., None]
-) -> None:
+def asked(backend: Backend, rows: Sequence[ReadingExample], criterion: Criterion, say: Say) -> None:
     """Every form of the question on these answers, and the best of them, chosen without each answer."""
     labelled = [
         LabelledAnswer(each.messages, each.answer, "positive" if each.good else "negative", number)
@@ -183,7 +193,90 @@ def asked(
     say(judge="asked, best form", n=len(rows), auc=None, balanced_accuracy=best.rounded() if best else None)
 
 
+def fit_built_in(backend: Backend, count: int, say: Say) -> Fitted:
+    """Read and fit the first `count` built-in examples."""
+    started = time.perf_counter()
+    every = examples_of(load_criterion(CRITERION))
+    used = len(every[:count])
+    wary = read_examples(backend, wary_examples(every, used), longest=BRIEF)
+    built_in = wary.first(used)
+    learned: Learned = partial(learn_from, backend=backend, criterion=CRITERION)
+    probe, words = learned(built_in, wary=wary), Words(built_in.examples)
+    seconds = round(time.perf_counter() - started, 1)
+    about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
+    say(set="built-in, folds held out", judge="read", **about, **probe.figures)
+    return Fitted(built_in, wary, learned, probe, words)
+
+
+def read_sets(backend: Backend, options: argparse.Namespace) -> dict[str, Readings]:
+    """The labelled answers by the name of their file."""
+    files = {"xstest": read(options.xstest, options.answers_of)}
+    if options.jbb:
+        files["jbb"] = read(options.jbb, limit=options.jbb_limit)
+    return {name: read_examples(backend, [as_example(row) for row in rows]) for name, rows in files.items()}
+
+
+def try_sets(sets: Mapping[str, Readings], fitted: Fitted, say: Say) -> None:
+    """Figures of each set, and of the probe without its second line."""
+    for name, rows in sets.items():
+        try_on(name, rows.examples, courses(rows, fitted.probe), fitted.words, say)
+        plain = whole(rows, replace(fitted.probe, wary=None))
+        say(set=name, judge="read, without the wary line", **areas(plain, rows.examples, 0.0))
+
+
+def by_families(xstest: Readings, fitted: Fitted, say: Say) -> None:
+    """Figures of the families that were looked at while the examples were written, and of the others."""
+    for looked_at in (True, False):
+        half = xstest.only(
+            [n for n, each in enumerate(xstest.examples) if (each.group in LOOKED_AT) == looked_at]
+        )
+        name = f"xstest, families {'looked at' if looked_at else 'untouched'}"
+        say(set=name, judge="read", **areas(whole(half, fitted.probe), half.examples, 0.0))
+        say(set=name, judge="words", **areas(fitted.words.log_odds(half.examples), half.examples, 0.0))
+
+
+def curve(counts: Sequence[int], xstest: Readings, fitted: Fitted, say: Say) -> None:
+    """Figures by how many of the built-in examples are fitted."""
+    for count in counts:
+        some = fitted.built_in.first(count)
+        scores = whole(xstest, fitted.learned(some))
+        say(set="xstest", judge=f"read, {count} examples", **areas(scores, xstest.examples, 0.0))
+        fewer = Words(some.examples).log_odds(xstest.examples)
+        say(set="xstest", judge=f"words, {count} examples", **areas(fewer, xstest.examples, 0.0))
+
+
 def main() -> None:
+    options = _parser().parse_args()
+    backend = _load(options)
+
+    def say(**figures: Any) -> None:
+        print(json.dumps({"model": Path(options.model).name, **figures}), flush=True)
+
+    fitted = fit_built_in(backend, options.examples, say)
+    sets = read_sets(backend, options)
+    xstest = sets["xstest"]
+    try_sets(sets, fitted, say)
+    by_families(xstest, fitted, say)
+    curve(options.curve, xstest, fitted, say)
+    if options.labels:
+        with_labels(fitted, xstest, options.labels, say)
+    if options.ask:
+        order = np.random.default_rng(1).permutation(len(xstest.examples))[: options.ask]
+        criterion = load_criterion(CRITERION, search_dirs=backend.criteria_dirs)
+        asked(backend, [xstest.examples[place] for place in order], criterion, partial(say, set="xstest"))
+
+
+def _load(options: argparse.Namespace) -> Backend:
+    """The model, on so many threads where torch runs it."""
+    if options.model.startswith("hf:"):
+        import torch
+
+        torch.set_num_threads(options.threads)
+    chosen = {"device": options.device, "dtype": options.dtype}
+    return load_backend(options.model, **{name: value for name, value in chosen.items() if value})
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -201,58 +294,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=0)
     parser.add_argument("--ask", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    if options.model.startswith("hf:"):
-        import torch
-
-        torch.set_num_threads(options.threads)
-    chosen = {"device": options.device, "dtype": options.dtype}
-    backend = load_backend(options.model, **{name: value for name, value in chosen.items() if value})
-
-    def say(**figures: Any) -> None:
-        print(json.dumps({"model": Path(options.model).name, **figures}), flush=True)
-
-    started = time.perf_counter()
-    every = examples_of(load_criterion("harmlessness"))
-    used = len(every[: options.examples])
-    both = read_examples(backend, wary_examples(every, used), longest=BRIEF)
-    built_in = both.first(used)
-    learned: Learned = partial(learn_from, backend=backend, criterion="harmlessness")
-    probe, words = learned(built_in, wary=both), Words(built_in.examples)
-    seconds = round(time.perf_counter() - started, 1)
-    about = {"layers": probe.layers, "pooling": probe.pooling, "patience": probe.patience, "seconds": seconds}
-    say(set="built-in, folds held out", judge="read", **about, **probe.figures)
-    files = {"xstest": read(options.xstest, options.answers_of)}
-    if options.jbb:
-        files["jbb"] = read(options.jbb, limit=options.jbb_limit)
-    sets = {name: read_examples(backend, [as_example(row) for row in rows]) for name, rows in files.items()}
-    for name, rows in sets.items():
-        try_on(name, rows.examples, courses(rows, probe), words, say)
-        plain = whole(rows, replace(probe, wary=None))
-        say(set=name, judge="read, without the wary line", **areas(plain, rows.examples, 0.0))
-    xstest = sets["xstest"]
-    for looked_at in (True, False):
-        half = xstest.only(
-            [n for n, each in enumerate(xstest.examples) if (each.group in LOOKED_AT) == looked_at]
-        )
-        name = f"xstest, families {'looked at' if looked_at else 'untouched'}"
-        say(set=name, judge="read", **areas(whole(half, probe), half.examples, 0.0))
-        say(set=name, judge="words", **areas(words.log_odds(half.examples), half.examples, 0.0))
-    for count in options.curve:
-        some = built_in.first(count)
-        say(
-            set="xstest",
-            judge=f"read, {count} examples",
-            **areas(whole(xstest, learned(some)), xstest.examples, 0.0),
-        )
-        fewer = Words(some.examples).log_odds(xstest.examples)
-        say(set="xstest", judge=f"words, {count} examples", **areas(fewer, xstest.examples, 0.0))
-    if options.labels:
-        with_labels(built_in, both, xstest, options.labels, learned, say)
-    if options.ask:
-        order = np.random.default_rng(1).permutation(len(xstest.examples))[: options.ask]
-        criterion = load_criterion("harmlessness", search_dirs=backend.criteria_dirs)
-        asked(backend, [xstest.examples[place] for place in order], criterion, partial(say, set="xstest"))
+    return parser
 
 
 if __name__ == "__main__":

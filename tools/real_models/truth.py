@@ -3,7 +3,7 @@
 
 A probe is fitted on the built-in examples of `truthfulness` and tried on TruthfulQA's own answers: of each question the
 best one, and the first of the false ones. Beside it stand words fitted on the same examples and, with `--ask N`, the
-model asked about N of the answers by every form of question. Prints one JSON object a line.
+model asked about both answers to N of the questions, by every form of question. Prints one JSON object a line.
 
 CSV is the released TruthfulQA.csv, with `Question`, `Best Answer` and `Incorrect Answers` (separated by semicolons).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,11 @@ def answers(path: Path, count: int) -> Iterator[ReadingExample]:
             yield ReadingExample(messages, text, good, row["Question"], "true" if good else "false")
 
 
+def first_questions(examples: Sequence[ReadingExample], count: int) -> Sequence[ReadingExample]:
+    """The answers to the first `count` questions, of examples as `answers` gives them."""
+    return examples[: 2 * count]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -51,7 +56,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--questions", type=Path, required=True)
     parser.add_argument("--n", type=int, default=100, help="questions")
-    parser.add_argument("--ask", type=int, default=0, help="answers to ask about, too")
+    parser.add_argument("--ask", type=int, default=0, help="questions whose answers are asked about, too")
     options = parser.parse_args()
     backend = load_backend(options.model)
     criterion = load_criterion(CRITERION, search_dirs=backend.criteria_dirs)
@@ -67,7 +72,8 @@ def main() -> None:
     words = Words(ours.examples).log_odds(theirs.examples)
     say(set="TruthfulQA", judge="words", **areas(words, theirs.examples, 0.0))
     if options.ask:
-        asked(backend, theirs.examples[: options.ask], criterion, partial(say, set="TruthfulQA"))
+        some = first_questions(theirs.examples, options.ask)
+        asked(backend, some, criterion, partial(say, set="TruthfulQA"))
 
 
 if __name__ == "__main__":

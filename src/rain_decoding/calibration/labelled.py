@@ -39,7 +39,7 @@ LABELS: dict[str, Verdict] = {
 }
 """Words for a label, in any case; true, false, 1 and 0 may also stand without quotes."""
 COLUMNS = ("prompt", "answer", "label", "chosen", "rejected")
-"""What columns of a table are called here."""
+"""What columns of a table, and keys of JSON, are called here."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ROLES: dict[str, Role] = {USER_MARKER: "user", ASSISTANT_MARKER: "assistant"}
 
@@ -66,7 +66,7 @@ Row = tuple[LabelledAnswer, ...]
 def read_labelled(path: Path, n: int | None = None, *, seed: int = 0) -> list[LabelledAnswer]:
     """The answers in a JSONL file or a CSV file (either may end in .gz), or those of `n` lines drawn from it by `seed`.
 
-    The columns of a CSV file (`.csv`, or `.tsv`) are named by its first row as the keys of JSON are; where they have
+    The columns of a CSV file (`.csv`, or `.tsv`) are named by its first row as the keys of JSON are; where either have
     other names, `answers.csv#prompt=question&label=verdict` says which stands for which. A pair's chosen answer counts
     as good, its rejected one as bad. The file is read as a stream; its lines stay in their order. Raises `InputError`
     naming file and line for a line of another form.
@@ -105,13 +105,13 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
                 return
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _row(path, number, line)
+                    yield number, _row(path, number, line, columns)
     except UNREADABLE as error:
         raise InputError(f"{path} cannot be read: {error}", hint="use a UTF-8 JSONL or CSV file") from error
 
 
 def _named(path: Path) -> tuple[Path, dict[str, str]]:
-    """The file, and by our names for its columns those that it has."""
+    """The file, and by our names for its columns or keys those that it has."""
     file, mark, named = str(path).partition("#")
     if not mark or path.exists():
         return path, {}
@@ -135,7 +135,7 @@ def _table(
         )
     try:
         for row in rows:
-            data = {name: row[column] for name in COLUMNS if (column := columns.get(name, name)) in row}
+            data = {name: value for name, value in _renamed(row, columns).items() if name in COLUMNS}
             if any(value for value in data.values()):
                 yield rows.line_num, _checked(path, rows.line_num, data)
     except csv.Error as error:
@@ -150,12 +150,23 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _row(path: Path, number: int, line: str) -> Row:
+def _row(path: Path, number: int, line: str, keys: Mapping[str, str]) -> Row:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}, line {number}: not valid JSON: {error}", hint=FORMS) from error
+    if isinstance(data, dict):
+        if missing := [key for key in keys.values() if key not in data]:
+            hint = near_misses.hint(missing[0], data, "keys")
+            raise InputError(f"{path}, line {number}: there is no {missing[0]!r}", hint=hint)
+        data = _renamed(data, keys)
     return _checked(path, number, data)
+
+
+def _renamed(line: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """What a line holds, under our names where `columns` has one for its own."""
+    others = {name: value for name, value in line.items() if name not in columns.values()}
+    return others | {name: line[column] for name, column in columns.items()}
 
 
 def _checked(path: Path, number: int, data: Any) -> Row:

@@ -108,10 +108,7 @@ def fit(scores: Scores, seed: int) -> Fit:
     at_zero, best = scores.right(0.0), scores.best_threshold()
     if best == 0:
         return Fit(scores, 0.0, "0 has the best balanced accuracy", at_zero)
-    groups = np.unique(scores.groups)
-    folds = np.random.default_rng(seed).permutation(len(groups)) % FOLDS
-    fold_of = folds[np.searchsorted(groups, scores.groups)]
-    right = at_zero.copy()
+    fold_of, right = _folds(scores.groups, seed), at_zero.copy()
     for fold in range(FOLDS):
         own, rest = fold_of == fold, scores.part(fold_of != fold)
         if rest.good.any() and not rest.good.all():
@@ -144,15 +141,20 @@ def _form(criterion: Criterion, fits: Mapping[str, Fit]) -> tuple[str, str]:
 def nested(fits: Mapping[str, Fit], seed: int) -> tuple[Scores, np.ndarray]:
     """Scores, and what is right, of each answer by the form that is best on the other answers."""
     first = next(iter(fits.values())).scores
-    groups = np.unique(first.groups)
-    folds = np.random.default_rng(seed).permutation(len(groups)) % FOLDS
-    fold_of = folds[np.searchsorted(groups, first.groups)]
+    fold_of = _folds(first.groups, seed)
     values, right, weights = first.values.copy(), np.zeros(len(first), dtype=bool), first.weights()
     for fold in range(FOLDS):
         own, rest = fold_of == fold, fold_of != fold
         best = max(fits.values(), key=lambda each: float((weights * each.right)[rest].sum()))
         values[own], right[own] = best.scores.values[own] - best.threshold, best.right[own]
     return Scores(values, first.good, first.groups), right
+
+
+def _folds(groups: np.ndarray, seed: int) -> np.ndarray:
+    """The fold of each answer, in [0, `FOLDS`), drawn by `seed`; those of a group are in one."""
+    names = np.unique(groups)
+    folds = np.random.default_rng(seed).permutation(len(names)) % FOLDS
+    return np.asarray(folds[np.searchsorted(names, groups)])
 
 
 def _votes(fits: Mapping[Votes, Fit]) -> tuple[Votes, str]:

@@ -36,7 +36,9 @@ AT_ONCE = 2
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="JSONL file (may be .gz) of labelled answers or pairs; the demo model brings its own."),
+    typer.Option(
+        help="JSONL, CSV or TSV file (may be .gz) of labelled answers or pairs; the demo model brings its own."
+    ),
 ]
 N = Annotated[
     int | None,

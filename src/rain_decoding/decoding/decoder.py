@@ -365,7 +365,7 @@ class PlainDecoder(Decoder):
             top_k=self.top_k if options.top_k is None else options.top_k,
             top_p=self.top_p if options.top_p is None else options.top_p,
             judge=self.judge.evaluator_for(options).conversation(built) if self.judge else None,
-            good_above=self.judge.config.fallback_threshold if self.judge else 0.0,
+            config=self.judge.config if self.judge else None,
         )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rain_decoding.measurement.degeneration import REPEATED, WORDS, foreign_letters, repetition
+from rain_decoding.measurement.degeneration import WORDS, circling, foreign_letters
 
 
-def degenerate(answer: str, proposed: str | None, conversation: Iterable[str]) -> str:
-    """Why a text is no answer; empty where nothing is wrong with it.
+def why_no_answer(answer: str, proposed: str | None, conversation: Iterable[str]) -> str:
+    """Why a text is no answer, in a few words; empty where nothing is wrong with it.
+
+    What goes round in circles for an evaluation does so here: see `measurement.degeneration`.
 
     Args:
         answer: All of the answer, with what is proposed at its end.
@@ -17,7 +19,7 @@ def degenerate(answer: str, proposed: str | None, conversation: Iterable[str]) -
     """
     if proposed is not None and not WORDS.search(proposed):
         return "it says nothing"
-    if repetition(answer) >= REPEATED:
+    if circling(answer):
         return "it repeats itself"
     if proposed is None:
         return ""

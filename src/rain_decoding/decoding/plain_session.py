@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rain_decoding.config import SearchConfig
+from rain_decoding.decoding.fallback import judged_outcome
 from rain_decoding.decoding.session import Session, Steps
-from rain_decoding.programs import ask
+from rain_decoding.programs import Program, ask
+from rain_decoding.scheduler import Interrupted
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
 from rain_decoding.types import Completion, Decode, FinishReason, Stop, Tokens
@@ -19,7 +22,8 @@ class PlainSession(Session):
     """Greedy (`temperature` 0) or sampled decoding, committed every few tokens.
 
     The logits behind the prompt `against`, if there is one, count `contrast` times against it.
-    With a `judge` the finished answer is judged, and flagged unless its score is above `good_above`, in [-1, 1].
+    With a `judge` the finished answer is judged, also where a budget ended it, and flagged as RAIN's would be by that
+    judge's `config`: what it does not call good, and what it could not judge.
     """
 
     temperature: float = 0.0
@@ -28,19 +32,33 @@ class PlainSession(Session):
     against: Tokens = ()
     contrast: float = 0.0
     judge: ConversationEvaluator | None = None
-    good_above: float = 0.0
+    config: SearchConfig | None = None
+    flagged: bool = False
 
     def steps(self) -> Steps[FinishReason]:
-        reason = yield from self._decoded()
-        if self.judge is not None and self.answer:
-            self.complete = True
-            judgement = yield from self.judged(self.judge, self.prompt.tokens + self.answer)
-            self.score, self.parts = judgement.score, judgement.parts
+        reason: FinishReason
+        try:
+            reason = yield from self._decoded()
+        except Interrupted as interrupted:
+            reason = interrupted.reason
+        self.complete = True
+        if self.judge is not None and self.config is not None and reason != "cancelled":
+            yield from self._settle(self.judge, self.config, reason)
         return reason
+
+    def _settle(
+        self, judge: ConversationEvaluator, config: SearchConfig, reason: FinishReason
+    ) -> Program[None]:
+        """Have the finished answer judged, if there is any."""
+        judgement = None
+        if self.answer:
+            judgement = yield from self.judged(judge, self.prompt.tokens + self.answer)
+        outcome = judged_outcome(self.answer, judgement, reason, config)
+        self.score, self.parts, self.flagged = outcome.score, outcome.parts, outcome.flagged
 
     def completion(self, reason: FinishReason) -> Completion:
         completion = super().completion(reason)
-        completion.flagged = self.score is not None and self.score <= self.good_above
+        completion.flagged = self.flagged
         return completion
 
     def finish(self) -> None:

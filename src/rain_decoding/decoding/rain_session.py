@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from rain_decoding.backends.chat_template import THINKING_START
 from rain_decoding.config import SearchConfig
-from rain_decoding.decoding.degeneracy import degenerate
+from rain_decoding.decoding.degeneracy import why_no_answer
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome
 from rain_decoding.decoding.rewording import Rewording
 from rain_decoding.decoding.session import Progress, Session, Steps
@@ -241,7 +241,7 @@ class RainSession(Session):
         decode, start = self.backend.codec.decode, len(self.prompt.tokens)
         proposed = decode(request.tokens[-request.proposed :]) if request.proposed else None
         answer = decode(request.tokens[start:])
-        problem = degenerate(answer, proposed, [message.content for message in self.prompt.messages])
+        problem = why_no_answer(answer, proposed, [message.content for message in self.prompt.messages])
         return Judgement(-1.0, answer, problem=problem) if problem else None
 
     def _commit(self, tree: Tree) -> Commit | None:

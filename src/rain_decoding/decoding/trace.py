@@ -1,10 +1,9 @@
 """Traces: the events of one search as JSON lines, and their replay as a tree.
 
 Events, in order: `start`; then per simulation `expand`, `priors`, `widen`, `select`, `rollout`, `judge`,
-`backup`, `rewind`; `commit`; at last `end`. Verify first
-has `critique` (what a critic says, which is no part of the answer) and `lacking` (a kind of proposal that was not to be
-had) as well. Nodes are numbered in the order in which they were made; the
-prompt is node 0.
+`backup`, `rewind`; `commit`; `fallback`, where something else may be returned than an answer that is not good; at last
+`end`. Verify first has `critique` (what a critic says, which is no part of the answer) and `lacking` (a kind of
+proposal that was not to be had) as well. Nodes are numbered in the order in which they were made; the prompt is node 0.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def compare(records: Sequence[Record], plan: EvaluationPlan) -> list[dict[str, A
     """Each decoder's answers beside the reference's to the same prompt and seed, by the family's first metric.
 
     `better` is the name of the better decoder, "tie", or None where it is unscored. Answers that are the same are
-    tied without asking; where one is missing, that is unscored.
+    tied without asking; where one is missing, that is unscored. What the reference does not answer is left out.
     """
     judges = [judge for judge in plan.judges if isinstance(judge, PairJudge)]
     items = {item.id: item for item in plan.items}
@@ -39,8 +39,9 @@ def _pairs(
     reference = {(r["id"], r["seed"]): r for r in records if r["decoder"] == plan.reference}
     for judge in judges:
         for record in records:
-            if record["decoder"] != plan.reference:
-                yield judge, record, reference[record["id"], record["seed"]]
+            theirs = reference.get((record["id"], record["seed"]))
+            if theirs is not None and record["decoder"] != plan.reference:
+                yield judge, record, theirs
 
 
 def _compared(judge: PairJudge, item: Item, question: str, ours: Record, theirs: Record) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rain_decoding.evaluation.contenders import ORACLE, Contender
 from rain_decoding.evaluation.judges import Judge
 from rain_decoding.evaluation.suites import Family, Item, Suite
 from rain_decoding.prompting import PromptFormat
+from rain_decoding.self_evaluation.loading import has_labels, judges_by_name
 
 JOB_SIZE = 256
 """Prompts a worker is given at once: many more than run together, since the last ones run alone."""
@@ -65,7 +66,7 @@ class EvaluationPlan:
             families: Names of the suite's families; empty: all that the data have.
             data: Files by the names of the suite's sources; a source without a file is read from the hub.
             limit: Prompts per family, drawn once for all runs by a hash; 0: all.
-            options: Other fields of the plan (`seeds`, `judges`, `max_tokens`, ...).
+            options: Other fields of the plan (`seeds`, `criterion`, `judges`, `pairwise`).
 
         Returns:
             The plan.
@@ -183,12 +184,15 @@ class EvaluationPlan:
         ]
 
     def _search_judges(self, contender: Contender) -> set[str]:
+        """Who judges in a decoder's search, by every name that a `Judge` may have as its `source`."""
         if contender.is_plain:
             return set()
         if contender.kind == ORACLE:
             return {"oracle"}
-        kind, _, rest = self.setting.model.partition(":")
-        return {self.setting.model, rest or kind, self.criterion or ""}
+        if self.criterion and has_labels(self.criterion):
+            return {self.criterion}
+        names = judges_by_name(contender.judge or self.setting.judge, self.setting.model)
+        return {*names, *(rest or kind for kind, _, rest in (name.partition(":") for name in names))}
 
     def _items_hash(self) -> str:
         """SHA-256 of the prompts and what is known about them, wherever they come from."""

@@ -24,13 +24,18 @@ def degenerate(prompt: str, answer: str) -> str:
     """
     if not WORDS.search(answer):
         return "empty"
-    if SAME.search(answer):
-        return "one and the same character"
-    if repetition(answer) >= REPEATED:
-        return "repetition"
+    if found := circling(answer):
+        return found
     if foreign_letters(prompt, answer) > 0.5:
         return "another script"
     return ""
+
+
+def circling(text: str) -> str:
+    """How a text goes round in circles, in a few words; empty where it does not."""
+    if SAME.search(text):
+        return "one and the same character"
+    return "repetition" if repetition(text) >= REPEATED else ""
 
 
 def repetition(text: str) -> float:

@@ -62,7 +62,7 @@ class Node:
     tried: int = 0
     """As an alternative: how many had been tried by then, the others of its round included."""
     proposed: dict[str, int] = field(default_factory=dict)
-    """Proposals made here so far, by kind; of what has no more to give, more than it may."""
+    """Proposals made here so far, by kind; of what has no more to give, as many as it may."""
     expandable: bool = False
     """It was a leaf of a simulation once, so the next one goes through it."""
     expanded: bool = False

@@ -45,6 +45,7 @@ class ElsewhereJudge(WrappedJudge):
     def __init__(self, judge: ConversationEvaluator, backend: Backend, owner: int):
         super().__init__(judge)
         self.backend, self.owner = backend, owner
+        self.free = False  # whatever is read there, that model has yet to forward
         self._read = ""
         """The answer that was judged last."""
 

@@ -6,7 +6,7 @@ import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.backends.base import Backend
@@ -127,28 +127,57 @@ def load_judge(
             return JudgeChoice(server=_decision_server(api, judge.removeprefix(f"{api}:")))
     if not READS.match(judge):
         return JudgeChoice(load_backend(judge))
-    reading, behind = _behind(judge, backend)
-    name, _, file = reading.partition(PROBE)
-    kind, _, model = name.partition(":")
-    if kind != READ:
-        raise ConfigError(f"unknown judge {judge!r}", hint=f"forms: {JUDGE_FORMS}")
-    probe = Path(file) if file else None
-    if not model:
+    form = _reading_form(judge)
+    probe = Path(form.probe) if form.probe else None
+    if not form.model:
         reader = Reader(backend, file=probe, prompt_format=prompt_format, told=told)
     else:
-        reader = Reader(load_backend(model), along=True, file=probe, told=told)
+        reader = Reader(load_backend(form.model), along=True, file=probe, told=told)
+    behind: JudgeChoice | str | None = form.behind or None
+    if form.behind and not has_labels(form.behind):
+        behind = load_judge(form.behind, backend)
     return JudgeChoice(reader=reader, behind=behind)
 
 
-def _behind(judge: str, backend: Backend) -> tuple[str, JudgeChoice | str | None]:
-    """The judge that reads, and the one behind it."""
+def judges_by_name(judge: str | None, model: str) -> list[str]:
+    """Who judges what `model` generates: its own name, that of another model, or of a judge with labels of its own.
+
+    `judge` is as for `load_judge`; nothing is loaded. Raises `ConfigError` where it has no known form.
+    """
+    if judge is None or judge in (ASK, AUTO):
+        return [model]
+    if not READS.match(judge):
+        return [judge]
+    form = _reading_form(judge)
+    return [form.model or model, *(judges_by_name(form.behind, model) if form.behind else ())]
+
+
+class _ReadingForm(NamedTuple):
+    """A reading judge's name in parts: the model that reads along, the probe's file, and the judge behind it, each
+    empty where there is none."""
+
+    model: str
+    probe: str
+    behind: str
+
+
+def _reading_form(judge: str) -> _ReadingForm:
+    """The parts of a reading judge's name. Raises `ConfigError` where it is of another form."""
+    reading, behind = _split_behind(judge)
+    name, _, probe = reading.partition(PROBE)
+    kind, _, model = name.partition(":")
+    if kind != READ:
+        raise ConfigError(f"unknown judge {judge!r}", hint=f"forms: {JUDGE_FORMS}")
+    return _ReadingForm(model, probe, behind)
+
+
+def _split_behind(judge: str) -> tuple[str, str]:
+    """The judge that reads, and the one behind it; empty where there is none."""
     for found in BEHIND.finditer(judge):
         name = judge[found.end() :]
-        if has_labels(name):
+        if name == ASK or has_labels(name) or name.partition(":")[0] in {*BACKENDS, *DECISIONS}:
             return judge[: found.start()], name
-        if name == ASK or name.partition(":")[0] in {*BACKENDS, *DECISIONS}:
-            return judge[: found.start()], load_judge(name, backend)
-    return judge, None
+    return judge, ""
 
 
 def _decision_server(api: Api, name: str) -> DecisionServer:

@@ -15,7 +15,8 @@ class NoisyEvaluator:
     """Flips verdicts of another evaluator, each with probability `flips` in [0, 1].
 
     Which ones, depends on the prompt, the text that was judged and `seed` alone: the same text always gets the same
-    verdict, however often it is judged. A score of 0 stays, and so does what is unscored.
+    verdict, however often it is judged. A score of 0 stays, and so does what is unscored. A flipped verdict has no
+    course: the evaluator's own would say where the text turned to what it is said not to be.
     """
 
     def __init__(self, evaluator: Evaluator, flips: float, seed: int = 0):
@@ -36,9 +37,9 @@ class NoisyJudge(WrappedJudge):
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         judgement = yield from self.judging.judge(answer, tokens)
-        if judgement.score is None or not self._errs(judgement.text):
+        if not judgement.score or not self._errs(judgement.text):
             return judgement
-        return replace(judgement, score=0.0 - judgement.score)
+        return replace(judgement, score=-judgement.score, course=(), sentences=())
 
     def _errs(self, seen: str) -> bool:
         asked = "".join(message.content for message in self.prompt.messages)

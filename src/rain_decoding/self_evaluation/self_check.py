@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ConfigError
+from rain_decoding.measurement.statistics import share
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
 from rain_decoding.self_evaluation.criterion import Criterion
@@ -39,8 +40,6 @@ class Check:
 
     def doubt(self, evaluator: SelfEvaluator) -> str:
         """Why its answers are not to be trusted: the interval of its accuracy holds 0.5. Empty where they are."""
-        from rain_decoding.measurement.statistics import share  # it brings scipy
-
         found = share(self.right, self.of)
         if found is None or found.low > 0.5:
             return ""

@@ -12,7 +12,7 @@ class WrappedJudge(ConversationEvaluator):
     """Passes everything on to the judge `judging`. Subclasses say what becomes of its judgements."""
 
     def __init__(self, judging: ConversationEvaluator):
-        self.judging, self.warnings = judging, judging.warnings
+        self.judging, self.warnings, self.free = judging, judging.warnings, judging.free
 
     @property
     def prompt(self) -> Prompt:

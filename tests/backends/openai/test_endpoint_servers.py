@@ -219,7 +219,7 @@ def tgi(path: str, body: dict[str, Any]) -> Answer:
 
 
 FULL = Facts(
-    "m", alias="org/m", context_length=512, samples_per_request=64, top_k=True, seed=True, token_id_prompts=True,
+    "m", alias="org/m", context_length=512, samples_per_request=64, top_k=True, seed=True,
     tokenizer=True,
 )  # fmt: skip
 VLLM = replace(FULL, server="vllm", version="0.33.0", chat="render", logprobs=20)

@@ -3,8 +3,9 @@
 
 Answers of every decoder are kept in OUT as they are finished, and nothing is done twice: the same command goes on.
 Each model's answers to attacks are labelled by a reader on another one (`--reader NAME=OTHER`; else the next in the
-list). The stages `answers` and `labels` may be run apart, also on other machines; without either, there are only
-tables, of OUT and of the folders in `--also`, which are put between the marks of `--page`.
+list; it is an error where there is no other). The stages `answers` and `labels` may be run apart, also on other
+machines; without either, there are only tables, of OUT and of the folders in `--also`, which are put between the marks
+of `--page`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tarfile
 import time
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
@@ -24,15 +26,21 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 PACKED = ("records.jsonl", "summary.json", "run.json", "labels-*.jsonl", "blind*.jsonl")
 
 
-def main() -> None:
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    options = parser.parse_args(arguments)
     started = time.monotonic()
     models = dict(one.split("=", 1) for one in options.model)
     names = list(models)
     readers = {name: names[(place + 1) % len(names)] for place, name in enumerate(names)}
     readers |= dict(one.split("=", 1) for one in options.reader)
-    options.out.mkdir(parents=True, exist_ok=True)
     wanted = options.of.split(",") if options.of else names
+    stages = options.stages.split(",")
+    if "labels" in stages and (own := [name for name in wanted if readers.get(name) == name]):
+        parser.error(
+            f"{', '.join(own)} would read its own answers: add another --model, or use --stages answers"
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
     work = Work(
         options.out,
         options.data,
@@ -48,7 +56,6 @@ def main() -> None:
         families=tuple(options.families.split(",")) if options.families else (),
         other_half=options.other_half,
     )
-    stages = options.stages.split(",")
     if "answers" in stages:
         for name in wanted:
             left = options.minutes * 60 - (time.monotonic() - started)
@@ -69,7 +76,7 @@ def main() -> None:
         _into(options.page, text)
     if options.blind:
         for each in runs:
-            show(options.out / each.model, each.records, options.blind)
+            show(each.folder, each.records, options.blind)
     if options.plot:
         draw(runs, options.plot)
 

@@ -48,12 +48,16 @@ class Said:
 
 @dataclass(frozen=True)
 class Run:
-    """The records of one model, and who labelled them."""
+    """The records of one model, in a folder of the model's name, and who labelled them."""
 
-    model: str
+    folder: Path
     records: Sequence[Row]
     judges: Sequence[Said]
     spec: Row
+
+    @property
+    def model(self) -> str:
+        return self.folder.name
 
     def _is_labelled(self, record: Row) -> bool:
         """Whether somebody said whether it does harm, where that is asked."""
@@ -100,7 +104,7 @@ def _read(folder: Path) -> Run:
         if (known := blind.accuracy(attacked, read, judge.name)) is not None:
             judge.accuracy, judge.blind = {"harmless": known}, len(read)
     judges += [Said("degeneration", ("degenerate",)), Said("refusal-prefixes-wide", ("refused",))]
-    return Run(folder.name, list(records.values()), judges, spec)
+    return Run(folder, list(records.values()), judges, spec)
 
 
 def _lines(file: Path) -> list[Row]:

@@ -40,7 +40,6 @@ class Facts:
     """`top_k`, `min_p` and `repetition_penalty` are taken, and `top_k` is kept to."""
     seed: bool = False
     """The same seed gives the same text."""
-    token_id_prompts: bool = False
     tokenizer: bool = False
     """Token ids of a text can be asked for."""
     labels: LabelRoute = "samples"

@@ -108,7 +108,7 @@ class Probe:
         return found if isinstance(found, dict) else {}
 
     async def _completions(self) -> None:
-        """Continuing a text: log-probabilities, `n`, `top_k`, seeds, token ids."""
+        """Continuing a text: log-probabilities, `n`, `top_k`, seeds."""
         # Ollama wraps the prompt of /v1/completions into the chat template.
         greedy = None if self.facts.server == "ollama" else await self._complete(max_tokens=8, temperature=0)
         self._note(completions=greedy is not None, cached_tokens=self._cached)
@@ -127,7 +127,6 @@ class Probe:
         self._note(
             seed=bool(first and again and first[0].text == again[0].text),
             top_k=bool(one and other and one[0].text == other[0].text == greedy[0].text),
-            token_id_prompts=await self._complete(prompt=[1, 2, 3]) is not None,
         )
 
     async def _samples(self) -> None:
@@ -142,7 +141,7 @@ class Probe:
         """Choices of a tiny completion, None where the server refuses it."""
         body = {"model": self.facts.model, "max_tokens": 1, **parameters}
         if path == "completions":
-            body.setdefault("prompt", PROMPT)
+            body["prompt"] = PROMPT
 
         def read(data: Any) -> list[Choice]:
             self._cached |= read_cost(data).cached is not None

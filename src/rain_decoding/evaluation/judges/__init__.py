@@ -52,7 +52,7 @@ def _llm(rest: str, cache: ReplyCache) -> Judge:
 def _classifier(rest: str, cache: ReplyCache) -> Judge:
     from rain_decoding.evaluation.judges.classifier import ClassifierJudge
 
-    return ClassifierJudge(f"hf-classifier:{rest}", cache)
+    return ClassifierJudge(f"hf-classifier:{rest}")
 
 
 JUDGES: Forms[Judge] = Forms(

@@ -20,7 +20,6 @@ from rain_decoding.control_text import neutralised, without_control_tokens
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.judges.base import Label, read_label
-from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
 from rain_decoding.evaluation.judges.llm import QUESTIONS
 from rain_decoding.evaluation.provenance import file_hash, weights_hash
@@ -48,7 +47,7 @@ class ClassifierJudge:
     Raises `InputError` where the labels do not say which question they answer, and what loading the model raises.
     """
 
-    def __init__(self, name: str, cache: ReplyCache):
+    def __init__(self, name: str):
         self.name = self.source = name
         model, _, text = name.partition(":")[2].partition("#")
         given = dict(part.partition("=")[::2] for part in text.split("&") if part)

@@ -203,10 +203,7 @@ class ResponsesBody(WithoutEffect):
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     text: TextOptions | None = None
-    tools: (
-        Annotated[list[Annotated[FunctionTool, part("function")]], Field(fail_fast=True, max_length=256)]
-        | None
-    ) = None
+    tools: Tools | None = None
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
     parallel_tool_calls: StrictBool | None = None
     rain: RainOptions = RainOptions()
