@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import httpx2
+import numpy as np
 import pytest
 from server.running import Running, serving
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
 from rain_decoding import ConfigError, RainDecoder, SearchConfig
-from rain_decoding.backends.decisions import Decide, DecisionServer
+from rain_decoding.backends.decisions import Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import BackendError
 from rain_decoding.programs import ask
@@ -51,11 +55,30 @@ def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> Non
         RainDecoder(demo, "harmlessness", judge=name)
 
 
-def decided(response: httpx2.Response) -> object:
-    transport = httpx2.MockTransport(lambda _: response)
-    server = DecisionServer("systemone", "http://x", "m", transport=transport)
-    request = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
-    return Scheduler.of(server).complete(ask(request), 0)
+DECIDE = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
+
+
+def reply(a: object = 0.7, mass: object = 0.9, tokens: object = 5) -> httpx2.Response:
+    """System One's, with these numbers; they may be such as JSON itself does not have."""
+    data = {
+        "answers": {"0": {"probabilities": {"a": a, "b": 0.3}}},
+        "diagnostics": {"0": {"label_mass": mass}},
+        "usage": {"input_tokens": tokens},
+    }
+    return httpx2.Response(200, text=json.dumps(data))
+
+
+def decided(response: httpx2.Response, api: Api = "systemone") -> object:
+    server = DecisionServer(api, "http://x", "m", transport=httpx2.MockTransport(lambda _: response))
+    return Scheduler.of(server).complete(ask(DECIDE), 0)
+
+
+@pytest.mark.parametrize(("mass", "read"), [(0.9, 0.9), (0, 0), (1, 1), (1.0000002, 1)])
+def test_a_reply_holds_the_label_mass_and_the_probabilities(mass: float, read: float) -> None:
+    assert decided(reply(mass=mass)) == pytest.approx(np.array([[read, 0.7, 0.3]]), abs=1e-12)
+
+
+NO_PROBABILITIES = (float("nan"), float("inf"), -0.1, 1.1, 3, 10**400, None, "high")
 
 
 @pytest.mark.parametrize(
@@ -64,11 +87,23 @@ def decided(response: httpx2.Response) -> object:
         (httpx2.Response(400, text="no such model"), "no such model"),
         (httpx2.Response(200, json={"answers": {}}), "no decision"),
         (httpx2.Response(200, text="<html>"), "no decision"),
+        (httpx2.Response(200, text="[" * sys.getrecursionlimit() * 100), "no decision"),
+        *((reply(a=number), "no decision") for number in NO_PROBABILITIES),
+        *((reply(mass=number), "no decision") for number in NO_PROBABILITIES),
+        (reply(tokens=float("inf")), "no decision"),
     ],
 )
 def test_a_reply_that_is_no_decision_is_an_error(response: httpx2.Response, said: str) -> None:
     with pytest.raises(BackendError, match=said):
         decided(response)
+
+
+@pytest.mark.parametrize("number", [float("nan"), -0.1, 1.1])
+def test_nor_is_one_with_such_numbers_in_the_other_api(number: float) -> None:
+    listed = [{"value": "a", "probability": number}, {"value": "b", "probability": 0.3}]
+    data = {"answers": [{"probabilities": listed}], "usage": {"input_tokens": 5}}
+    with pytest.raises(BackendError, match="no decision"):
+        decided(httpx2.Response(200, text=json.dumps(data)), "decisions")
 
 
 def test_labels_that_hold_little_make_a_judgement_unscored(demo_server: Running, demo: LocalBackend) -> None:

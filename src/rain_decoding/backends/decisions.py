@@ -29,6 +29,10 @@ TIMEOUT = 120.0
 AT_ONCE = 16
 """Requests that are under way at the same time."""
 KEY = "RAIN_API_KEY"
+UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading raises where a reply is no decision."""
+ROUNDED = 1.001
+"""What a probability may come to where servers add rounded ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class DecisionServer(Shared):
         try:
             data = response.json()
             return self._read(request, data), int(data["usage"]["input_tokens"])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except UNUSABLE as error:
             raise BadReplyError(f"{self.name}: the reply is no decision: {error!r}") from error
 
     def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
@@ -157,6 +161,7 @@ class DecisionServer(Shared):
         }
 
     def _read(self, request: Decide, data: Any) -> Array:
+        """The reply to the request. Raises one of `UNUSABLE` where it does not hold all its probabilities."""
         rows = []
         for place, _ in enumerate(request.orders):
             if self.api == "systemone":
@@ -166,7 +171,10 @@ class DecisionServer(Shared):
                 listed = data["answers"][place]["probabilities"]
                 shares, mass = {entry["value"]: entry["probability"] for entry in listed}, 1.0
             rows.append([float(mass), *(float(shares[option]) for option in request.options)])
-        return np.array(rows)
+        found = np.array(rows)
+        if not ((found >= 0) & (found <= ROUNDED)).all():  # nor may one be NaN
+            raise ValueError(f"not all of {rows} are probabilities")
+        return np.minimum(found, 1.0)
 
 
 def load_decision_server(api: Api, name: str) -> DecisionServer:
