@@ -15,7 +15,8 @@ from server.test_openai_client import BAD
 from rain_decoding import ConfigError, RainDecoder, SearchConfig
 from rain_decoding.backends.decisions import Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.errors import BackendError
+from rain_decoding.errors import BackendError, MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.programs import ask
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Message
@@ -56,6 +57,17 @@ def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> Non
 
 
 DECIDE = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
+
+
+@pytest.mark.parametrize("package", ["httpx2", "tenacity"])
+def test_a_missing_package_is_named(
+    demo: LocalBackend, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, DecisionServer.__module__)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=package) as caught:
+        RainDecoder(demo, "harmlessness", judge="systemone:http://x#m")
+    assert caught.value.hint == install("endpoint")
 
 
 def reply(a: object = 0.7, mass: object = 0.9, tokens: object = 5) -> httpx2.Response:

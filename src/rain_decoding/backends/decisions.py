@@ -12,12 +12,13 @@ import httpx2
 import numpy as np
 from tenacity import Retrying
 
+from rain_decoding.api_keys import checked_key
 from rain_decoding.backends.base import Counters, Handle, Reply
 from rain_decoding.backends.proxies import http_client
 from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
 from rain_decoding.errors import BadReplyError, ConfigError, EndpointError, RainError
 from rain_decoding.programs import Request
-from rain_decoding.secrets_in_text import checked_key, without_secrets
+from rain_decoding.secrets_in_text import without_secrets
 from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import Array, Message
 

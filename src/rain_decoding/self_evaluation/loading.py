@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rain_decoding.backends import BACKENDS, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.cascade import Cascade
@@ -156,7 +157,7 @@ def _decision_server(api: Api, name: str) -> DecisionServer:
         from rain_decoding.backends.decisions import load_decision_server
     except ImportError as error:
         raise MissingDependencyError(
-            f"judges behind HTTP need {error.name}", hint='pip install "rain-decoding[endpoint]"'
+            f"judges behind HTTP need {error.name}", hint=install("endpoint")
         ) from error
     return load_decision_server(api, name)
 
