@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
-from server.running import Running, serving
+from server.running import PATIENCE, Running, serving, until
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
@@ -19,6 +24,7 @@ from rain_decoding.errors import BackendError, MissingDependencyError
 from rain_decoding.extras import install
 from rain_decoding.programs import ask
 from rain_decoding.scheduler import Scheduler
+from rain_decoding.turns import TURN
 from rain_decoding.types import Message
 
 APIS = ("systemone", "decisions")
@@ -80,8 +86,44 @@ def reply(a: object = 0.7, mass: object = 0.9, tokens: object = 5) -> httpx2.Res
     return httpx2.Response(200, text=json.dumps(data))
 
 
+def server_that(answers: Callable[[], httpx2.Response], api: Api = "systemone") -> DecisionServer:
+    return DecisionServer(api, "http://x", "m", transport=httpx2.MockTransport(lambda _: answers()))
+
+
+def test_others_have_their_turn_while_a_step_waits() -> None:
+    def answer() -> httpx2.Response:
+        with TURN:
+            return reply()
+
+    server, replies = server_that(answer), []
+    with TURN:  # it is never free but while a step waits
+        server.submit(DECIDE, 0)
+        until(lambda: bool(replies.extend(server.step()) or replies), 10)
+    assert len(replies) == 1 and replies[0].error is None
+
+
+def test_two_threads_may_wake_it_at_once() -> None:
+    server, together = server_that(reply), threading.Barrier(2)
+
+    def in_step(frame: FrameType, event: str, _: object) -> Any:
+        """Neither thread begins a line of `wake` before the other one does."""
+        if frame.f_code is not DecisionServer.wake.__code__:
+            return None
+        if event == "line":
+            together.wait(PATIENCE)
+        return in_step
+
+    before = threading.gettrace()
+    threading.settrace(in_step)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: server.wake(), range(2)))
+    finally:
+        threading.settrace(before)  # type: ignore[arg-type]
+
+
 def decided(response: httpx2.Response, api: Api = "systemone") -> object:
-    server = DecisionServer(api, "http://x", "m", transport=httpx2.MockTransport(lambda _: response))
+    server = server_that(lambda: response, api)
     return Scheduler.of(server).complete(ask(DECIDE), 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 from tenacity import Retrying
 
 from rain_decoding.api_keys import checked_key
+from rain_decoding.backends.arrivals import Arrivals
 from rain_decoding.backends.base import Counters, Handle, Reply
 from rain_decoding.backends.proxies import http_client
 from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
@@ -66,14 +67,15 @@ class DecisionServer(Shared):
         self.counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rain-decisions")
         self._pending: dict[Handle, Future[tuple[Array, int]]] = {}
-        self._woken: Future[None] = Future()
+        self._arrivals = Arrivals()
 
     @in_turn
     def submit(self, request: Any, owner: int) -> Handle:
         handle = Handle(request, owner)
         handle.requests = 1
         self.counters.requests += 1
-        self._pending[handle] = self._pool.submit(self._ask, request)
+        future = self._pending[handle] = self._pool.submit(self._ask, request)
+        future.add_done_callback(lambda _: self._arrivals.wake())
         return handle
 
     @in_turn
@@ -82,18 +84,17 @@ class DecisionServer(Shared):
             future.cancel()
 
     def wake(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
+        self._arrivals.wake()
 
     @in_turn
     def step(self) -> list[Reply]:
-        """Wait until something has come, or somebody wakes it."""
-        if not self._pending:
-            return []
-        waited: list[Future[Any]] = [*self._pending.values(), self._woken]
-        wait(waited, timeout=1.0, return_when=FIRST_COMPLETED)
-        if self._woken.done():
-            self._woken = Future()
+        """Wait for the first reply, for `arrivals.PATIENCE` at most, and return those that are there.
+
+        Other threads have their turn while this one waits.
+        """
+        if self._pending:
+            self._arrivals.wait()
+        self._arrivals.take()
         ready = [handle for handle, future in self._pending.items() if future.done()]
         return [self._reply(handle, self._pending.pop(handle)) for handle in ready]
 
