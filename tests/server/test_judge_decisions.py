@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
@@ -13,20 +13,24 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+from decoder_worlds import CRITERION, GOOD, lock_world
 from server.running import PATIENCE, Running, serving, until
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
 from rain_decoding import ConfigError, RainDecoder, SearchConfig
-from rain_decoding.backends.decisions import Api, Decide, DecisionServer
+from rain_decoding.backends.decisions import ATTEMPTS, Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.errors import BackendError, MissingDependencyError
+from rain_decoding.errors import BackendError, MissingDependencyError, ModelNotFoundError, RefusedError
 from rain_decoding.extras import install
 from rain_decoding.programs import ask
+from rain_decoding.prompting import build_prompt
 from rain_decoding.scheduler import Scheduler
+from rain_decoding.self_evaluation.loading import JudgeChoice
 from rain_decoding.turns import TURN
-from rain_decoding.types import Message
+from rain_decoding.types import Message, Unanswered
 
+DECIDE = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
 APIS = ("systemone", "decisions")
 BOTH_ORDERS = SearchConfig.preset(
     "balanced", votes="debiased", order_margin=1000.0, placement="criterion", trust_tokens=0
@@ -62,9 +66,6 @@ def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> Non
         RainDecoder(demo, "harmlessness", judge=name)
 
 
-DECIDE = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
-
-
 @pytest.mark.parametrize("package", ["httpx2", "tenacity"])
 def test_a_missing_package_is_named(
     demo: LocalBackend, monkeypatch: pytest.MonkeyPatch, package: str
@@ -76,10 +77,12 @@ def test_a_missing_package_is_named(
     assert caught.value.hint == install("endpoint")
 
 
-def reply(a: object = 0.7, mass: object = 0.9, tokens: object = 5) -> httpx2.Response:
+def reply(
+    a: object = 0.7, mass: object = 0.9, tokens: object = 5, options: Sequence[str] = DECIDE.options
+) -> httpx2.Response:
     """System One's, with these numbers; they may be such as JSON itself does not have."""
     data = {
-        "answers": {"0": {"probabilities": {"a": a, "b": 0.3}}},
+        "answers": {"0": {"probabilities": dict(zip(options, (a, 0.3), strict=True))}},
         "diagnostics": {"0": {"label_mass": mass}},
         "usage": {"input_tokens": tokens},
     }
@@ -133,31 +136,75 @@ def test_a_reply_holds_the_label_mass_and_the_probabilities(mass: float, read: f
 
 
 NO_PROBABILITIES = (float("nan"), float("inf"), -0.1, 1.1, 3, 10**400, None, "high")
+OUT = httpx2.Response(503, headers={"Retry-After": "0"})
+FULL = httpx2.Response(400, text="This model's maximum context length is 10 tokens")
 
 
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("response", "said", "unreached"),
     [
-        (httpx2.Response(400, text="no such model"), "no such model"),
-        (httpx2.Response(200, json={"answers": {}}), "no decision"),
-        (httpx2.Response(200, text="<html>"), "no decision"),
-        (httpx2.Response(200, text="[" * sys.getrecursionlimit() * 100), "no decision"),
-        *((reply(a=number), "no decision") for number in NO_PROBABILITIES),
-        *((reply(mass=number), "no decision") for number in NO_PROBABILITIES),
-        (reply(tokens=float("inf")), "no decision"),
+        (OUT, "does not answer", True),
+        (httpx2.Response(422, text="questions.0: too small"), "too small", True),
+        (FULL, "maximum context length", False),
+        (httpx2.Response(200, json={"answers": {}}), "no decision", True),
+        (httpx2.Response(200, text="<html>"), "no decision", True),
+        (httpx2.Response(200, text="[" * sys.getrecursionlimit() * 100), "no decision", True),
+        *((reply(a=number), "no decision", True) for number in NO_PROBABILITIES),
+        *((reply(mass=number), "no decision", True) for number in NO_PROBABILITIES),
+        (reply(tokens=float("inf")), "no decision", True),
     ],
 )
-def test_a_reply_that_is_no_decision_is_an_error(response: httpx2.Response, said: str) -> None:
-    with pytest.raises(BackendError, match=said):
-        decided(response)
+def test_a_reply_that_is_no_decision_is_no_answer(
+    response: httpx2.Response, said: str, unreached: bool
+) -> None:
+    found = decided(response)
+    assert isinstance(found, Unanswered) and said in found.problem and found.unreached == unreached
 
 
 @pytest.mark.parametrize("number", [float("nan"), -0.1, 1.1])
 def test_nor_is_one_with_such_numbers_in_the_other_api(number: float) -> None:
     listed = [{"value": "a", "probability": number}, {"value": "b", "probability": 0.3}]
     data = {"answers": [{"probabilities": listed}], "usage": {"input_tokens": 5}}
-    with pytest.raises(BackendError, match="no decision"):
-        decided(httpx2.Response(200, text=json.dumps(data)), "decisions")
+    found = decided(httpx2.Response(200, text=json.dumps(data)), "decisions")
+    assert isinstance(found, Unanswered) and "no decision" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (400, RefusedError, ""),
+        (401, BackendError, "RAIN_API_KEY"),
+        (404, ModelNotFoundError, "the model's name"),
+    ],
+)
+def test_a_refusal_is_an_error(status: int, kind: type[BackendError], hint: str) -> None:
+    with pytest.raises(BackendError, match="not this one") as caught:
+        decided(httpx2.Response(status, text="not this one"))
+    assert type(caught.value) is kind and hint in caught.value.hint
+
+
+def kind_by(server: DecisionServer) -> RainDecoder:
+    return RainDecoder(lock_world(), CRITERION, judge=JudgeChoice(server=server))
+
+
+def test_an_outage_leaves_text_unscored_until_it_is_over() -> None:
+    responses = [OUT] * ATTEMPTS + [reply(options=CRITERION.statements)]
+    server = server_that(lambda: responses.pop(0))
+    conversation = kind_by(server).evaluator.conversation(build_prompt("Open the lock.", lock_world()))
+    with pytest.warns(UserWarning, match="could not be judged"):
+        out = Scheduler.of(server).complete(conversation.judge(GOOD), 0)
+    assert out.score is None and out.unreached and "does not answer" in out.problem
+    assert conversation.warnings == [f"a text could not be judged: {out.problem}"]
+    back, again = (Scheduler.of(server).complete(conversation.judge(GOOD), 0) for _ in range(2))
+    assert back.score == pytest.approx(0.7 - 0.3) and not back.unreached and not back.remembered
+    assert again.remembered and not responses
+
+
+@pytest.mark.filterwarnings("ignore:a text could not be judged")
+def test_an_outage_ends_no_generation() -> None:
+    completion = kind_by(server_that(lambda: OUT)).generate("Open the lock.")
+    assert completion.finish_reason == "unjudged" and completion.usage.unreached > 0 and not completion.text
+    assert "does not answer" in completion.warnings[-1]
 
 
 def test_labels_that_hold_little_make_a_judgement_unscored(demo_server: Running, demo: LocalBackend) -> None:

@@ -16,12 +16,12 @@ from rain_decoding.api_keys import checked_key
 from rain_decoding.backends.arrivals import Arrivals
 from rain_decoding.backends.base import Counters, Handle, Reply
 from rain_decoding.backends.proxies import http_client
-from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
-from rain_decoding.errors import BadReplyError, ConfigError, EndpointError, RainError
+from rain_decoding.backends.retries import Transient, policy, refusal, retry_after, temporary
+from rain_decoding.errors import BadReplyError, ConfigError, ContextLengthError, EndpointError, RainError
 from rain_decoding.programs import Request
 from rain_decoding.secrets_in_text import without_secrets
 from rain_decoding.turns import Shared, in_turn
-from rain_decoding.types import Array, Message
+from rain_decoding.types import Array, Message, Unanswered
 
 Api = Literal["systemone", "decisions"]
 ATTEMPTS = 4
@@ -31,6 +31,8 @@ TIMEOUT = 120.0
 AT_ONCE = 16
 """Requests that are under way at the same time."""
 KEY = "RAIN_API_KEY"
+NO_ANSWER = 422
+"""The status by which System One says that it cannot answer; the other API has a refusal among its answers."""
 UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What reading raises where a reply is no decision."""
 ROUNDED = 1.001
@@ -38,12 +40,12 @@ ROUNDED = 1.001
 
 
 @dataclass(frozen=True, slots=True)
-class Decide(Request[Array]):
+class Decide(Request[Array | Unanswered]):
     """Which of the `options` is true of a conversation, asked in each of the `orders`. `instructions` come first.
 
     `text` is the conversation in one piece: OpenAI's API takes the messages of a user alone.
     Reply: `numpy.ndarray` of float64, `[len(orders), 1 + len(options)]`: what the labels hold together (1 where the
-    server does not say), then the probability of each option in the order of `options`.
+    server does not say), then the probability of each option in the order of `options`; or `Unanswered`.
     """
 
     instructions: str
@@ -66,7 +68,7 @@ class DecisionServer(Shared):
         )
         self.counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rain-decisions")
-        self._pending: dict[Handle, Future[tuple[Array, int]]] = {}
+        self._pending: dict[Handle, Future[tuple[Array | Unanswered, int]]] = {}
         self._arrivals = Arrivals()
 
     @in_turn
@@ -98,7 +100,7 @@ class DecisionServer(Shared):
         ready = [handle for handle, future in self._pending.items() if future.done()]
         return [self._reply(handle, self._pending.pop(handle)) for handle in ready]
 
-    def _reply(self, handle: Handle, future: Future[tuple[Array, int]]) -> Reply:
+    def _reply(self, handle: Handle, future: Future[tuple[Array | Unanswered, int]]) -> Reply:
         try:
             found, handle.forwarded = future.result()
         except RainError as error:
@@ -106,21 +108,32 @@ class DecisionServer(Shared):
         self.counters.tokens_forwarded += handle.forwarded
         return Reply(handle, found)
 
-    def _ask(self, request: Decide) -> tuple[Array, int]:
-        """The reply, and how many tokens the server says that it read. Raises `EndpointError`."""
+    def _ask(self, request: Decide) -> tuple[Array | Unanswered, int]:
+        """The reply, and how many tokens the server says that it read. Raises what a `refusal` is."""
+        try:
+            return self._decided(request)
+        except (EndpointError, ContextLengthError) as error:
+            return Unanswered(str(error), unreached=isinstance(error, EndpointError)), 0
+
+    def _decided(self, request: Decide) -> tuple[Array, int]:
+        """As `_ask`, but an error where there is no answer."""
         body = self._systemone(request) if self.api == "systemone" else self._decisions(request)
         try:
             response = Retrying(**policy(ATTEMPTS, PAUSE))(self._post, {"model": self.model, **body})
         except Transient as error:
             raise EndpointError(f"{self.name} does not answer: {without_secrets(str(error))}") from error
         if not response.is_success:
-            said = without_secrets(response.text[:300])
-            raise EndpointError(f"{self.name} refuses the question ({response.status_code}): {said}")
+            raise self._refused(response.status_code, without_secrets(response.text[:300]))
         try:
             data = response.json()
             return self._read(request, data), int(data["usage"]["input_tokens"])
         except UNUSABLE as error:
             raise BadReplyError(f"{self.name}: the reply is no decision: {error!r}") from error
+
+    def _refused(self, status: int, said: str) -> RainError:
+        if status == NO_ANSWER:
+            return BadReplyError(f"{self.name} has no answer: {said}")
+        return refusal(status, f"{self.name} refuses the question ({status}): {said}", said)
 
     def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
         """The response to one attempt. Raises `Transient` where another may do better."""
