@@ -18,8 +18,8 @@ from server.running import PATIENCE, Running, serving, until
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
-from rain_decoding import ConfigError, RainDecoder, SearchConfig
-from rain_decoding.backends.decisions import ATTEMPTS, Api, Decide, DecisionServer
+from rain_decoding import ConfigError, RainDecoder, SearchConfig, UnsupportedError
+from rain_decoding.backends.decisions import AT_ONCE, ATTEMPTS, Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import BackendError, MissingDependencyError, ModelNotFoundError, RefusedError
 from rain_decoding.extras import install
@@ -123,6 +123,42 @@ def test_two_threads_may_wake_it_at_once() -> None:
             list(pool.map(lambda _: server.wake(), range(2)))
     finally:
         threading.settrace(before)  # type: ignore[arg-type]
+
+
+def test_a_decoder_closes_the_server_that_it_loaded(demo_server: Running, demo: LocalBackend) -> None:
+    with RainDecoder(demo, "harmlessness", judge=f"systemone:{demo_server.url}#demo") as decoder:
+        assert decoder.judge(BAD, HARMLESS).score is not None
+    decoder.close()
+    with pytest.raises(UnsupportedError, match="was closed"):
+        decoder.judge(BAD, HARMLESS)
+
+
+def test_closing_gives_everything_back_and_tells_who_waits() -> None:
+    gate, hung_up = threading.Event(), []
+
+    class Transport(httpx2.MockTransport):
+        def close(self) -> None:
+            hung_up.append(True)
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        assert gate.wait(PATIENCE)
+        return reply()
+
+    server, others = (
+        DecisionServer("systemone", "http://x", "m", transport=Transport(answer)),
+        threading.enumerate(),
+    )
+    handles = [server.submit(DECIDE, 0) for _ in range(AT_ONCE + 1)]
+    working = set(threading.enumerate()).difference(others)
+    server.close()
+    replies = server.step()
+    assert [told.handle for told in replies] == handles and hung_up
+    assert all(isinstance(told.error, UnsupportedError) for told in replies)
+    gate.set()
+    for thread in working:
+        thread.join(PATIENCE)
+    assert not server.step() and len(working) == AT_ONCE
+    assert not any(thread.is_alive() for thread in working)
 
 
 def decided(response: httpx2.Response, api: Api = "systemone") -> object:

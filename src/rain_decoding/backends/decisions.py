@@ -14,7 +14,7 @@ from tenacity import Retrying
 
 from rain_decoding.api_keys import checked_key
 from rain_decoding.backends.arrivals import Arrivals
-from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.backends.base import Closing, Counters, Handle, Reply, closed
 from rain_decoding.backends.proxies import http_client
 from rain_decoding.backends.retries import Transient, policy, refusal, retry_after, temporary
 from rain_decoding.errors import BadReplyError, ConfigError, ContextLengthError, EndpointError, RainError
@@ -55,7 +55,7 @@ class Decide(Request[Array | Unanswered]):
     orders: tuple[tuple[int, ...], ...]
 
 
-class DecisionServer(Shared):
+class DecisionServer(Shared, Closing):
     """Asks `model` at the base URL, in one of both APIs. Has of a backend what the scheduler needs."""
 
     def __init__(self, api: Api, url: str, model: str, *, transport: Any = None):
@@ -73,6 +73,8 @@ class DecisionServer(Shared):
 
     @in_turn
     def submit(self, request: Any, owner: int) -> Handle:
+        if self._client.is_closed:
+            raise closed(self.name)
         handle = Handle(request, owner)
         handle.requests = 1
         self.counters.requests += 1
@@ -84,6 +86,17 @@ class DecisionServer(Shared):
     def cancel(self, handle: Handle) -> None:
         if (future := self._pending.pop(handle, None)) is not None:
             future.cancel()
+
+    @in_turn
+    def close(self) -> None:
+        """Give back threads and connections; those that are in use, once they are not. May be called again.
+
+        Who waits for a reply, or asks later, is told by an `UnsupportedError`.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+        self._pending = {handle: _failed(closed(self.name)) for handle in self._pending}
+        self.wake()
 
     def wake(self) -> None:
         self._arrivals.wake()
@@ -190,6 +203,13 @@ class DecisionServer(Shared):
         if not ((found >= 0) & (found <= ROUNDED)).all():  # nor may one be NaN
             raise ValueError(f"not all of {rows} are probabilities")
         return np.minimum(found, 1.0)
+
+
+def _failed(error: RainError) -> Future[Any]:
+    """What ended with an error."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def load_decision_server(api: Api, name: str) -> DecisionServer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rain_decoding.backends import BACKENDS, load_backend
-from rain_decoding.backends.base import Backend
+from rain_decoding.backends.base import Backend, Closing
 from rain_decoding.errors import ConfigError, MissingDependencyError
 from rain_decoding.extras import install
 from rain_decoding.plugins import Entry, Forms
@@ -74,10 +74,11 @@ class JudgeChoice:
     server: DecisionServer | None = None
 
     @property
-    def others(self) -> tuple[Backend, ...]:
-        """Models that judge beside the one that generates."""
+    def others(self) -> tuple[Closing, ...]:
+        """What judges beside the model that generates, behind the reader included."""
         reading = self.reader.backend if self.reader is not None and self.reader.along else None
-        return tuple(model for model in (self.asked, reading) if model is not None)
+        behind = self.behind.others if isinstance(self.behind, JudgeChoice) else ()
+        return (*(each for each in (self.asked, reading, self.server) if each is not None), *behind)
 
 
 DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
