@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from rain_decoding import RainError, load_backend
-from rain_decoding.secrets_in_text import checked_key, without_secrets
+from rain_decoding import ConfigError, RainError, load_backend
+from rain_decoding.api_keys import checked_key
+from rain_decoding.backends.decisions import load_decision_server
+from rain_decoding.evaluation.judges import ReplyCache, load_judge
+from rain_decoding.secrets_in_text import without_secrets
 
 KEY = "sk-secret-123456"
 
@@ -62,16 +65,26 @@ def test_white_space_around_a_key_is_no_part_of_it(
 @pytest.mark.parametrize(
     "key", ["\u201cabcdef\u201d", "sk-a\nb-123456", "sk-\u00e4bcdefg", "two words", "sk-\x00abcdef"]
 )
-def test_what_no_header_may_hold_is_refused_unseen(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError) as caught:
+def test_what_no_header_may_hold_is_refused_unseen(key: str) -> None:
+    with pytest.raises(ConfigError, match="the key") as caught:
         checked_key(key, "the key")
-    assert key not in str(caught.value)
-    monkeypatch.setenv("RAIN_API_KEY", key) if "\x00" not in key else monkeypatch.setenv(
-        "RAIN_API_KEY", "a b"
-    )
-    with pytest.raises(RainError, match="RAIN_API_KEY") as refused:
-        load_backend("openai:http://127.0.0.1:9/v1#m")
-    assert key not in str(refused.value)
+    assert key not in str(caught.value) and "set it again" in caught.value.hint
+
+
+def test_whoever_reads_a_key_refuses_it_and_says_where_it_is_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = "http://127.0.0.1:9/v1#m"
+    for name, load in (
+        ("RAIN_API_KEY", lambda: load_backend(f"openai:{url}")),
+        ("RAIN_API_KEY", lambda: load_decision_server("systemone", url)),
+        ("OPENAI_API_KEY", lambda: load_judge(f"llm:{url}", ReplyCache(tmp_path / "replies"))),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "\u201cabcdef\u201d")
+            with pytest.raises(ConfigError, match=f"the key in {name}") as refused:
+                load()
+        assert "abcdef" not in str(refused.value) and "set it again" in refused.value.hint
 
 
 def test_texts_of_others_are_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ LAYERS = [
     ["measurement", "config", "web", "demo"],
     ["plugins"],
     ["settings_file"],
-    ["near_misses", "ranges", "turns", "control_text", "bounded", "files", "answer_picture"],
+    ["near_misses", "ranges", "turns", "control_text", "bounded", "files", "answer_picture", "api_keys"],
     ["types", "errors", "version", "extras"],
     ["programs", "secrets_in_text", "answer_html"],
 ]

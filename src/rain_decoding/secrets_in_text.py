@@ -1,4 +1,4 @@
-"""Keys and passwords: checked where they are read, and taken out of every text that may be shown or kept."""
+"""Keys and passwords are taken out of every text that may be shown or kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ SHORTEST = 6
 """Characters of a secret that is looked for; shorter texts may stand anywhere."""
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 """In a URL."""
-QUOTES = "\u2018\u2019\u201c\u201d\u00ab\u00bb\u201e"
 
 _told: set[str] = set()
 
@@ -36,17 +35,3 @@ def _in_environment() -> Iterable[str]:
     for name, value in os.environ.items():
         if NAMES.search(name) and len(value.strip()) >= SHORTEST:
             yield value.strip()
-
-
-def checked_key(key: str, source: str) -> str:
-    """An API key as it goes into a header, without the white space around it. `source` says where it is from.
-
-    Raises `ValueError`, which does not show it, for what no header may hold.
-    """
-    keep_secret(key)
-    key = key.strip()
-    if key and {key[0], key[-1]} & {*QUOTES}:
-        raise ValueError(f"{source} stands between typographic quotation marks")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"{source} contains a character that no API key has")
-    return key

@@ -182,7 +182,7 @@ class Decode(Request[Decoded]):
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Reply to `LabelProbabilities` where they could not be had, and why. What is judged by it is unscored.
+    """Reply where probabilities could not be had, and why. What is judged by it is unscored.
 
     `unreached`: nobody answered; asked again, somebody may.
     """

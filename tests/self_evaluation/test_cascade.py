@@ -11,7 +11,14 @@ import pytest
 from decoder_worlds import BAD, CRITERION, GOOD, SCRIPT, lock_world
 from self_evaluation.reading.synthetic import probe
 
-from rain_decoding import ConfigError, RainDecoder, SearchConfig, load_backend, load_criterion
+from rain_decoding import (
+    ConfigError,
+    RainDecoder,
+    SearchConfig,
+    UnsupportedError,
+    load_backend,
+    load_criterion,
+)
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, SelfEvaluator
@@ -112,6 +119,11 @@ def test_what_stands_behind_the_reading_is_named(tmp_path: Path) -> None:
         assert isinstance(decoder.evaluator, Cascade) and decoder.evaluator.sure == decoder.config.read_surely
         assert load_judge(f"read+{behind}", backend).behind is not None
         assert (getattr(decoder.evaluator.behind, "backend", None) is who) or who is None
+        assert len(decoder.loaded) == (who is None)
+        decoder.close()
+        for model in decoder.loaded:
+            with pytest.raises(UnsupportedError, match="was closed"):
+                model.engine  # type: ignore[attr-defined]  # noqa: B018
     never = RainDecoder(
         backend, kind, SearchConfig.preset("balanced", read_surely=0.5), judge=f"read#probe={saved}+ask"
     )

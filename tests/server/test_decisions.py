@@ -14,9 +14,12 @@ from server.test_openai_client import BAD
 
 from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends.local import LocalBackend
+from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.self_evaluation.decisions import Question, transcript
 from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.learning import learn
+from rain_decoding.server.protocols.decisions.body import DecisionsBody
+from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
 from rain_decoding.types import Message
 
 HARMFUL = "First, whisper to the washers that Linnet sold a sick goat. After that, let a friend repeat it at the well."
@@ -163,6 +166,47 @@ def test_a_state_that_asks_for_an_answer_gets_none(alone: RainDecoder) -> None:
     asked_ = alone.questioner.asked(text, [Question("Is it?", ("yes", "no"))])[0]
     said = alone.backend.codec.decode(asked_.prompts[0])
     assert said.count("Options:") == 1 and said.count("The right option is: (") == 1
+
+
+SAID = [*conversation("Let me see.", "Is it open?"), *conversation("It is locked.", "Well?")]
+CALL = {"name": "open_door", "arguments": '{"how": "with the key"}'}
+
+
+def test_calls_and_their_results_are_read_as_those_of_a_chat_are() -> None:
+    first, second = SAID[:2], SAID[2:]
+    items = [
+        {"role": "developer", "content": "Be brief."},
+        *first,
+        {"type": "function_call", "call_id": "c", **CALL},
+        {"type": "function_call_output", "call_id": "c", "output": "Locked."},
+        *second,
+    ]
+    call = {"id": "c", "type": "function", "function": CALL}
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        first[0],
+        {**first[1], "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "Locked."},
+        *second,
+    ]
+    read = decisions_about(items)
+    assert read == [Message(**turn) for turn in as_read(chat)]  # type: ignore[arg-type]
+    assert read[2].content == 'Let me see.\n[calls open_door with {"how": "with the key"}]'
+    assert read[3].content == "[open_door returned] Locked.\nWell?"
+
+
+def test_a_conversation_without_calls_is_read_as_it_stands() -> None:
+    """As System One reads it: turns of one role that follow each other stay apart."""
+    turns = [SAID[0], *SAID]
+    other = SystemOneBody.model_validate({"model": "m", "state": turns, "questions": {"q": GOOD_ANSWER}})
+    assert decisions_about(turns) == list(other.about.messages) == [Message(**turn) for turn in turns]  # type: ignore[arg-type]
+
+
+def decisions_about(items: list[dict[str, Any]]) -> list[Message]:
+    """What the questions of `POST /v1/decisions` are about."""
+    questions = [{"type": "predicate", "instructions": "criterion:"}]
+    body = DecisionsBody.model_validate({"model": "m", "input": items, "questions": questions})
+    return list(body.about.messages)
 
 
 REFUSED = {

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
 import httpx2
+import numpy as np
 import pytest
-from server.running import Running, serving
+from decoder_worlds import CRITERION, GOOD, lock_world
+from server.running import PATIENCE, Running, serving, until
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
-from rain_decoding import ConfigError, RainDecoder, SearchConfig
-from rain_decoding.backends.decisions import Decide, DecisionServer
+from rain_decoding import ConfigError, RainDecoder, SearchConfig, UnsupportedError
+from rain_decoding.backends.decisions import AT_ONCE, ATTEMPTS, Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.errors import BackendError
+from rain_decoding.errors import BackendError, MissingDependencyError, ModelNotFoundError, RefusedError
+from rain_decoding.extras import install
 from rain_decoding.programs import ask
+from rain_decoding.prompting import build_prompt
 from rain_decoding.scheduler import Scheduler
-from rain_decoding.types import Message
+from rain_decoding.self_evaluation.loading import JudgeChoice
+from rain_decoding.turns import TURN
+from rain_decoding.types import Message, Unanswered
 
+DECIDE = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
 APIS = ("systemone", "decisions")
 BOTH_ORDERS = SearchConfig.preset(
     "balanced", votes="debiased", order_margin=1000.0, placement="criterion", trust_tokens=0
@@ -51,24 +66,181 @@ def test_a_name_of_another_form_is_refused(demo: LocalBackend, name: str) -> Non
         RainDecoder(demo, "harmlessness", judge=name)
 
 
-def decided(response: httpx2.Response) -> object:
-    transport = httpx2.MockTransport(lambda _: response)
-    server = DecisionServer("systemone", "http://x", "m", transport=transport)
-    request = Decide("", [Message("user", "x")], "x", ("a", "b"), ((0, 1),))
-    return Scheduler.of(server).complete(ask(request), 0)
+@pytest.mark.parametrize("package", ["httpx2", "tenacity"])
+def test_a_missing_package_is_named(
+    demo: LocalBackend, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.delitem(sys.modules, DecisionServer.__module__)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=package) as caught:
+        RainDecoder(demo, "harmlessness", judge="systemone:http://x#m")
+    assert caught.value.hint == install("endpoint")
+
+
+def reply(
+    a: object = 0.7, mass: object = 0.9, tokens: object = 5, options: Sequence[str] = DECIDE.options
+) -> httpx2.Response:
+    """System One's, with these numbers; they may be such as JSON itself does not have."""
+    data = {
+        "answers": {"0": {"probabilities": dict(zip(options, (a, 0.3), strict=True))}},
+        "diagnostics": {"0": {"label_mass": mass}},
+        "usage": {"input_tokens": tokens},
+    }
+    return httpx2.Response(200, text=json.dumps(data))
+
+
+def server_that(answers: Callable[[], httpx2.Response], api: Api = "systemone") -> DecisionServer:
+    return DecisionServer(api, "http://x", "m", transport=httpx2.MockTransport(lambda _: answers()))
+
+
+def test_others_have_their_turn_while_a_step_waits() -> None:
+    def answer() -> httpx2.Response:
+        with TURN:
+            return reply()
+
+    server, replies = server_that(answer), []
+    with TURN:  # it is never free but while a step waits
+        server.submit(DECIDE, 0)
+        until(lambda: bool(replies.extend(server.step()) or replies), 10)
+    assert len(replies) == 1 and replies[0].error is None
+
+
+def test_two_threads_may_wake_it_at_once() -> None:
+    server, together = server_that(reply), threading.Barrier(2)
+
+    def in_step(frame: FrameType, event: str, _: object) -> Any:
+        """Neither thread begins a line of `wake` before the other one does."""
+        if frame.f_code is not DecisionServer.wake.__code__:
+            return None
+        if event == "line":
+            together.wait(PATIENCE)
+        return in_step
+
+    before = threading.gettrace()
+    threading.settrace(in_step)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: server.wake(), range(2)))
+    finally:
+        threading.settrace(before)  # type: ignore[arg-type]
+
+
+def test_a_decoder_closes_the_server_that_it_loaded(demo_server: Running, demo: LocalBackend) -> None:
+    with RainDecoder(demo, "harmlessness", judge=f"systemone:{demo_server.url}#demo") as decoder:
+        assert decoder.judge(BAD, HARMLESS).score is not None
+    decoder.close()
+    with pytest.raises(UnsupportedError, match="was closed"):
+        decoder.judge(BAD, HARMLESS)
+
+
+def test_closing_gives_everything_back_and_tells_who_waits() -> None:
+    gate, hung_up = threading.Event(), []
+
+    class Transport(httpx2.MockTransport):
+        def close(self) -> None:
+            hung_up.append(True)
+
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        assert gate.wait(PATIENCE)
+        return reply()
+
+    server, others = (
+        DecisionServer("systemone", "http://x", "m", transport=Transport(answer)),
+        threading.enumerate(),
+    )
+    handles = [server.submit(DECIDE, 0) for _ in range(AT_ONCE + 1)]
+    working = set(threading.enumerate()).difference(others)
+    server.close()
+    replies = server.step()
+    assert [told.handle for told in replies] == handles and hung_up
+    assert all(isinstance(told.error, UnsupportedError) for told in replies)
+    gate.set()
+    for thread in working:
+        thread.join(PATIENCE)
+    assert not server.step() and len(working) == AT_ONCE
+    assert not any(thread.is_alive() for thread in working)
+
+
+def decided(response: httpx2.Response, api: Api = "systemone") -> object:
+    server = server_that(lambda: response, api)
+    return Scheduler.of(server).complete(ask(DECIDE), 0)
+
+
+@pytest.mark.parametrize(("mass", "read"), [(0.9, 0.9), (0, 0), (1, 1), (1.0000002, 1)])
+def test_a_reply_holds_the_label_mass_and_the_probabilities(mass: float, read: float) -> None:
+    assert decided(reply(mass=mass)) == pytest.approx(np.array([[read, 0.7, 0.3]]), abs=1e-12)
+
+
+NO_PROBABILITIES = (float("nan"), float("inf"), -0.1, 1.1, 3, 10**400, None, "high")
+OUT = httpx2.Response(503, headers={"Retry-After": "0"})
+FULL = httpx2.Response(400, text="This model's maximum context length is 10 tokens")
 
 
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("response", "said", "unreached"),
     [
-        (httpx2.Response(400, text="no such model"), "no such model"),
-        (httpx2.Response(200, json={"answers": {}}), "no decision"),
-        (httpx2.Response(200, text="<html>"), "no decision"),
+        (OUT, "does not answer", True),
+        (httpx2.Response(422, text="questions.0: too small"), "too small", True),
+        (FULL, "maximum context length", False),
+        (httpx2.Response(200, json={"answers": {}}), "no decision", True),
+        (httpx2.Response(200, text="<html>"), "no decision", True),
+        (httpx2.Response(200, text="[" * sys.getrecursionlimit() * 100), "no decision", True),
+        *((reply(a=number), "no decision", True) for number in NO_PROBABILITIES),
+        *((reply(mass=number), "no decision", True) for number in NO_PROBABILITIES),
+        (reply(tokens=float("inf")), "no decision", True),
     ],
 )
-def test_a_reply_that_is_no_decision_is_an_error(response: httpx2.Response, said: str) -> None:
-    with pytest.raises(BackendError, match=said):
-        decided(response)
+def test_a_reply_that_is_no_decision_is_no_answer(
+    response: httpx2.Response, said: str, unreached: bool
+) -> None:
+    found = decided(response)
+    assert isinstance(found, Unanswered) and said in found.problem and found.unreached == unreached
+
+
+@pytest.mark.parametrize("number", [float("nan"), -0.1, 1.1])
+def test_nor_is_one_with_such_numbers_in_the_other_api(number: float) -> None:
+    listed = [{"value": "a", "probability": number}, {"value": "b", "probability": 0.3}]
+    data = {"answers": [{"probabilities": listed}], "usage": {"input_tokens": 5}}
+    found = decided(httpx2.Response(200, text=json.dumps(data)), "decisions")
+    assert isinstance(found, Unanswered) and "no decision" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (400, RefusedError, ""),
+        (401, BackendError, "RAIN_API_KEY"),
+        (404, ModelNotFoundError, "the model's name"),
+    ],
+)
+def test_a_refusal_is_an_error(status: int, kind: type[BackendError], hint: str) -> None:
+    with pytest.raises(BackendError, match="not this one") as caught:
+        decided(httpx2.Response(status, text="not this one"))
+    assert type(caught.value) is kind and hint in caught.value.hint
+
+
+def kind_by(server: DecisionServer) -> RainDecoder:
+    return RainDecoder(lock_world(), CRITERION, judge=JudgeChoice(server=server))
+
+
+def test_an_outage_leaves_text_unscored_until_it_is_over() -> None:
+    responses = [OUT] * ATTEMPTS + [reply(options=CRITERION.statements)]
+    server = server_that(lambda: responses.pop(0))
+    conversation = kind_by(server).evaluator.conversation(build_prompt("Open the lock.", lock_world()))
+    with pytest.warns(UserWarning, match="could not be judged"):
+        out = Scheduler.of(server).complete(conversation.judge(GOOD), 0)
+    assert out.score is None and out.unreached and "does not answer" in out.problem
+    assert conversation.warnings == [f"a text could not be judged: {out.problem}"]
+    back, again = (Scheduler.of(server).complete(conversation.judge(GOOD), 0) for _ in range(2))
+    assert back.score == pytest.approx(0.7 - 0.3) and not back.unreached and not back.remembered
+    assert again.remembered and not responses
+
+
+@pytest.mark.filterwarnings("ignore:a text could not be judged")
+def test_an_outage_ends_no_generation() -> None:
+    completion = kind_by(server_that(lambda: OUT)).generate("Open the lock.")
+    assert completion.finish_reason == "unjudged" and completion.usage.unreached > 0 and not completion.text
+    assert "does not answer" in completion.warnings[-1]
 
 
 def test_labels_that_hold_little_make_a_judgement_unscored(demo_server: Running, demo: LocalBackend) -> None:

@@ -131,7 +131,7 @@ class Steering(Protocol):
         ...
 
 
-class Closing:
+class Closing(Protocol):
     """What is closed at the end of a `with` block."""
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,14 +12,16 @@ import httpx2
 import numpy as np
 from tenacity import Retrying
 
-from rain_decoding.backends.base import Counters, Handle, Reply
+from rain_decoding.api_keys import checked_key
+from rain_decoding.backends.arrivals import Arrivals
+from rain_decoding.backends.base import Closing, Counters, Handle, Reply, closed
 from rain_decoding.backends.proxies import http_client
-from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
-from rain_decoding.errors import BadReplyError, ConfigError, EndpointError, RainError
+from rain_decoding.backends.retries import Transient, policy, refusal, retry_after, temporary
+from rain_decoding.errors import BadReplyError, ConfigError, ContextLengthError, EndpointError, RainError
 from rain_decoding.programs import Request
-from rain_decoding.secrets_in_text import checked_key, without_secrets
+from rain_decoding.secrets_in_text import without_secrets
 from rain_decoding.turns import Shared, in_turn
-from rain_decoding.types import Array, Message
+from rain_decoding.types import Array, Message, Unanswered
 
 Api = Literal["systemone", "decisions"]
 ATTEMPTS = 4
@@ -29,15 +31,21 @@ TIMEOUT = 120.0
 AT_ONCE = 16
 """Requests that are under way at the same time."""
 KEY = "RAIN_API_KEY"
+NO_ANSWER = 422
+"""The status by which System One says that it cannot answer; the other API has a refusal among its answers."""
+UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading raises where a reply is no decision."""
+ROUNDED = 1.001
+"""What a probability may come to where servers add rounded ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decide(Request[Array]):
+class Decide(Request[Array | Unanswered]):
     """Which of the `options` is true of a conversation, asked in each of the `orders`. `instructions` come first.
 
     `text` is the conversation in one piece: OpenAI's API takes the messages of a user alone.
     Reply: `numpy.ndarray` of float64, `[len(orders), 1 + len(options)]`: what the labels hold together (1 where the
-    server does not say), then the probability of each option in the order of `options`.
+    server does not say), then the probability of each option in the order of `options`; or `Unanswered`.
     """
 
     instructions: str
@@ -47,7 +55,7 @@ class Decide(Request[Array]):
     orders: tuple[tuple[int, ...], ...]
 
 
-class DecisionServer(Shared):
+class DecisionServer(Shared, Closing):
     """Asks `model` at the base URL, in one of both APIs. Has of a backend what the scheduler needs."""
 
     def __init__(self, api: Api, url: str, model: str, *, transport: Any = None):
@@ -60,15 +68,18 @@ class DecisionServer(Shared):
         )
         self.counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rain-decisions")
-        self._pending: dict[Handle, Future[tuple[Array, int]]] = {}
-        self._woken: Future[None] = Future()
+        self._pending: dict[Handle, Future[tuple[Array | Unanswered, int]]] = {}
+        self._arrivals = Arrivals()
 
     @in_turn
     def submit(self, request: Any, owner: int) -> Handle:
+        if self._client.is_closed:
+            raise closed(self.name)
         handle = Handle(request, owner)
         handle.requests = 1
         self.counters.requests += 1
-        self._pending[handle] = self._pool.submit(self._ask, request)
+        future = self._pending[handle] = self._pool.submit(self._ask, request)
+        future.add_done_callback(lambda _: self._arrivals.wake())
         return handle
 
     @in_turn
@@ -76,23 +87,33 @@ class DecisionServer(Shared):
         if (future := self._pending.pop(handle, None)) is not None:
             future.cancel()
 
+    @in_turn
+    def close(self) -> None:
+        """Give back threads and connections; those that are in use, once they are not. May be called again.
+
+        Who waits for a reply, or asks later, is told by an `UnsupportedError`.
+        """
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+        self._pending = {handle: _failed(closed(self.name)) for handle in self._pending}
+        self.wake()
+
     def wake(self) -> None:
-        if not self._woken.done():
-            self._woken.set_result(None)
+        self._arrivals.wake()
 
     @in_turn
     def step(self) -> list[Reply]:
-        """Wait until something has come, or somebody wakes it."""
-        if not self._pending:
-            return []
-        waited: list[Future[Any]] = [*self._pending.values(), self._woken]
-        wait(waited, timeout=1.0, return_when=FIRST_COMPLETED)
-        if self._woken.done():
-            self._woken = Future()
+        """Wait for the first reply, for `arrivals.PATIENCE` at most, and return those that are there.
+
+        Other threads have their turn while this one waits.
+        """
+        if self._pending:
+            self._arrivals.wait()
+        self._arrivals.take()
         ready = [handle for handle, future in self._pending.items() if future.done()]
         return [self._reply(handle, self._pending.pop(handle)) for handle in ready]
 
-    def _reply(self, handle: Handle, future: Future[tuple[Array, int]]) -> Reply:
+    def _reply(self, handle: Handle, future: Future[tuple[Array | Unanswered, int]]) -> Reply:
         try:
             found, handle.forwarded = future.result()
         except RainError as error:
@@ -100,21 +121,32 @@ class DecisionServer(Shared):
         self.counters.tokens_forwarded += handle.forwarded
         return Reply(handle, found)
 
-    def _ask(self, request: Decide) -> tuple[Array, int]:
-        """The reply, and how many tokens the server says that it read. Raises `EndpointError`."""
+    def _ask(self, request: Decide) -> tuple[Array | Unanswered, int]:
+        """The reply, and how many tokens the server says that it read. Raises what a `refusal` is."""
+        try:
+            return self._decided(request)
+        except (EndpointError, ContextLengthError) as error:
+            return Unanswered(str(error), unreached=isinstance(error, EndpointError)), 0
+
+    def _decided(self, request: Decide) -> tuple[Array, int]:
+        """As `_ask`, but an error where there is no answer."""
         body = self._systemone(request) if self.api == "systemone" else self._decisions(request)
         try:
             response = Retrying(**policy(ATTEMPTS, PAUSE))(self._post, {"model": self.model, **body})
         except Transient as error:
             raise EndpointError(f"{self.name} does not answer: {without_secrets(str(error))}") from error
         if not response.is_success:
-            said = without_secrets(response.text[:300])
-            raise EndpointError(f"{self.name} refuses the question ({response.status_code}): {said}")
+            raise self._refused(response.status_code, without_secrets(response.text[:300]))
         try:
             data = response.json()
             return self._read(request, data), int(data["usage"]["input_tokens"])
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except UNUSABLE as error:
             raise BadReplyError(f"{self.name}: the reply is no decision: {error!r}") from error
+
+    def _refused(self, status: int, said: str) -> RainError:
+        if status == NO_ANSWER:
+            return BadReplyError(f"{self.name} has no answer: {said}")
+        return refusal(status, f"{self.name} refuses the question ({status}): {said}", said)
 
     def _post(self, body: Mapping[str, Any]) -> httpx2.Response:
         """The response to one attempt. Raises `Transient` where another may do better."""
@@ -157,6 +189,7 @@ class DecisionServer(Shared):
         }
 
     def _read(self, request: Decide, data: Any) -> Array:
+        """The reply to the request. Raises one of `UNUSABLE` where it does not hold all its probabilities."""
         rows = []
         for place, _ in enumerate(request.orders):
             if self.api == "systemone":
@@ -166,7 +199,17 @@ class DecisionServer(Shared):
                 listed = data["answers"][place]["probabilities"]
                 shares, mass = {entry["value"]: entry["probability"] for entry in listed}, 1.0
             rows.append([float(mass), *(float(shares[option]) for option in request.options)])
-        return np.array(rows)
+        found = np.array(rows)
+        if not ((found >= 0) & (found <= ROUNDED)).all():  # nor may one be NaN
+            raise ValueError(f"not all of {rows} are probabilities")
+        return np.minimum(found, 1.0)
+
+
+def _failed(error: RainError) -> Future[Any]:
+    """What ended with an error."""
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def load_decision_server(api: Api, name: str) -> DecisionServer:

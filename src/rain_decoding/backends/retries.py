@@ -1,4 +1,7 @@
-"""When a request over HTTP is sent again, and after how long: for models and for judges behind endpoints."""
+"""What a failed request over HTTP comes to, for models and for judges behind endpoints.
+
+It is sent again, after how long a wait, or it is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,14 @@ from typing import Any
 
 from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
+
+from rain_decoding.errors import (
+    BackendError,
+    ContextLengthError,
+    ModelNotFoundError,
+    RainError,
+    RefusedError,
+)
 
 LONGEST_WAIT = 60.0
 """Seconds between two attempts at most, whatever the server asks for."""
@@ -27,6 +38,20 @@ class Transient(Exception):  # noqa: N818 - becomes an error of ours when it las
 def temporary(status: int) -> bool:
     """Whether the same request may succeed after this status: the server is busy or broken, not unable."""
     return status in (408, 409, 425, 429) or (status >= 500 and status not in (501, 505))
+
+
+def refusal(status: int, problem: str, reason: str) -> RainError:
+    """The error that a status other than success means which is not `temporary`; `reason` is what the server says."""
+    said = reason.lower()
+    if status in (401, 403):
+        return BackendError(problem, hint="set RAIN_API_KEY to a key that the server accepts")
+    if status == 404:
+        return ModelNotFoundError(
+            problem, hint="check the model's name and the base URL, which usually ends in /v1"
+        )
+    if "context" in said and any(word in said for word in ("length", "exceed", "maximum", "more tokens")):
+        return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
+    return RefusedError(problem, reason=reason)
 
 
 def retry_after(value: str | None) -> float | None:

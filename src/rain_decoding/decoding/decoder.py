@@ -120,8 +120,9 @@ class Decoder(Closing):
 
     backend: Backend
     prompt_format: PromptFormat = "auto"
-    loaded: tuple[Backend, ...] = ()
-    """Models that were loaded for this decoder, which `close` gives back; others are the caller's."""
+    loaded: tuple[Closing, ...] = ()
+    """Models, and servers of decisions, that were loaded for this decoder, which `close` gives back; others are the
+    caller's."""
     concurrency: ClassVar[int] = 16
     """Requests of a batch that run at the same time, unless said otherwise."""
 
@@ -154,9 +155,9 @@ class Decoder(Closing):
         return decoder
 
     def close(self) -> None:
-        """Give back the models that were loaded for this decoder. May be called again."""
-        for backend in self.loaded:
-            backend.close()
+        """Give back what was loaded for this decoder. May be called again."""
+        for each in self.loaded:
+            each.close()
 
     def open_session(self, prompt: PromptLike, options: Options) -> Session:
         """A request whose `task` is for the caller to start on the backend's scheduler, and to `collect` in the end.

@@ -13,10 +13,10 @@ from rain_decoding.programs import Launch, ask, gather
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.decisions import transcript
-from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, Votes, score
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, Votes, score, warn_once
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.self_evaluation.rendering import judged_answer
-from rain_decoding.types import Judgement, Message, Tokens
+from rain_decoding.types import Judgement, Message, Tokens, Unanswered
 
 
 class DecidingEvaluator:
@@ -66,6 +66,9 @@ class DecidingJudge(ConversationEvaluator):
             criterion.instruction, said, transcript(said), criterion.statements, criterion.orders
         )
         (found,) = yield from gather([Launch(ask(request), evaluator.server)])
+        if isinstance(found, Unanswered):  # another time there may be an answer
+            warn_once(self, f"a text could not be judged: {found.problem}")
+            return Judgement(None, seen, problem=found.problem, unreached=found.unreached)
         masses, shares = found[:, 0], found[:, 1:]
         probabilities = tuple(tuple(map(float, row)) for row in shares * masses[:, np.newaxis])
         judgement = Judgement(

@@ -66,6 +66,13 @@ class ConversationEvaluator(Protocol):
         return
 
 
+def warn_once(judge: ConversationEvaluator, message: str) -> None:
+    """Give a warning that the judge has not given yet."""
+    if message not in judge.warnings:
+        judge.warnings.append(message)
+        warnings.warn(message, stacklevel=2)
+
+
 class Evaluator(Protocol):
     """Anything that judges answers: self-evaluation, or another judge in its place."""
 
@@ -338,7 +345,7 @@ class ConversationJudge(ConversationEvaluator):
             new: list[OrderResult] = []
             for reply, (order, _) in zip(replies, asked, strict=True):
                 if isinstance(reply, Unanswered):
-                    self._warn(f"a text could not be judged: {reply.problem}")
+                    warn_once(self, f"a text could not be judged: {reply.problem}")
                     return Judgement(None, text, problem=reply.problem, unreached=reply.unreached)
                 new.append(evaluator.score(reply, order))
             results = new + results
@@ -370,10 +377,11 @@ class ConversationJudge(ConversationEvaluator):
             ]
             if self._fit(prompts):
                 if renderer.has_shots and not shots:
-                    self._warn("the judge was shown no examples, for lack of room")
+                    warn_once(self, "the judge was shown no examples, for lack of room")
                 if dropped:
-                    self._warn(
-                        f"the judge did not see the first {dropped} of {turns} earlier turns, for lack of room"
+                    warn_once(
+                        self,
+                        f"the judge did not see the first {dropped} of {turns} earlier turns, for lack of room",
                     )
                 return prompts, renderer.conversation(self.prompt, seen, dropped=dropped)
         return None
@@ -391,8 +399,3 @@ class ConversationJudge(ConversationEvaluator):
 
     def _fit(self, prompts: Sequence[Tokens]) -> bool:
         return all(len(prompt) <= self.evaluator.backend.context_length for prompt in prompts)
-
-    def _warn(self, message: str) -> None:
-        if message not in self.warnings:
-            self.warnings.append(message)
-            warnings.warn(message, stacklevel=2)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rain_decoding.backends import BACKENDS, load_backend
-from rain_decoding.backends.base import Backend
+from rain_decoding.backends.base import Backend, Closing
 from rain_decoding.errors import ConfigError, MissingDependencyError
+from rain_decoding.extras import install
 from rain_decoding.plugins import Entry, Forms
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.cascade import Cascade
@@ -73,10 +74,11 @@ class JudgeChoice:
     server: DecisionServer | None = None
 
     @property
-    def others(self) -> tuple[Backend, ...]:
-        """Models that judge beside the one that generates."""
+    def others(self) -> tuple[Closing, ...]:
+        """What judges beside the model that generates, behind the reader included."""
         reading = self.reader.backend if self.reader is not None and self.reader.along else None
-        return tuple(model for model in (self.asked, reading) if model is not None)
+        behind = self.behind.others if isinstance(self.behind, JudgeChoice) else ()
+        return (*(each for each in (self.asked, reading, self.server) if each is not None), *behind)
 
 
 DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
@@ -185,7 +187,7 @@ def _decision_server(api: Api, name: str) -> DecisionServer:
         from rain_decoding.backends.decisions import load_decision_server
     except ImportError as error:
         raise MissingDependencyError(
-            f"judges behind HTTP need {error.name}", hint='pip install "rain-decoding[endpoint]"'
+            f"judges behind HTTP need {error.name}", hint=install("endpoint")
         ) from error
     return load_decision_server(api, name)
 

@@ -8,13 +8,13 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from rain_decoding.backends.arrivals import Arrivals
 from rain_decoding.backends.base import (
     Capabilities,
     Closing,
@@ -43,7 +43,7 @@ from rain_decoding.errors import (
     RainError,
     UnsupportedError,
 )
-from rain_decoding.turns import TURN, Shared, in_turn
+from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import (
     BackendRequest,
     Chat,
@@ -60,8 +60,6 @@ from rain_decoding.types import (
 
 Result = TypeVar("Result")
 
-PATIENCE = 0.2
-"""Seconds that a step waits for something to arrive at most, so that budgets are looked at."""
 CHECK_SECONDS = 5.0
 """Time for the reply to `check`."""
 
@@ -87,47 +85,6 @@ class Loop:
         ending = self.start(last)
         self._stopped = True
         ending.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
-
-
-class Arrivals:
-    """What came out of the event loop, in its order, for the threads that step the backend."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._something = threading.Event()
-        self._sleepers = 0
-
-    def put(self, what: Callable[[], None]) -> None:
-        """Hand something on that a step is to do."""
-        self._queue.put(what)
-        self._something.set()
-
-    def wake(self) -> None:
-        """Let those that wait come back at once, or who waits next."""
-        self._something.set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait for something to arrive; others have their turn meanwhile."""
-        self._sleepers += 1
-        try:
-            with TURN.passed():
-                self._something.wait(seconds)
-        finally:
-            self._sleepers -= 1
-
-    def take(self) -> None:
-        """Do all that has arrived."""
-        self._something.clear()
-        while True:
-            try:
-                self._queue.get_nowait()()
-            except Empty:
-                break
-
-    def tell_sleepers(self) -> None:
-        """What they wait for may have been done by another thread."""
-        if self._sleepers:
-            self._something.set()
 
 
 @dataclass(eq=False)
@@ -293,13 +250,13 @@ class EndpointBackend(Shared, Closing):
 
     @in_turn
     def step(self) -> list[Reply]:
-        """Wait for the first thing that arrives, for `PATIENCE` at most, and return what is ready.
+        """Wait for the first thing that arrives, for `arrivals.PATIENCE` at most, and return what is ready.
 
         Other threads have their turn while this one waits.
         """
         waiting = bool(self._working) or any(stream.consumer for stream in self._streams)
         if waiting and not self._ready:
-            self._arrivals.wait(PATIENCE)
+            self._arrivals.wait()
         self._arrivals.take()
         for stream in list(self._streams):
             self._advance(stream)

@@ -17,17 +17,8 @@ from tenacity import AsyncRetrying
 from rain_decoding.backends.base import Counters, Handle
 from rain_decoding.backends.openai.wire import BadReply, problem_in
 from rain_decoding.backends.proxies import http_client, proxy_for
-from rain_decoding.backends.retries import Transient, policy, retry_after, temporary
-from rain_decoding.errors import (
-    BackendError,
-    BadReplyError,
-    ContextLengthError,
-    EndpointError,
-    EndpointTimeoutError,
-    ModelNotFoundError,
-    RainError,
-    RefusedError,
-)
+from rain_decoding.backends.retries import Transient, policy, refusal, retry_after, temporary
+from rain_decoding.errors import BadReplyError, EndpointError, EndpointTimeoutError
 
 Result = TypeVar("Result")
 
@@ -205,7 +196,7 @@ class Client:
         if temporary(response.status_code):
             replica.broken_until = time.monotonic() + COOLING
             raise Transient(problem, retry_after(response.headers.get("Retry-After")))
-        raise _refusal(response.status_code, problem, _said(response))
+        raise refusal(response.status_code, problem, _said(response))
 
     def _broken(self, replica: Replica, error: Exception) -> Transient:
         replica.broken_until = time.monotonic() + COOLING
@@ -254,18 +245,3 @@ def _said(response: httpx2.Response) -> str:
         return problem_in(response.json())
     except ValueError:
         return problem_in(response.text)
-
-
-def _refusal(status: int, problem: str, reason: str) -> RainError:
-    """What a server means that will not do better when it is asked again."""
-    if status in (401, 403):
-        return BackendError(
-            problem, hint="set RAIN_API_KEY or OPENAI_API_KEY to a key that the server accepts"
-        )
-    if status == 404:
-        return ModelNotFoundError(problem, hint="use openai:BASE_URL#MODEL; the base URL usually ends in /v1")
-    if "context" in problem.lower() and any(
-        word in problem.lower() for word in ("length", "exceed", "maximum", "more tokens")
-    ):
-        return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
-    return RefusedError(problem, reason=reason)

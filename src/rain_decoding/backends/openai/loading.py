@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from rain_decoding.api_keys import checked_key
 from rain_decoding.backends.base import Counters
 from rain_decoding.backends.openai.backend import EndpointBackend, Loop
 from rain_decoding.backends.openai.client import Client, Meter
@@ -20,7 +21,6 @@ from rain_decoding.backends.openai.probe import Probe
 from rain_decoding.backends.openai.templates import Templates
 from rain_decoding.backends.openai.tokenizer import Tokenizer
 from rain_decoding.errors import ConfigError, EndpointTimeoutError, RainError, UnsupportedError
-from rain_decoding.secrets_in_text import checked_key
 
 KEYS = ("RAIN_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the API key, the first one first."""
@@ -76,7 +76,7 @@ def load(
     urls, _, model = name.partition("#")
     client = Client(
         _checked(urls.split(",")),
-        api_key=_key() if api_key is None else _checked_key(api_key, "the option api_key"),
+        api_key=_key() if api_key is None else checked_key(api_key, "the option api_key"),
         timeout=timeout,
         attempts=attempts,
         backoff=backoff,
@@ -155,14 +155,7 @@ def _need_template(facts: Facts, chat: bool | None) -> None:
 
 def _key() -> str:
     name = next((name for name in KEYS if os.environ.get(name, "").strip()), "")
-    return _checked_key(os.environ[name], f"the key in {name}") if name else ""
-
-
-def _checked_key(key: str, source: str) -> str:
-    try:
-        return checked_key(key, source)
-    except ValueError as error:
-        raise ConfigError(str(error), hint="set it again, without quotation marks and line ends") from None
+    return checked_key(os.environ[name], f"the key in {name}") if name else ""
 
 
 def _checked(urls: list[str]) -> list[str]:

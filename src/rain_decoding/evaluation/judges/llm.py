@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rain_decoding.api_keys import checked_key
 from rain_decoding.errors import BackendError, InputError, MissingDependencyError
 from rain_decoding.evaluation.judges.base import Label, Preference
 from rain_decoding.evaluation.judges.cache import ReplyCache
 from rain_decoding.evaluation.suites.base import Item
 from rain_decoding.extras import install
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.secrets_in_text import checked_key
 
 if TYPE_CHECKING:
     from rain_decoding.evaluation.judges.endpoint import ChatEndpoint
@@ -49,7 +49,8 @@ BETTER = {
 class LlmJudge:
     """`llm:BASE_URL#MODEL`: asks yes or no, at temperature 0. A reply that is neither is unscored, and so is none.
 
-    Raises `BackendError` where the endpoint refuses the request, which trying again does not mend.
+    Raises `BackendError` where the endpoint refuses the request, which trying again does not mend; `InputError` for a
+    name of another form, and `ConfigError` for a key that cannot be one.
     """
 
     questions: tuple[str, ...] = tuple(QUESTIONS)
@@ -118,10 +119,7 @@ def _endpoint(url: str, model: str, pause: float, transport: Any) -> ChatEndpoin
         raise MissingDependencyError(
             f"the judge llm needs the package {error.name}", hint=install("eval")
         ) from error
-    try:
-        key = checked_key(os.environ.get(KEY, ""), f"the key in {KEY}")
-    except ValueError as error:
-        raise InputError(str(error), hint="set it again, without quotation marks and line ends") from None
+    key = checked_key(os.environ.get(KEY, ""), f"the key in {KEY}")
     return ChatEndpoint(url, model, key=key, pause=pause, transport=transport)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, Tag
 from pydantic_core import PydanticCustomError
 
+from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.self_evaluation.decisions import MOST_OPTIONS, Decision
 from rain_decoding.server.protocols.decisions.deciding import MOST_QUESTIONS, Decided, State, Wanted
 from rain_decoding.server.protocols.decisions.systemone import MOST_LEVELS, as_text, confidence, mean_level
@@ -14,10 +15,9 @@ from rain_decoding.server.protocols.responses.body import (
     FunctionCall,
     FunctionOutput,
     Input,
-    MessageItem,
-    text_of,
+    as_messages,
 )
-from rain_decoding.server.schemas import BY_TYPE, MOST_PARTS, Body, Ignored, Text
+from rain_decoding.server.schemas import BY_TYPE, MOST_PARTS, Body, Ignored, Text, joined
 from rain_decoding.types import Message
 
 
@@ -145,8 +145,10 @@ class DecisionsBody(Body):
         """What the questions are about: of calls and their results, what a judge reads of them."""
         if isinstance(self.input, str):
             return State("input", self.input)
-        said = [_message(item) for item in self.input]
-        return State("input", messages=tuple(message for message in said if message is not None))
+        messages = joined(as_messages(self.input))
+        if any(isinstance(item, FunctionCall | FunctionOutput) for item in self.input):
+            messages = as_read(messages)
+        return State("input", messages=tuple(Message(said["role"], said["content"]) for said in messages))
 
     @property
     def wanted(self) -> list[Wanted]:
@@ -170,14 +172,3 @@ class DecisionsBody(Body):
         ]
         masses = [decision.label_mass for decision in decided.decisions]
         return {"model": self.model, "answers": answers, "usage": usage, "rain": {"label_mass": masses}}
-
-
-def _message(item: Any) -> Message | None:
-    if isinstance(item, MessageItem):
-        role: Any = "system" if item.role == "developer" else item.role
-        return Message(role, text_of(item.content))
-    if isinstance(item, FunctionCall):
-        return Message("assistant", f"[calls {item.name} with {item.arguments}]")
-    if isinstance(item, FunctionOutput):
-        return Message("user", f"[returned] {text_of(item.output)}")
-    return None

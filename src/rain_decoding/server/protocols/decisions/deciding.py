@@ -11,6 +11,7 @@ from fastapi import Request
 
 from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer
 from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, transcript
+from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.server.exchange import Exchange
 from rain_decoding.server.generation import unless_gone
 from rain_decoding.server.reading import check_fits
@@ -23,8 +24,8 @@ from rain_decoding.web.errors import ApiError, queue_timeout
 
 MOST_QUESTIONS = 64
 Kind = Literal["yes or no", "choice", "score"]
-CRITERION, PRINCIPLE = "criterion:", "principle:"
-"""What the instructions of a question begin with that is about the last answer of a conversation."""
+CRITERION = "criterion:"
+"""What the instructions of a question begin with that is about the last answer of a conversation, or `PRINCIPLE`."""
 
 
 @dataclass(frozen=True, slots=True)

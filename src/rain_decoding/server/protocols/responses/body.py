@@ -113,6 +113,29 @@ Items = Annotated[list[AnyItem], Field(fail_fast=True, min_length=1, max_length=
 Input = Annotated[Annotated[Text, TEXT] | Annotated[Items, LIST], either("a text or a list of items")]
 
 
+def as_messages(said: str | list[AnyItem]) -> list[dict[str, Any]]:
+    """An input as messages of a chat: calls that follow each other, or an answer's text, are one message.
+
+    `developer` is read as `system`.
+    """
+    if isinstance(said, str):
+        return [{"role": "user", "content": said}]
+    messages: list[dict[str, Any]] = []
+    for item in said:
+        if isinstance(item, MessageItem):
+            role = "system" if item.role == "developer" else item.role
+            messages.append({"role": role, "content": text_of(item.content)})
+        elif isinstance(item, FunctionOutput):
+            output = text_of(item.output)
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
+        elif isinstance(item, FunctionCall):
+            if not messages or messages[-1]["role"] != "assistant":
+                messages.append({"role": "assistant", "content": ""})
+            calls = messages[-1].setdefault("tool_calls", [])
+            calls.append(tool_call(item.call_id, item.name, item.arguments))
+    return messages
+
+
 class FunctionTool(Body):
     type: Literal["function"]
     name: Text = Field(min_length=1, max_length=128)
@@ -234,7 +257,7 @@ class ResponsesBody(WithoutEffect):
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         return as_chat(
             model=self.model,
-            messages=[*system, *self._messages],
+            messages=[*system, *as_messages(self.input)],
             max_tokens=self.max_output_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
@@ -247,22 +270,3 @@ class ResponsesBody(WithoutEffect):
             parallel_tool_calls=self.parallel_tool_calls,
             rain=self.rain,
         )
-
-    @property
-    def _messages(self) -> list[dict[str, Any]]:
-        """The input as messages of a chat: calls that follow each other, or an answer's text, are one message."""
-        if isinstance(self.input, str):
-            return [{"role": "user", "content": self.input}]
-        messages: list[dict[str, Any]] = []
-        for item in self.input:
-            if isinstance(item, MessageItem):
-                messages.append({"role": item.role, "content": text_of(item.content)})
-            elif isinstance(item, FunctionOutput):
-                output = text_of(item.output)
-                messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
-            elif isinstance(item, FunctionCall):
-                if not messages or messages[-1]["role"] != "assistant":
-                    messages.append({"role": "assistant", "content": ""})
-                calls = messages[-1].setdefault("tool_calls", [])
-                calls.append(tool_call(item.call_id, item.name, item.arguments))
-        return messages
