@@ -49,7 +49,7 @@ class SilentJudge(ConversationEvaluator):
 
     def judge(self, answer: str, tokens: Tokens | None = None) -> Judging:
         yield from ()
-        return Judgement(None, answer, problem="nobody answered")
+        return Judgement(None, answer, problem="nobody answered", unreached=True)
 
     def held(self, answer: str) -> list[Tokens]:
         return []
@@ -95,6 +95,14 @@ def test_where_nobody_answers_the_reading_stands() -> None:
     assert (
         completion.text == BAD and "nobody answered" in completion.warnings and not completion.usage.unscored
     )
+
+
+def test_where_neither_can_judge_it_is_known_whether_anybody_was_reached() -> None:
+    backend = lock_world()
+    for read, unreached in ((Silent(), True), (reading(backend, 0.1), False)):
+        judgement = RainDecoder(backend, Cascade(read, Silent(), 0.9)).judge("Open the lock.", GOOD)
+        assert judgement.escalated and judgement.unreached is unreached
+        assert (judgement.score is None) is unreached
 
 
 def test_same_text_beside_others() -> None:

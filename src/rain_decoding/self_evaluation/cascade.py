@@ -86,6 +86,7 @@ class CascadeJudge(ConversationEvaluator):
             course=read.course if agree else (),
             sentences=read.sentences if agree else (),
             harmful=read.harmful,
+            unreached=asked.unreached and read.score is None,
             escalated=True,
         )
 
