@@ -14,6 +14,7 @@ from server.running import QUESTION, Running, serving, until
 from server.test_many_at_once import background, post
 
 from rain_decoding import SearchConfig
+from rain_decoding.backends import arrivals
 from rain_decoding.backends.openai import backend as endpoint_backend
 from rain_decoding.backends.openai.backend import EndpointBackend
 
@@ -59,7 +60,7 @@ def test_nobody_waits_for_an_answer_that_does_not_come(
 ) -> None:
     """A step of the backend that waits is woken by who comes and by who leaves."""
     stub, backend = upstream
-    monkeypatch.setattr(endpoint_backend, "PATIENCE", NEVER)
+    monkeypatch.setattr(arrivals, "PATIENCE", NEVER)
     with gateway(backend) as running:
         stub.faults.append(slow)
         leaving = post(running, stream=True)
