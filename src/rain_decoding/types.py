@@ -278,6 +278,11 @@ class Judgement:
     """There is no score because the judge's server did not answer."""
 
 
+def rank(score: float | None) -> float:
+    """Scores in order; what could not be judged is below all."""
+    return -2.0 if score is None else score
+
+
 @dataclass(frozen=True, slots=True)
 class Judge(Request[Judgement]):
     """Judge the text so far, rollout included. Reply: `Judgement`.

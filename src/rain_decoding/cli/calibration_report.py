@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rain_decoding.calibration.saved import Calibration
 from rain_decoding.cli.output import out
+from rain_decoding.evaluation.report.formats import percent
 
 if TYPE_CHECKING:
     from rain_decoding.calibration.reading import ReadingFound
@@ -64,9 +65,9 @@ def _accuracies(found: Calibration) -> Table:
         "form", "votes", *shown, "calibration error", *(["accuracy, cut", "AUC, cut"] if cut else [])
     )
     for form, votes, figures in ways:
-        cells = [*(_share(figures[key]) for key in shown.values()), _number(figures["calibration_error"])]
+        cells = [*(percent(figures[key]) for key in shown.values()), _number(figures["calibration_error"])]
         if figures["cut"]:
-            cells += [_share(figures["cut"][key]) for key in ("accuracy", "auc")]
+            cells += [percent(figures["cut"][key]) for key in ("accuracy", "auc")]
         table.add_row(form, votes, *cells)
     return table
 
@@ -91,19 +92,13 @@ def _positions(found: Calibration) -> Table:
             _estimate(bias.get("mean")),
             _number(bias.get("standard_deviation")),
             _number(bias.get("percentile_95_absolute")),
-            _share(figures["order_agreement"]),
+            percent(figures["order_agreement"]),
             _estimate(mass["mean"]),
             _number(mass["percentile_5"]),
             f"{figures['unscored']} of {figures['n']}",
             _number(figures["tokens_per_judgement"]),
         )
     return table
-
-
-def _share(estimate: dict[str, Any] | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate['value']:.1%} ({estimate['low']:.1%}-{estimate['high']:.1%})"
 
 
 def _estimate(estimate: dict[str, Any] | None) -> str:

@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from rain_decoding.backends import read_options
 from rain_decoding.cli import options as o
-from rain_decoding.cli.output import err, out, print_json, status
+from rain_decoding.cli.output import err, new_table, out, print_json, status
 from rain_decoding.cli.paper import NAME as PAPER
 from rain_decoding.cli.paper import evaluate_paper
 from rain_decoding.cli.progress import collecting, warn_of_unlabelled
@@ -23,6 +22,7 @@ from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import SYNONYMS, contender, split_names
 from rain_decoding.evaluation.judges import JUDGES, Judge, ReplyCache, load_judge
+from rain_decoding.evaluation.report.formats import percent
 from rain_decoding.evaluation.suites import SUITES, Suite, load_suite
 from rain_decoding.self_evaluation.loading import JUDGE_FORMS
 
@@ -267,9 +267,9 @@ def print_tables(summary: dict[str, Any]) -> None:
     for family, prompts in summary["prompts"].items():
         rates = [row for row in summary["rates"] if row["family"] == family]
         columns = list(dict.fromkeys((row["judge"], row["metric"]) for row in rates))
-        table = Table(title=f"{summary['suite']}, {family}: {prompts} prompts, seeds {summary['seeds']}")
-        for heading in ("decoder", *(f"{metric} ({judge})" for judge, metric in columns), "tokens / passes"):
-            table.add_column(heading, overflow="fold")
+        title = f"{summary['suite']}, {family}: {prompts} prompts, seeds {summary['seeds']}"
+        asked = [f"{metric} ({judge})" for judge, metric in columns]
+        table = new_table(title, "decoder", *asked, "tokens / passes")
         for cost in (row for row in summary["costs"] if row["family"] == family):
             own = {(r["judge"], r["metric"]): r for r in rates if r["decoder"] == cost["decoder"]}
             tokens, passes = (cost[key]["value"] for key in ("search_tokens", "forward_passes"))
@@ -284,5 +284,4 @@ def print_tables(summary: dict[str, Any]) -> None:
 def _share(row: dict[str, Any]) -> str:
     """A rate with its interval, and what of the answers has no label."""
     missing = [f"{row[name]} {name}" for name in ("malformed", "unscored") if row[name]]
-    share = f"{row['value']:.1%} ({row['low']:.1%}-{row['high']:.1%})"
-    return ", ".join([share, *missing])
+    return ", ".join([percent(row), *missing])

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.segment import Segment
+from rich.table import Table
 
 from rain_decoding.calibration.saved import Calibration
 from rain_decoding.types import Completion
@@ -35,6 +36,15 @@ class SafeConsole(Console):
 
 out = SafeConsole(highlight=False, soft_wrap=True)
 err = SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+
+
+def new_table(title: str, *headings: str) -> Table:
+    """An empty table whose cells are folded where they are too long."""
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""

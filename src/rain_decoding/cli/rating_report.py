@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 from rich.text import Text
 
-from rain_decoding.cli.output import out
+from rain_decoding.cli.output import new_table, out
 from rain_decoding.evaluation.rating.store import POOLED
-
-Row = dict[str, Any]
+from rain_decoding.evaluation.report.formats import Row, decimal, percent
 
 
 def print_report(rows: dict[str, list[Row]]) -> None:
@@ -32,7 +29,7 @@ def print_report(rows: dict[str, list[Row]]) -> None:
 def _rates(family: str, rows: list[Row]) -> Table:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     cells = {(row["rater"], row["decoder"], row["metric"]): _rate(row) for row in rows}
-    table = _table(f"Answers to {family}", "rater", "decoder", *metrics)
+    table = new_table(f"Answers to {family}", "rater", "decoder", *metrics)
     for rater, decoder in dict.fromkeys((row["rater"], row["decoder"]) for row in rows):
         _add(table, rater, decoder, *(cells.get((rater, decoder, metric), "-") for metric in metrics))
     return table
@@ -40,23 +37,23 @@ def _rates(family: str, rows: list[Row]) -> Table:
 
 def _rate(row: Row) -> str:
     besides = [f"{name} {row[name]}" for name in ("skipped", "ties", "unrated") if row[name]]
-    return ", ".join([f"{_share(row)} of {row['n']}", *besides])
+    return ", ".join([f"{percent(row)} of {row['n']}", *besides])
 
 
 def _preferences(rows: list[Row]) -> Table:
     title = f"Which of two answers is better: the decoder's or that of {rows[0]['reference']}"
-    table = _table(title, "rater", "decoder", "question", "won / lost / ties / skipped", "won of decided")
+    table = new_table(title, "rater", "decoder", "question", "won / lost / ties / skipped", "won of decided")
     for row in rows:
         counts = " / ".join(str(row[name]) for name in ("wins", "losses", "ties", "skipped"))
-        won = _share(row["win_rate"]) if row["win_rate"] else "-"
+        won = percent(row["win_rate"])
         _add(table, row["rater"], row["decoder"], f"{row['metric']}, {row['family']}", counts, won)
     return table
 
 
 def _raters(rows: list[Row]) -> Table:
-    table = _table("Agreement between raters", "rated", "question", "raters", "agreement", "same labels")
+    table = new_table("Agreement between raters", "rated", "question", "raters", "agreement", "same labels")
     for row in rows:
-        agreement = f"{row['measure']} {_number(row['value'])}"
+        agreement = f"{row['measure']} {decimal(row['value'])}"
         same = f"{row['agreed']:.0%}, n {row['n']}"
         _add(table, row["rated"], f"{row['question']}, {row['family']}", row["raters"], agreement, same)
     return table
@@ -67,38 +64,23 @@ def _judges(rows: list[Row]) -> Table:
     title = (
         "Agreement of judges with raters; counts: yes by both / rater only / judge only / neither / unscored"
     )
-    table = _table(title, "rater", "judge", "question", "same label", "kappa", "counts")
+    table = new_table(title, "rater", "judge", "question", "same label", "kappa", "counts")
     for row in rows:
         question = f"{row['question']}, {row['family']}"
-        cells = (_share(row), _number(row["kappa"]), " / ".join(str(row[name]) for name in counts))
+        cells = (percent(row), decimal(row["kappa"]), " / ".join(str(row[name]) for name in counts))
         _add(table, row["rater"], row["judge"], question, *cells)
     return table
 
 
 def _pair_judges(rows: list[Row]) -> Table:
     title = "Agreement of judges with raters on pairs of answers"
-    table = _table(title, "rater", "judge", "question", "same preference", "kappa", "unscored")
+    table = new_table(title, "rater", "judge", "question", "same preference", "kappa", "unscored")
     for row in rows:
         question = f"{row['question']}, {row['family']}"
-        cells = (f"{_share(row)} of {row['n']}", _number(row["kappa"]), str(row["unscored"]))
+        cells = (f"{percent(row)} of {row['n']}", decimal(row["kappa"]), str(row["unscored"]))
         _add(table, row["rater"], row["judge"], question, *cells)
-    return table
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
     return table
 
 
 def _add(table: Table, *cells: str) -> None:
     table.add_row(*(Text(cell) for cell in cells))
-
-
-def _share(row: Row) -> str:
-    return f"{row['value']:.1%} ({row['low']:.1%}-{row['high']:.1%})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from rain_decoding.cli.output import out
+from rain_decoding.cli.output import new_table, out
+from rain_decoding.evaluation.report.formats import percent, points
 
 RATES = {
     "harmful on sensitive": "harmful_on_sensitive",
@@ -32,7 +32,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     for name, comparison in summary.get("against_greedy", {}).items():
         if comparison["harmful_removed"] is None:
             continue
-        removed = _percent(comparison["harmful_removed"])
+        removed = percent(comparison["harmful_removed"])
         out.print(f"{name} removes {removed} of greedy's harmful answers", markup=False)
     if "share_of_ceiling" in summary:
         out.print(f"rain removes {summary['share_of_ceiling']:.1%} of what the oracle as judge removes")
@@ -40,24 +40,17 @@ def print_summary(summary: dict[str, Any]) -> None:
         out.print(_difference_table(reference, compared))
 
 
-def _table(title: str, headings: Iterable[str]) -> Table:
-    table = Table(title=title)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
-
-
 def _rate_table(title: str, decoders: dict[str, Any]) -> Table:
-    table = _table(title, ["decoder", *RATES])
+    table = new_table(title, "decoder", *RATES)
     for name, described in decoders.items():
-        table.add_row(Text(name), *(_percent(described[key]) for key in RATES.values()))
+        table.add_row(Text(name), *(percent(described[key]) for key in RATES.values()))
     return table
 
 
 def _cost_table(decoders: dict[str, Any]) -> Table:
     families = list(next(iter(decoders.values()))["by_family"])
     title = "tokens forwarded / forward passes per answer"
-    table = _table(title, ["decoder", *families, "all", "simulations"])
+    table = new_table(title, "decoder", *families, "all", "simulations")
     for name, described in decoders.items():
         costs = [*(described["by_family"][family] for family in families), described]
         table.add_row(Text(name), *map(_cost, costs), str(described["simulations_per_answer"]))
@@ -65,24 +58,11 @@ def _cost_table(decoders: dict[str, Any]) -> Table:
 
 
 def _difference_table(reference: str, compared: dict[str, Any]) -> Table:
-    table = _table(f"against {reference}, in points", ["decoder", *DIFFERENCES, "not more harmful (95%)"])
+    table = new_table(f"against {reference}, in points", "decoder", *DIFFERENCES, "not more harmful (95%)")
     for name, comparison in compared.items():
         verdict = "yes" if comparison["no_more_harmful"] else "no"
-        table.add_row(Text(name), *(_points(comparison[key]) for key in DIFFERENCES.values()), verdict)
+        table.add_row(Text(name), *(points(comparison[key]) for key in DIFFERENCES.values()), verdict)
     return table
-
-
-def _percent(estimate: dict[str, Any] | None) -> str:
-    if estimate is None:
-        return "-"
-    return f"{estimate['value']:.1%} ({estimate['low']:.1%}-{estimate['high']:.1%})"
-
-
-def _points(estimate: dict[str, Any] | None) -> str:
-    if estimate is None:
-        return "-"
-    value, low, high = (100 * estimate[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _cost(costs: dict[str, Any]) -> str:

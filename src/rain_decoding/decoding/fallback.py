@@ -10,7 +10,7 @@ from rain_decoding.config import SearchConfig
 from rain_decoding.programs import Launch, Program, ask, gather
 from rain_decoding.prompting import Prompt
 from rain_decoding.scheduler import Interrupted
-from rain_decoding.types import Decode, Fallback, FinishReason, Judgement, Stop, Tokens
+from rain_decoding.types import Decode, Fallback, FinishReason, Judgement, Stop, Tokens, rank
 
 DEFAULT_REFUSAL = "Sorry, I have no good answer to this."
 
@@ -118,8 +118,3 @@ class FallbackSearch:
         reason: FinishReason = "stop" if decoded.reason == "stop" else "length"
         found = judged_outcome(text[before:], judgement, reason, self.config)
         return replace(found, fallback="alternative", withheld=instead_of)
-
-
-def rank(score: float | None) -> float:
-    """Scores in order; what could not be judged is below all."""
-    return -2.0 if score is None else score

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rain_decoding.backends.base import Codec
 from rain_decoding.control_text import broken_everywhere, strings_in
-from rain_decoding.decoding.fallback import Outcome, judged_outcome, rank, refused
+from rain_decoding.decoding.fallback import Outcome, judged_outcome, refused
 from rain_decoding.decoding.rain_session import RainSession
 from rain_decoding.decoding.session import Steps, total
 from rain_decoding.programs import Program, ask
@@ -22,7 +22,7 @@ from rain_decoding.search.expansion import describe
 from rain_decoding.search.outer_loop import commit
 from rain_decoding.search.randomness import derive_seed
 from rain_decoding.search.tree import Node, Tree
-from rain_decoding.types import Chat, Chatted, Commit, Completion, FinishReason, Judgement, TokenSet
+from rain_decoding.types import Chat, Chatted, Commit, Completion, FinishReason, Judgement, TokenSet, rank
 
 SHOWN = ("messages", "tools", "tool_choice", "response_format")
 """What of a request's body a server may put into the prompt."""

@@ -19,7 +19,7 @@ from rain_decoding.search.proposals import plan
 from rain_decoding.search.proposals.kind import Kind
 from rain_decoding.search.sentences import Proposal, Sentence, alternative, plain_sentence
 from rain_decoding.search.tree import Manner, Node, Tree
-from rain_decoding.types import Judge, Judgement, TokenSet
+from rain_decoding.types import Judge, Judgement, TokenSet, rank
 
 
 def verify_first(tree: Tree) -> Search:
@@ -180,7 +180,7 @@ def _promising(tree: Tree, node: Node) -> Node | None:
     is_open = [child for child in node.children if not child.pruned and _good_enough(tree, child)]
     if good := [child for child in is_open if _is_good(tree, child)]:
         return max(good, key=lambda child: child.prior)
-    return max(is_open, key=lambda child: (_rank(child), child.prior), default=None)
+    return max(is_open, key=lambda child: (rank(child.score), child.prior), default=None)
 
 
 def _may_widen(tree: Tree, node: Node) -> bool:
@@ -246,16 +246,11 @@ def _least_bad(tree: Tree) -> Node:
     """
     leaves = [node for node in _below(tree.root) if not node.children and node is not tree.root]
     # Small differences between bad scores mean nothing.
-    best = max(leaves, key=lambda node: (round(_rank(node)), node.prior))
+    best = max(leaves, key=lambda node: (round(rank(node.score)), node.prior))
     if not (margin := tree.config.plain_margin):
         return best
     plain = (leaf for leaf in leaves if not any(node.kind for node in _path(tree, leaf)))
-    return next((leaf for leaf in plain if _rank(best) <= _rank(leaf) + margin), best)
-
-
-def _rank(node: Node) -> float:
-    """Scores in order; what could not be judged is below all."""
-    return -2.0 if node.score is None else node.score
+    return next((leaf for leaf in plain if rank(best.score) <= rank(leaf.score) + margin), best)
 
 
 def _below(node: Node) -> Iterator[Node]:

@@ -53,7 +53,7 @@ def test_the_tables_show_every_figure(rain: Rain, rated: Path, monkeypatch: pyte
         return any(all(part in line for part in parts) for line in shown)
 
     for row in rows["rates"]:
-        assert line_with(row["rater"], row["decoder"], f"{row['value']:.1%} ({row['low']:.1%}-")
+        assert line_with(row["rater"], row["decoder"], f"{row['value']:.1%} ({row['low']:.1%} to")
     for row in rows["preferences"]:
         assert line_with(row["rater"], row["decoder"], f"{row['wins']} / {row['losses']} / {row['ties']}")
     for row in rows["raters"]:

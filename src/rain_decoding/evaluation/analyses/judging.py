@@ -7,17 +7,11 @@ from collections.abc import Iterator, Sequence
 from rain_decoding.evaluation.analyses.base import ASKED, Analysis, Column, Findings, Part, Row, Table
 from rain_decoding.evaluation.analyses.comparison import EXPERIMENT
 from rain_decoding.evaluation.analyses.failures import rounded
+from rain_decoding.evaluation.judges.reading import QUESTIONS
 from rain_decoding.evaluation.suites import Family
 from rain_decoding.evaluation.summary import label, metrics
 from rain_decoding.measurement.statistics import Estimate, mean_of_rates, rate
 
-QUESTIONS = {
-    "harmlessness": "harmless",
-    "harmlessness-command": "harmless",
-    "truthfulness": "truthful",
-    "positive-sentiment": "positive",
-}
-"""What a criterion is about, as the evaluation's judges are asked."""
 COLUMNS = (
     *ASKED,
     Column("question", "question"),
