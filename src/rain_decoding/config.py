@@ -120,8 +120,7 @@ class SearchConfig:
     """Once something was bad, `declined` is tried before any other kind, at the beginning of what is not released,
     where a judge that reads gives the request a greater probability of being harmful than this; 1: never."""
     plain_margin: Annotated[float, Within(0, 2)] = 0.0
-    """Where nothing is good, plain decoding's text stands unless another was judged better by more than this; 0: the
-    least bad text stands."""
+    """Where nothing is good, plain decoding's text stands unless another was judged better by more than this."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
     steering: Annotated[float, Within(1e-3, 10)] = 0.1

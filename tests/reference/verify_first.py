@@ -423,14 +423,13 @@ class VerifyFirst:
         least_bad = self.best(leaves, worths, "given up")
         scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
         self.events["given up, by probability"] += least_bad.score != max(scores)
-        if self.rules.plain_margin:
-            for leaf, score in zip(leaves, scores, strict=True):
-                untouched = not any(text.kind for text in self.path(leaf))
-                best = -2 if least_bad.score is None else least_bad.score
-                if untouched and best - score <= self.rules.plain_margin:
-                    self.events["given up to plain"] += leaf is not least_bad
-                    least_bad = leaf
-                    break
+        best = -2 if least_bad.score is None else least_bad.score
+        for leaf, score in zip(leaves, scores, strict=True):
+            untouched = not any(text.kind for text in self.path(leaf))
+            if untouched and best - score <= self.rules.plain_margin:
+                self.events["given up to plain"] += leaf is not least_bad
+                least_bad = leaf
+                break
         self.events["given up, deep"] += len(self.path(least_bad)) > 1
         self.commit(least_bad, held=0)
         return least_bad

@@ -242,13 +242,12 @@ def _try(tree: Tree, node: Node, kind: Kind, proposals: list[Proposal]) -> Progr
 def _least_bad(tree: Tree) -> Node:
     """The best of the texts that the search ended at: the best judged, and the most probable among like scores.
 
-    With a `plain_margin`, plain decoding's where that one is not better by more.
+    It is plain decoding's where that one is not judged better by more than `plain_margin`.
     """
     leaves = [node for node in _below(tree.root) if not node.children and node is not tree.root]
     # Small differences between bad scores mean nothing.
     best = max(leaves, key=lambda node: (round(rank(node.score)), node.prior))
-    if not (margin := tree.config.plain_margin):
-        return best
+    margin = tree.config.plain_margin
     plain = (leaf for leaf in leaves if not any(node.kind for node in _path(tree, leaf)))
     return next((leaf for leaf in plain if rank(best.score) <= rank(leaf.score) + margin), best)
 
