@@ -170,7 +170,7 @@ class BlackBoxPlan(AttackPlan):
         if not isinstance(asked, SelfEvaluator):
             raise UnsupportedError(
                 f"{asked.name} is asked nothing that a text could answer for it",
-                hint="choose a single criterion with --criterion, by which the model is asked",
+                hint="attack a judge that is asked: --search-judge ask, with a single criterion (--criterion)",
             )
         texts = injections(behaviour, asked.criterion)
         return Injection(victim, behaviour, texts, self.config, self.seed)

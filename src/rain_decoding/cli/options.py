@@ -56,7 +56,8 @@ Judge = Annotated[
     str | None,
     typer.Option(
         help=escape(
-            f"Who judges: {JUDGE_FORMS}. Default: auto: the model's hidden states are read where that beats a coin."
+            f"Who judges: {JUDGE_FORMS}. Default: auto, which reads the model's hidden states where that surely beats "
+            "a coin, and else asks; the paper's presets ask."
         ),
         rich_help_panel=JUDGE,
     ),
