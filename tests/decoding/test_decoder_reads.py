@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,6 @@ def test_names_of_judges(tmp_path: Path) -> None:
     own.save(tmp_path / "probe.json")
     with pytest.raises(ConfigError, match="the probe is of the model model, not"):
         RainDecoder(backend, kind, judge=f"read#probe={tmp_path / 'probe.json'}")
-    from dataclasses import replace
-
     replace(own, model=backend.fingerprint, criterion_name="kind").save(tmp_path / "probe.json")
     decoder = RainDecoder(backend, kind, judge=f"read#probe={tmp_path / 'probe.json'}")
     assert decoder.generate("Open the lock.").text == GOOD
@@ -210,6 +209,26 @@ def test_auto_fits_no_probe_for_a_single_request(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="no tokens for the criterion.s labels"):  # it is asked
         decoder.generate("Open the lock.", criterion="truthfulness")
     assert not fitted
+
+
+def test_where_nobody_is_named_ours_read_and_the_papers_presets_ask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend, kind = lock_world(), replace(CRITERION, reading_file=tmp_path / "answers.jsonl")
+    known = replace(wary(backend, " Sure"), figures={"balanced_accuracy": {"value": 0.9, "low": 0.8}})
+    monkeypatch.setattr(Reader, "probe", lambda *_: known)
+    ours, papers = SearchConfig.preset("fast"), SearchConfig.preset("paper-hh")
+
+    def reads(decoder: RainDecoder) -> bool:
+        return isinstance(decoder.evaluator, ReadingEvaluator)
+
+    usual, asked = RainDecoder(backend, kind, ours), RainDecoder(backend, kind, papers)
+    assert reads(usual) and not reads(asked)
+    assert reads(usual.with_config(ours)) and not reads(usual.with_config(papers))
+    assert not reads(asked.with_config(ours)), "a request waits for no probe"
+    named = RainDecoder(backend, kind, papers, judge="read")
+    assert reads(named) and reads(named.with_config(papers))
+    assert not reads(RainDecoder(backend, kind, ours, judge="ask"))
 
 
 @pytest.mark.parametrize("max_simulations", [1, 6, 40])

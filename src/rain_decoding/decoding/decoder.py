@@ -518,13 +518,20 @@ class RainDecoder(Decoder):
         return other
 
     def with_config(self, config: SearchConfig) -> RainDecoder:
-        """A decoder that searches by `config`, with the same judge; by the criterion of `config` if none was named."""
-        judges_by_itself = not isinstance(self.criterion, (str, Criterion, NoneType))
+        """A decoder that searches by `config`, with the same judge; by the criterion of `config` if none was named.
+
+        By the paper's strategy the model is asked, unless another judge was named.
+        """
+        judge: str | JudgeChoice | None = self._judge
+        if not isinstance(self.criterion, (str, Criterion, NoneType)):
+            judge = None  # it judges by itself
+        elif self._is_usual_judge and config.strategy == "paper":
+            judge = ASK
         return RainDecoder(
             self.backend,
             self.criterion,
             config,
-            judge=None if judges_by_itself or self._is_usual_judge else self._judge,
+            judge=judge,
             refusal=self.refusal,
             embedding=self.embedding,
             prompt_format=self.prompt_format,
