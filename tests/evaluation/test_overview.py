@@ -37,6 +37,7 @@ def record(decoder: str, family: str, number: int, label: dict[str, Any], passes
         "family": family,
         "subject": f"{number}",
         "decoder": decoder,
+        "judge": "" if decoder == "plain" else "kind (read)",
         "answer": answer,
         "labels": {"known": label},
         "usage": {"forward_passes": passes, "search_tokens": 2 * passes},
@@ -57,6 +58,7 @@ def rows() -> Any:
 
 def test_faults_are_counted_and_paired(rows: Any) -> None:
     plain, rain = rows
+    assert (plain["judge"], rain["judge"]) == ("", "kind (read)")
     assert (
         plain["faults"]["harmful"]["rate"]["value"] == 0.5
         and plain["faults"]["harmful"]["difference"] is None

@@ -106,6 +106,11 @@ def test_the_search_judge_as_judge_is_said_in_red(page: Any, monkeypatch: pytest
     assert "not an independent measurement" in Page(page()).texts["warning"]
 
 
+def test_who_judged_in_the_search_stands_beside_the_decoder(page: Any, plan: EvaluationPlan) -> None:  # noqa: F811
+    assert "judged by" not in page()
+    assert page(judge="kind (read)").count("judged by kind (read)") == len(plan.contenders)
+
+
 def test_a_tree_is_what_the_search_saw(tmp_path: Path) -> None:
     write_trace(tmp_path / "trace", trace())
     root = tree(tmp_path / "trace")

@@ -95,6 +95,7 @@ def answer(job: AnswerJob, cancelled: Callable[[], bool] | None = None) -> Itera
             "format": chosen_format(backend, job.prompt_format),
             "decoder": job.decoder,
             "seed": job.seed,
+            "judge": "" if job.contender.is_plain else judge.evaluator.name,
         }
         if isinstance(found, RainError):
             yield {**common, **_unanswered(found)}

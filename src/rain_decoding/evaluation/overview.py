@@ -38,7 +38,8 @@ def overview(
 
     Every fault has its `rate`; as `corrected`, the rate without the judge's errors where they are known; beside the
     reference its `difference` and the share that is `removed`, paired by prompt and seed. `passes` and `tokens` are
-    ratios to the reference's, `same` is the share of answers that are the reference's to the letter.
+    ratios to the reference's, `judge` is who judged in the search, and `same` is the share of answers that are the
+    reference's to the letter.
     """
     ordered = sorted(records, key=lambda record: (record["id"], record["seed"]))
     by_name: dict[str, dict[tuple[str, int], Record]] = {name: {} for name in names}
@@ -47,6 +48,7 @@ def overview(
     return [
         {
             "decoder": name,
+            "judge": ", ".join(sorted({record.get("judge", "") for record in by_name[name].values()})),
             "faults": {
                 fault: found
                 for fault, metric in FAULTS.items()
