@@ -2,7 +2,8 @@
 """The paper's sentiment experiment: `python -m real_models.sentiment --reviews FILE --model gguf:FILE --out OUT`.
 
 Beginnings of IMDB reviews are continued by every decoder. Half of the reviews (by a hash) give the beginnings, on the
-others a classifier of words is fitted; `--fluency FOLDER` adds how probable the texts are under another model of
+others a classifier of words is fitted; `--read N` says how well the search's judge tells N of those others apart;
+`--fluency FOLDER` adds how probable the texts are under another model of
 transformers. VADER says what it says where the package vaderSentiment is there. The run is one of `rain eval imdb`.
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rain_decoding import load_backend, load_criterion
 from rain_decoding.cli.progress import counting
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.evaluation.answering import Setting
@@ -26,7 +30,13 @@ from rain_decoding.evaluation.runner import REPLIES, EvaluationRun
 from rain_decoding.evaluation.suites import load_suite
 from rain_decoding.measurement.records import Record
 from rain_decoding.measurement.statistics import mean, paired_difference, rate
+from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
+from rain_decoding.self_evaluation.reading.learning import read_examples
+from rain_decoding.self_evaluation.reading.reader import ENOUGH, Reader
+from rain_decoding.self_evaluation.reading.words import Words
+from rain_decoding.types import Message
 from real_models.evidence.prompts import reviews, untouched
+from real_models.reading import areas, whole
 
 DECODERS = (
     "plain,rain:balanced,rain:balanced@accept_value=0.5,verify-regenerate-4,best-of-4,rain:thorough,"
@@ -39,6 +49,9 @@ def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     begun, labelled = _halves(options.reviews, options.out)
+    if options.read:
+        read(options.model, labelled, options.read)
+        return
     folder = options.out / "run"
     judges = (f"words:{labelled}", "degeneration")
     plan = EvaluationPlan.load(
@@ -72,6 +85,27 @@ def main() -> None:
     fluent = _fluency(evaluation.records, options.fluency) if options.fluency else None
     for line in _table(evaluation.records, list(plan.contenders), measures, fluent):
         print(line)
+
+
+def beginnings(labelled: Path, count: int) -> Iterator[ReadingExample]:
+    """The first `count` reviews as texts that begin with 8 words and go on with 48."""
+    with labelled.open(encoding="utf-8", newline="") as file:
+        for row in islice(csv.DictReader(file), count):
+            words = row["review"].split()
+            text = (Message("user", " ".join(words[:8])),)
+            rest = f" {' '.join(words[8:56])}"
+            yield ReadingExample(text, rest, row["sentiment"] == "positive", row["review"])
+
+
+def read(model: str, labelled: Path, count: int) -> None:
+    """Print how well the built-in examples' probe tells beginnings apart, beside words fitted on the same."""
+    backend, criterion = load_backend(model), load_criterion("positive-sentiment")
+    probe = Reader(backend, prompt_format="text").probe(criterion)
+    theirs = read_examples(backend, list(beginnings(labelled, count)), prompt_format="text")
+    words = Words(examples_of(criterion)[:ENOUGH]).log_odds(theirs.examples)
+    for judge, scores in {"read": whole(theirs, probe), "words": words}.items():
+        found = areas(scores, theirs.examples, 0.0)
+        print(json.dumps({"model": Path(model).name, "set": "IMDB", "judge": judge, **found}), flush=True)
 
 
 def _halves(path: Path, out: Path) -> tuple[Path, Path]:
@@ -169,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reviews", type=Path, required=True, help="gzipped CSV with review and sentiment")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", required=True)
+    parser.add_argument(
+        "--read", type=int, default=0, metavar="N", help="read so many labelled ones; no answers"
+    )
     parser.add_argument("--search-judge", default="read")
     parser.add_argument("--decoders", default=DECODERS)
     parser.add_argument("--limit", type=int, default=20)
