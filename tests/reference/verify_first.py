@@ -419,7 +419,7 @@ class VerifyFirst:
             return found
         self.root.pruned = True
         leaves = list(self.leaves(self.root))
-        worths = [(-2 if leaf.score is None else round(leaf.score), leaf.prior) for leaf in leaves]
+        worths = [(-8 if leaf.score is None else round(4 * leaf.score), leaf.prior) for leaf in leaves]
         least_bad = self.best(leaves, worths, "given up")
         scores = [-2 if leaf.score is None else leaf.score for leaf in leaves]
         self.events["given up, by probability"] += least_bad.score != max(scores)

@@ -21,6 +21,9 @@ from rain_decoding.search.sentences import Proposal, Sentence, alternative, plai
 from rain_decoding.search.tree import Manner, Node, Tree
 from rain_decoding.types import Judge, Judgement, TokenSet, rank
 
+LIKE = 0.25
+"""Scores no further apart count as alike where the best of texts is chosen that are not good."""
+
 
 def verify_first(tree: Tree) -> Search:
     """Search until the text is finished, yielding requests, commits and `Rewound`."""
@@ -245,8 +248,8 @@ def _least_bad(tree: Tree) -> Node:
     It is plain decoding's where that one is not judged better by more than `plain_margin`.
     """
     leaves = [node for node in _below(tree.root) if not node.children and node is not tree.root]
-    # Small differences between bad scores mean nothing.
-    best = max(leaves, key=lambda node: (round(rank(node.score)), node.prior))
+    # Small differences between scores mean nothing.
+    best = max(leaves, key=lambda node: (round(rank(node.score) / LIKE), node.prior))
     margin = tree.config.plain_margin
     plain = (leaf for leaf in leaves if not any(node.kind for node in _path(tree, leaf)))
     return next((leaf for leaf in plain if rank(best.score) <= rank(leaf.score) + margin), best)
