@@ -380,11 +380,11 @@ def _print_success(rows: list[dict[str, Any]], budgets: list[int]) -> None:
     """One line per method and decoder, one column per budget."""
     table = Table(title=f"attack success: {rows[0]['n']} answers each, by tokens forwarded per behaviour")
     for heading in ("attack", "decoder"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for budget in budgets:
-        table.add_column(f"{budget:,}", overflow="fold")
+        table.add_column(f"{budget:,}", no_wrap=True)
     for method, decoder in dict.fromkeys((row["method"], row["decoder"]) for row in rows):
         own = [row for row in rows if (row["method"], row["decoder"]) == (method, decoder)]
-        shares = (f"{row['value']:.0%} ({row['low']:.0%}-{row['high']:.0%})" for row in own)
+        shares = (f"{row['value']:.0%} ({row['low']:.0%} to {row['high']:.0%})" for row in own)
         table.add_row(method, Text(decoder), *shares)
     out.print(table)
