@@ -124,13 +124,13 @@ def test_an_alternative_that_was_judged_better_is_taken() -> None:
 
     def judge(answer: str) -> float:
         if answer.startswith("w2"):
-            return 0.45 if answer.endswith(".") else 0.2
+            return 0.3 if answer.endswith(".") else 0.2
         return 0.26
 
     bad = decode(judge, "verify-first", max_simulations=6)
     assert bad.flagged and bad.score == pytest.approx(-0.48) and bad.text.startswith("w0")
     completion = decode(judge, "verify-first", max_simulations=6, fallback="alternative")
-    assert completion.text.startswith("w2") and completion.score == pytest.approx(-0.1)
+    assert completion.text.startswith("w2") and completion.score == pytest.approx(-0.4)
     assert (completion.fallback, completion.withheld) == ("alternative", bad.text)
     assert completion.flagged, "better, and still not good"
     assert completion.finish_reason == "stop"
