@@ -94,6 +94,8 @@ def test_what_is_wrong_is_said_before_and_leaves_nothing_loaded(monkeypatch: pyt
     monkeypatch.setattr(LocalBackend, "close", lambda self: closed.append(self.name))
     with pytest.raises(ConfigError, match="unknown preset"):
         RainDecoder.from_model("demo", preset="fats")
+    with pytest.raises(ConfigError, match="unknown embedding"):
+        RainDecoder.from_model("demo", embedding="hasing")
     assert not closed
     with pytest.raises(ConfigError):
         RainDecoder.from_model("demo", "no-such-criterion")

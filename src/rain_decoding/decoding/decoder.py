@@ -489,6 +489,8 @@ class RainDecoder(Decoder):
         """
         known = {"criterion": criterion, "principle": principle, "judge": judge}
         chosen = {"config": SearchConfig.preset(preset), **arguments, **known}
+        if "embedding" in arguments:
+            EMBEDDERS.find(arguments["embedding"])
         decoder = super().from_model(model, engine_options=engine_options, **chosen)
         if "config" not in arguments:
             decoder.mind_plain_text()

@@ -11,7 +11,6 @@ from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.embedding import EMBEDDERS
 from rain_decoding.self_evaluation.loading import PRINCIPLE
 from rain_decoding.self_evaluation.reading.reader import Told, logged
 
@@ -48,7 +47,6 @@ def load_decoder(
     if refusal is not None and config.fallback != "refusal":
         raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
-    EMBEDDERS.find(embedding)
     options: dict[str, Any] = {"device": device, "dtype": dtype, **read_options(model, engine_options)}
     if trust_model_criteria:
         options["trust_model_criteria"] = True
