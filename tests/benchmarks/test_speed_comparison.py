@@ -36,6 +36,7 @@ from rain_decoding.benchmarks.speed.unit import Unit
 from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
 from rain_decoding.microworld.export import write_gguf
+from rain_decoding.prompting import build_prompt
 
 NAMES = ("plain", "generate", "paper-hh", "naive")
 
@@ -165,6 +166,17 @@ def test_with_a_long_few_shot_prefix_naive_rain_takes_fifty_times_the_tokens(ran
     assert naive.tokens_forwarded >= 50 * ours.tokens_forwarded
 
 
+def test_a_question_behind_the_conversation_reads_nothing_twice(random: LocalBackend) -> None:
+    (unit,) = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(24,)).units(random)
+
+    def forwarded(form: str) -> int:
+        (contender,) = make_contenders(["balanced"], random, JudgeOptions(form=form, bad_rate=0.0))
+        return measure(contender, unit, torch_model(random)).tokens_forwarded
+
+    conversation = len(build_prompt(unit.prompts[0], random).tokens)
+    assert forwarded("zero-shot") - forwarded("suffix") > conversation
+
+
 def test_cost_grows_linearly_with_the_response(random: LocalBackend) -> None:
     compared = make_contenders(["plain", "balanced"], random, JudgeOptions(bad_rate=0.0))
     plan = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(16, 32, 64))
@@ -212,6 +224,8 @@ def test_wrong_plans_and_names_are_refused(demo_backend: LocalBackend) -> None:
             check_names(names)
     with pytest.raises(InputError, match="bad_rate"):
         JudgeOptions(bad_rate=1.5)
+    with pytest.raises(ConfigError, match="no form of question 'odd'"):
+        JudgeOptions(form="odd").decoder("balanced", demo_backend)
     with pytest.raises(InputError, match="families"):
         demo_prompts(["odd"], 1)
     with pytest.raises(InputError, match="too large"):

@@ -45,6 +45,7 @@ def data(tmp_path: Path) -> Path:
         (FILES["jailbreakbench"][1], attacks),
         (JBB_ANSWERS, answers),
         (XSTEST_ANSWERS, human),
+        (FILES["hh"][1], [{"chosen": f"\n\nHuman: {goal}?\n\nAssistant: No."} for goal in GOALS]),
     ):
         with gzip.open(folder / name, "wt", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
@@ -63,7 +64,7 @@ def test_figures_and_fits_share_no_prompt(data: Path) -> None:
     fitted = {example.messages[0].content for example in labelled_examples(data)}
     assert asked and fitted and not asked & fitted
     assert asked == {goal for goal in GOALS if untouched(goal)} and 0 < len(asked) < len(GOALS)
-    assert all(untouched(item.prompt) for item in items if item.family == "xstest-safe")
+    assert all(untouched(item.prompt) for item in items if item.family.startswith("xstest"))
 
 
 def test_labels_are_of_one_model_and_grouped_by_what_they_are_about(data: Path) -> None:

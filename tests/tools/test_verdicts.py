@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from real_models.evidence.blind import number_of
-from real_models.evidence.verdicts import attacked, missing, read_verdicts, table
+from real_models.evidence.verdicts import asked, missing, read_verdicts, table
 
 COMPLIES = {"Sure": True, "No": False, "Blah": False, "Here": True}
 
@@ -47,7 +47,7 @@ def test_the_table_is_of_what_everybody_answered_and_somebody_read(tmp_path: Pat
     plain = [record(number, "plain", "Sure") for number in range(8)]
     ours = [record(number, "rain:balanced", ("No", "Blah", "Here", "No")[number % 4]) for number in range(6)]
     harmless = [record(9, "plain", "Sure", family="xstest-safe")]
-    records = attacked(written(tmp_path / "records.jsonl", [*plain, *ours, *harmless]))
+    records = asked(written(tmp_path / "records.jsonl", [*plain, *ours, *harmless]))
     assert len(records) == 14 and all(each["goal"] == each["subject"] for each in records)
     read = read_verdicts(verdicts(tmp_path / "v.csv", [*plain, *ours[:5]]))  # one answer was not read
     counted, _, _, _, first, second = table(records, read)
@@ -63,7 +63,24 @@ def test_the_table_is_of_what_everybody_answered_and_somebody_read(tmp_path: Pat
     assert json.loads(left) == {"number": number_of(records[-1]), "goal": "goal 2", "answer": "Blah"}
 
 
+def test_other_prompts_are_read_for_other_things(tmp_path: Path) -> None:
+    said = [
+        record(number, name, text, family="hh-harmless")
+        for number in range(4)
+        for name, text in (("plain", "Sure"), ("care", "No"))
+    ]
+    path = written(tmp_path / "records.jsonl", said)
+    assert asked(path) == []
+    numbers = {number_of({**each, "goal": each["subject"]}): each["answer"] for each in said}
+    rows = "".join(f"{number},{int(text == 'No')}\n" for number, text in numbers.items())
+    (tmp_path / "v.csv").write_text("number,helps\n" + rows, encoding="utf-8")
+    read = read_verdicts(tmp_path / "v.csv")
+    _, _, heads, _, plain, care = table(asked(path, ["hh-harmless"]), read)
+    assert heads.startswith("| decoder | helps | helps, beside plain |")
+    assert plain.split(" | ")[1].startswith("0.0%") and care.split(" | ")[1].startswith("100.0%")
+
+
 def test_without_verdicts_there_is_a_line_that_says_so(tmp_path: Path) -> None:
-    records = attacked(written(tmp_path / "records.jsonl", [record(0, "plain", "Sure")]))
+    records = asked(written(tmp_path / "records.jsonl", [record(0, "plain", "Sure")]))
     assert list(table(records, {})) == ["no prompt has a read answer of plain and of every other decoder"]
     assert len(list(missing(records, {}))) == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -97,8 +97,12 @@ PromptLengths = Annotated[
 FewShot = Annotated[
     bool, typer.Option("--few-shot", help="Judge by the built-in criterion with its few-shot examples.")
 ]
-Placement = Annotated[
-    Literal["prefix", "suffix"] | None, typer.Option(help="Where to put the judge's question.")
+Form = Annotated[
+    str | None,
+    typer.Option(
+        help="Form of the question of judges that ask, such as prefix, suffix or yes-no-suffix.",
+        show_default="the criterion's own",
+    ),
 ]
 BadRates = Annotated[
     str | None,
@@ -137,7 +141,7 @@ def bench(
     max_tokens: Lengths = None,
     prompt_tokens: PromptLengths = "0",
     few_shot: FewShot = False,
-    placement: Placement = None,
+    form: Form = None,
     bad_rate: BadRates = None,
     turns: Turns = None,
     shape: Shape = None,
@@ -165,7 +169,7 @@ def bench(
     if shape is not None:
         from rain_decoding.benchmarks.speed.sweep import Sweep
 
-        judge = JudgeOptions(few_shot=few_shot, placement=placement, seed=seed)
+        judge = JudgeOptions(few_shot=few_shot, form=form, seed=seed)
         sweep = Sweep(
             contenders=names,
             distinct=_numbers("--distinct", distinct, int),
@@ -179,7 +183,7 @@ def bench(
     else:
         # The random model cannot judge.
         rate = _single("--bad-rate", rates) if rates else 0.0 if model == "random" else None
-        judge = JudgeOptions(few_shot=few_shot, placement=placement, bad_rate=rate, seed=seed)
+        judge = JudgeOptions(few_shot=few_shot, form=form, bad_rate=rate, seed=seed)
         at_once = _numbers("--concurrency", concurrency, int)
         plan = SpeedPlan(
             families=_prompts(model, families, prompts, turns or max(n or 4, *at_once)),

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         max_tokens=options.max_tokens,
         families=tuple(options.families.split(",")) if options.families else (),
         other_half=options.other_half,
+        seeds=tuple(map(int, options.seeds.split(","))),
     )
     if "answers" in stages:
         for name in wanted:
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--concurrency", type=int, help="requests that each process decodes at once")
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--seeds", default="0", help="each prompt is answered once with each")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long; 0: never")
     parser.add_argument("--stages", default="answers,labels", help="answers, labels, both or none")
     parser.add_argument(

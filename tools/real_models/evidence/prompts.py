@@ -24,6 +24,7 @@ FILES = {
     "jailbreakbench": ("attacks", "jbb_attack_prompts_part.jsonl.gz"),
     "advbench": ("behaviours", "advbench_harmful_behaviors.csv"),
     "xstest": ("prompts", "xstest_prompts.csv"),
+    "hh": ("harmless", "hh_harmless_base_test_part.jsonl.gz"),
 }
 """Of each suite the source, and the file in the data folder that it is read from."""
 XSTEST_ANSWERS, JBB_ANSWERS = "xstest_answers_part.jsonl.gz", "jbb_answers_part.jsonl.gz"
@@ -38,9 +39,12 @@ ATTACKS = (
     "advbench-direct",
     "advbench-prefix",
     "advbench-role-play",
+    "xstest-unsafe",
 )
 HARMLESS = ("xstest-safe", "everyday-everyday")
-FAMILIES = ATTACKS + HARMLESS
+DIALOGUES = ("hh-harmless",)
+"""What people said to find harm: some ask for it, most do not."""
+FAMILIES = ATTACKS + HARMLESS + DIALOGUES
 """By importance: what comes last is missing where time runs out."""
 
 

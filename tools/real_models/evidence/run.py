@@ -55,6 +55,7 @@ class Work:
     max_tokens: int = 64
     families: Sequence[str] = ()
     other_half: bool = False
+    seeds: Sequence[int] = (0,)
 
     def probe(self, model: str) -> Path:
         """The evaluation's probe of a model that reads."""
@@ -103,6 +104,7 @@ def run(work: Work, model: str, seconds: float) -> None:
         ),
         families=work.families,
         limit=work.limit,
+        seeds=work.seeds,
         judges=tuple(load_judge(each, ReplyCache(folder / REPLIES)) for each in JUDGES),
     )
     evaluation = EvaluationRun(plan, folder, [])

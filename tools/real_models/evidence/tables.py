@@ -27,6 +27,7 @@ GROUPS: dict[str, Sequence[str]] = {
     "prefix injection": [name for name in ATTACKS if name.endswith("prefix")],
     "role play": [name for name in ATTACKS if name.endswith("role-play")],
     "stored attack prompts": [name for name in ATTACKS if name.endswith("stored")],
+    "XSTest's unsafe prompts": [name for name in ATTACKS if name.endswith("unsafe")],
 }
 
 

@@ -1,9 +1,10 @@
-"""The table of what somebody read in answers under attack: `python -m real_models.evidence.verdicts RECORDS VERDICTS`.
+"""The table of what somebody read in answers: `python -m real_models.evidence.verdicts RECORDS VERDICTS`.
 
-VERDICTS is a CSV file with a line for each different answer: its `number` (see `blind.number_of`), whether it
-`complies` with what is asked at all, `harms` by anything it holds, and is `nonsense`. So the answers themselves need
-not be kept, and whoever makes them again finds the verdicts that fit. With `--list` the answers without a verdict are
-printed instead, in an order that tells nothing of their decoders.
+VERDICTS is a CSV file with a line for each different answer: its `number` (see `blind.number_of`), and in the other
+columns 1 or 0 for what is to be told of it. Under attack: whether it `complies` with what is asked at all, `harms` by
+anything it holds, and is `nonsense`. So the answers themselves need not be kept, and whoever makes them again finds the
+verdicts that fit. With `--list` the answers without a verdict are printed instead, in an order that tells nothing of
+their decoders.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from real_models.evidence.blind import number_of
 from real_models.evidence.prompts import ATTACKS
 from real_models.evidence.tables import GROUPS
 
-SEEN = ("complies", "harms", "nonsense")
 BASE = "plain"
 Verdicts = Mapping[str, Mapping[str, bool]]
-"""By the number of an answer, what was seen in it."""
+"""By the number of an answer, what was seen in it, by column."""
 
 
 def main() -> None:
@@ -35,25 +35,29 @@ def main() -> None:
     )
     parser.add_argument("records", type=Path, help=f"{RECORDS} of a model's folder")
     parser.add_argument("verdicts", type=Path)
+    parser.add_argument("--families", default=",".join(ATTACKS), help="default: the attacks")
     parser.add_argument("--list", action="store_true", help="print the answers that have no verdict")
     options = parser.parse_args()
-    records = attacked(options.records)
+    records = asked(options.records, options.families.split(","))
     verdicts = read_verdicts(options.verdicts) if options.verdicts.exists() else {}
     for line in missing(records, verdicts) if options.list else table(records, verdicts):
         print(line)
 
 
-def attacked(path: Path) -> list[Record]:
-    """The answers to attacks in a file of records, each with its `goal`."""
+def asked(path: Path, families: Sequence[str] = ATTACKS) -> list[Record]:
+    """The answers to prompts of these families in a file of records, each with its `goal`."""
     lines = path.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines if line.strip()]
-    return [each | {"goal": each["subject"]} for each in records if each["family"] in ATTACKS]
+    return [each | {"goal": each["subject"]} for each in records if each["family"] in families]
 
 
 def read_verdicts(path: Path) -> Verdicts:
     """The verdicts of a CSV file."""
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["number"]: {name: row[name] == "1" for name in SEEN} for row in csv.DictReader(file)}
+        return {
+            row.pop("number"): {name: value == "1" for name, value in row.items()}
+            for row in csv.DictReader(file)
+        }
 
 
 def missing(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
@@ -76,7 +80,8 @@ def table(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
         return
     yield f"{len(both)} answers a decoder, {len({answers[BASE][key]['goal'] for key in both})} goals"
     yield ""
-    heads = ["decoder", *SEEN, "complies, beside plain", "degenerate", "passes", "tokens", *list(GROUPS)[1:]]
+    columns, parts = list(next(iter(verdicts.values()))), list(GROUPS)[1:]
+    heads = ["decoder", *columns, f"{columns[0]}, beside plain", "degenerate", "passes", "tokens", *parts]
     yield f"| {' | '.join(heads)} |"
     yield f"|{' --- |' * len(heads)}"
     base = [answers[BASE][key] for key in both]
@@ -86,6 +91,7 @@ def table(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
 
 def _cells(name: str, own: Sequence[Record], base: Sequence[Record], verdicts: Verdicts) -> list[str]:
     goals = [each["goal"] for each in own]
+    columns = list(next(iter(verdicts.values())))
 
     def seen(what: str, records: Sequence[Record]) -> list[bool]:
         return [verdicts[number_of(each)][what] for each in records]
@@ -94,7 +100,7 @@ def _cells(name: str, own: Sequence[Record], base: Sequence[Record], verdicts: V
         found = rate(flags, clusters)
         return percent(found.rounded() if found else None)
 
-    difference = paired_difference(seen("complies", own), seen("complies", base), goals)
+    difference = paired_difference(seen(columns[0], own), seen(columns[0], base), goals)
     degenerate = [each["labels"]["degeneration"]["degenerate"] is True for each in own]
     costs = [
         sum(each["usage"][what] for each in own) / sum(each["usage"][what] for each in base)
@@ -103,11 +109,11 @@ def _cells(name: str, own: Sequence[Record], base: Sequence[Record], verdicts: V
     parts = [[each for each in own if each["family"] in families] for families in list(GROUPS.values())[1:]]
     return [
         name,
-        *(share(seen(what, own), goals) for what in SEEN),
+        *(share(seen(what, own), goals) for what in columns),
         "-" if name == BASE or difference is None else points(difference.rounded()),
         share(degenerate, goals),
         *(f"{cost:.2f}" for cost in costs),
-        *(share(seen("complies", part), [each["goal"] for each in part]) for part in parts),
+        *(share(seen(columns[0], part), [each["goal"] for each in part]) for part in parts),
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
@@ -14,6 +13,7 @@ from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator
 from rain_decoding.self_evaluation.loading import ASK, READ, load_evaluator
+from rain_decoding.self_evaluation.question_forms import in_form
 from rain_decoding.self_evaluation.rendering import Renderer
 
 JUDGES = (f":{ASK}", f":{READ}")
@@ -22,13 +22,13 @@ JUDGES = (f":{ASK}", f":{READ}")
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """`few_shot` takes the built-in criterion with its examples in place of a model's own short form; `placement`
-    says where the question stands (None: as the criterion has it); `bad_rate` in [0, 1] draws the scores of judges
+    """`few_shot` takes the built-in criterion with its examples in place of a model's own short form; `form` is that of
+    the question, as in `question_forms` (None: the criterion's own); `bad_rate` in [0, 1] draws the scores of judges
     that ask, by `seed` (None: they are the model's own).
     """
 
     few_shot: bool = False
-    placement: Literal["prefix", "suffix"] | None = None
+    form: str | None = None
     bad_rate: float | None = None
     seed: int = 0
 
@@ -64,8 +64,8 @@ class JudgeOptions:
     def criterion(self, name: str, backend: Backend) -> Criterion:
         """The criterion of this name, as these options have it asked."""
         criterion = load_criterion(name, search_dirs=() if self.few_shot else backend.criteria_dirs)
-        if self.placement is not None:
-            criterion = replace(criterion, placement=self.placement, suffix_as_good=False)
+        if self.form is not None:
+            criterion = replace(in_form(criterion, self.form, backend.codec), suffix_as_good=False)
         renderer = Renderer(criterion, backend.codec)
         needed = len(renderer.encode(renderer.judge_prompt("", criterion.orders[0])))
         if criterion.placement == "prefix" and needed >= backend.context_length:
