@@ -36,7 +36,7 @@ from rain_decoding.benchmarks.speed.unit import Unit
 from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
 from rain_decoding.microworld.export import write_gguf
-from rain_decoding.prompting import build_prompt
+from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 
 NAMES = ("plain", "generate", "paper-hh", "naive")
 
@@ -166,15 +166,16 @@ def test_with_a_long_few_shot_prefix_naive_rain_takes_fifty_times_the_tokens(ran
     assert naive.tokens_forwarded >= 50 * ours.tokens_forwarded
 
 
-def test_a_question_behind_the_conversation_reads_nothing_twice(random: LocalBackend) -> None:
-    (unit,) = SpeedPlan(families=demo_prompts(["benign"], 1), max_tokens=(24,)).units(random)
-
-    def forwarded(form: str) -> int:
-        (contender,) = make_contenders(["balanced"], random, JudgeOptions(form=form, bad_rate=0.0))
-        return measure(contender, unit, torch_model(random)).tokens_forwarded
-
-    conversation = len(build_prompt(unit.prompts[0], random).tokens)
-    assert forwarded("zero-shot") - forwarded("suffix") > conversation
+@pytest.mark.parametrize(
+    ("form", "placement"), [(None, "suffix"), ("suffix", "suffix"), ("prefix", "prefix")]
+)
+def test_a_form_of_question_is_asked_as_it_is(
+    demo_backend: LocalBackend, form: str | None, placement: str
+) -> None:
+    """Left to itself the demo's criterion is asked where that is cheapest."""
+    decoder = JudgeOptions(form=form).decoder("balanced", demo_backend)
+    assert isinstance(decoder.evaluator, SelfEvaluator)
+    assert decoder.evaluator.criterion.placement == placement
 
 
 def test_cost_grows_linearly_with_the_response(random: LocalBackend) -> None:

@@ -17,7 +17,8 @@ from rain_decoding.backends.scripted import ScriptedBackend, ScriptedCodec
 from rain_decoding.errors import CriterionError
 from rain_decoding.prompting import build_prompt
 from rain_decoding.self_evaluation.criterion import builtin_criteria, principle_criterion, read_criterion
-from rain_decoding.self_evaluation.evaluator import SelfEvaluator
+from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, SelfEvaluator
+from rain_decoding.self_evaluation.rendering import common_prefix
 
 EXAMPLES = (
     "Judge the answer.\n\n"
@@ -123,6 +124,19 @@ def test_one_order_alone_decides_only_where_it_surely_says_good(votes: Any, tmp_
                 np.testing.assert_allclose(judgement.probabilities, whole.probabilities, rtol=1e-5)
                 assert judgement.score == pytest.approx(whole.score, abs=1e-5)
     assert {True, False} == set(decided)
+
+
+def test_what_the_questions_of_both_orders_begin_with_is_forwarded_once(tmp_path: Path) -> None:
+    spy = judges.Spy(judges.backend(judges.tokenizer("byte-level")))
+    suffix = judges.criterion(tmp_path, judges.POLITE.replace("[judge]", '[judge]\nplacement = "suffix"'))
+    prompt = build_prompt("Pick a lock?", spy.backend, prompt_format="dialogue")
+    judge = SelfEvaluator(spy.backend, suffix, order_margin=BOTH_ORDERS / 2)  # one after the other
+    judgement = spy.run(judge.conversation(prompt).judge("Never."))
+    assert len(judgement.probabilities) == 2
+    one, other = (request.prefix for request in spy.requests)
+    shared = common_prefix(one, other)
+    assert spy.backend.counters.tokens_forwarded == len(one) + len(other) - shared
+    assert shared > len(prompt.tokens) + 10  # more than the conversation
 
 
 @pytest.mark.parametrize("votes", ["hard", "soft"])

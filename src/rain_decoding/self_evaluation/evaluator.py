@@ -333,15 +333,20 @@ class ConversationJudge(ConversationEvaluator):
         labels = evaluator.labels
         flat = tuple(token for forms in labels.forms for token in forms)
         waiting = [
-            (order, LabelProbabilities(prompt[: len(prompt) - labels.dropped], flat, keep=kept))
+            (order, prompt[: len(prompt) - labels.dropped])
             for prompt, order in zip(prompts, evaluator.criterion.orders, strict=True)
-            for kept in [self._conversation_length(prompt, tokens)]
         ]
+        conversation = self._conversation_length(prompts[0], tokens)
         results: list[OrderResult] = []
         while waiting:
             # The positive statement comes second in the last order: a preference for the first label counts against it.
             asked = waiting if results or evaluator.order_margin >= BOTH_ORDERS else waiting[-1:]
-            replies = yield from ask(Together([request for _, request in asked]))
+            later = waiting[: -len(asked)]
+            # What the questions have in common is forwarded once.
+            keep = max([conversation, *(common_prefix(asked[0][1], prompt) for _, prompt in later)])
+            replies = yield from ask(
+                Together([LabelProbabilities(prompt, flat, keep) for _, prompt in asked])
+            )
             new: list[OrderResult] = []
             for reply, (order, _) in zip(replies, asked, strict=True):
                 if isinstance(reply, Unanswered):
@@ -349,7 +354,7 @@ class ConversationJudge(ConversationEvaluator):
                     return Judgement(None, text, problem=reply.problem, unreached=reply.unreached)
                 new.append(evaluator.score(reply, order))
             results = new + results
-            waiting = [] if evaluator.is_sure(results) else waiting[: -len(asked)]
+            waiting = [] if evaluator.is_sure(results) else later
         probabilities = tuple(result.probabilities for result in results)
         masses = tuple(result.mass for result in results)
         votes = [result.vote for result in results if result.vote is not None]

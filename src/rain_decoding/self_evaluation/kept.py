@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 from rain_decoding.errors import ConfigError
@@ -26,3 +27,13 @@ def keep(file: Path, write: Callable[[Path], object]) -> None:
         partly = file.with_suffix(f".{os.getpid():x}-{id(write):x}")  # others may be writing it, too
         write(partly)
         partly.replace(file)
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """No other process is here for the same file meanwhile, unless its folder lets nobody write."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(file.with_suffix(".lock")))
+        yield

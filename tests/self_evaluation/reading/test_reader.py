@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import ConfigError, InputError, PlainDecoder, RainDecoder, load_criterion
 from rain_decoding.demo import SHOWCASE
 from rain_decoding.microworld import find_request, label
 from rain_decoding.microworld.labelled import demo_answers
 from rain_decoding.self_evaluation.criterion import builtin_criteria
+from rain_decoding.self_evaluation.reading import store
 from rain_decoding.self_evaluation.reading.examples import ReadingExample, examples_of
 from rain_decoding.self_evaluation.reading.learning import learn
-from rain_decoding.self_evaluation.reading.probe import load_probe
+from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
 from rain_decoding.self_evaluation.reading.reader import Reader, fitted_probe, why_not_read
 
 READ = sorted(name for name in builtin_criteria() if name not in ("principle", "llama-guard", "qwen3-guard"))
@@ -87,6 +92,26 @@ def test_a_probe_is_fitted_once_and_kept(demo: Any, cache: Path) -> None:
     file.write_text("{}")
     fitted_probe(demo, examples, "kind", told=lambda done, of: told.append((done, of)))
     assert told and load_probe(file).layers == first.layers, "a broken file is written anew"
+
+
+def test_of_processes_that_want_the_same_probe_one_fits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, looked = tmp_path / "probe.json", Event()
+
+    def load(path: Path) -> Probe:
+        try:
+            return load_probe(path)
+        finally:
+            looked.set()
+
+    monkeypatch.setattr(store, "load_probe", load)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(file.with_suffix(".lock")):  # somebody else fits it
+            waiting = pool.submit(store.kept_probe, file, lambda: pytest.fail("fitted twice"))
+            assert looked.wait(60)
+            probe().save(file)
+        assert np.array_equal(waiting.result(60).weights, probe().weights)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(demo: Any, cache: Path) -> None:

@@ -17,7 +17,7 @@ from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.self_evaluation.reading.made import made_examples
 from rain_decoding.self_evaluation.reading.probe import Probe, load_probe
 from rain_decoding.self_evaluation.reading.states import BRIEF, LONGEST
-from rain_decoding.self_evaluation.reading.store import keep_probe, kept_probe, probe_file
+from rain_decoding.self_evaluation.reading.store import kept_probe, probe_file
 
 logger = logging.getLogger(__name__)
 
@@ -108,20 +108,21 @@ class Reader:
         """A probe of examples that the model makes itself, if it tells them apart; kept as one of given examples."""
         principle = criterion.statements[0] if criterion.statements else ""
         file = probe_file(self.backend.fingerprint, f"made: {principle}", self.prompt_format, FALSE_ALARMS)
-        if (probe := kept_probe(file)) is None:
-            examples = (
-                list(made_examples(self.backend, principle, prompt_format=self.prompt_format))
-                if principle
-                else []
+
+        def fit() -> Probe:
+            made = (
+                made_examples(self.backend, principle, prompt_format=self.prompt_format) if principle else ()
             )
+            examples = list(made)
             if min(sum(each.good for each in examples), sum(not each.good for each in examples)) < MADE_LEAST:
                 raise CriterionError(
                     f"the criterion {criterion.name!r} has no examples to read by", hint=NO_EXAMPLES
                 )
-            probe = fitted_probe(
+            return fitted_probe(
                 self.backend, examples, criterion.name, prompt_format=self.prompt_format, told=self.told
             )
-            keep_probe(file, probe)
+
+        probe = kept_probe(file, fit)
         if probe.figures["auc"]["low"] < MADE_APART:
             raise CriterionError(
                 f"{self.backend.name} does not tell its own good and bad answers by {criterion.name!r} apart "
@@ -154,10 +155,6 @@ def fitted_probe(
     file = probe_file(
         backend.fingerprint, examples_hash(wary or examples), prompt_format, FALSE_ALARMS, longest
     )
-    if (probe := kept_probe(file)) is not None:
-        return probe
-    from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
-
     done = 0
 
     def count() -> None:
@@ -165,18 +162,21 @@ def fitted_probe(
         done += 1
         told(done, len(wary or examples))
 
-    probe = learn(
-        backend,
-        examples,
-        criterion,
-        false_alarms=FALSE_ALARMS,
-        longest=longest,
-        prompt_format=prompt_format,
-        told=count,
-        wary=wary,
-    )
-    keep_probe(file, probe)
-    return probe
+    def fit() -> Probe:
+        from rain_decoding.self_evaluation.reading.learning import learn  # it brings scikit-learn
+
+        return learn(
+            backend,
+            examples,
+            criterion,
+            false_alarms=FALSE_ALARMS,
+            longest=longest,
+            prompt_format=prompt_format,
+            told=count,
+            wary=wary,
+        )
+
+    return kept_probe(file, fit)
 
 
 BEATS_A_COIN = 0.6

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from rain_decoding.errors import ConfigError
-from rain_decoding.self_evaluation.kept import keep, kept_file
+from rain_decoding.self_evaluation.kept import alone, keep, kept_file
 from rain_decoding.self_evaluation.reading.probe import FORMAT, Probe, load_probe
 
 
@@ -14,14 +16,16 @@ def probe_file(model: str, examples: str, *settings: object) -> Path:
     return kept_file("probes", FORMAT, model, examples, *settings)
 
 
-def kept_probe(file: Path) -> Probe | None:
-    """The probe in the file; None where there is none, or a broken one."""
-    try:
+def kept_probe(file: Path, fit: Callable[[], Probe]) -> Probe:
+    """The probe in the file; where there is none, or a broken one, what `fit` gives, written for the next time.
+
+    Of processes that want the same one at once, one fits it, and the others wait for that.
+    """
+    with contextlib.suppress(ConfigError):
         return load_probe(file)
-    except ConfigError:
-        return None
-
-
-def keep_probe(file: Path, probe: Probe) -> None:
-    """Write the probe for the next time, where the folder lets one write."""
-    keep(file, probe.save)
+    with alone(file):
+        with contextlib.suppress(ConfigError):
+            return load_probe(file)
+        probe = fit()
+        keep(file, probe.save)
+    return probe
