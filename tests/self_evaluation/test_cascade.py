@@ -22,7 +22,7 @@ from rain_decoding import (
 from rain_decoding.prompting import Prompt
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Judging, SelfEvaluator
-from rain_decoding.self_evaluation.loading import load_judge
+from rain_decoding.self_evaluation.loading import choose_judge
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.types import LAST, Judgement, Tokens
 
@@ -125,7 +125,7 @@ def test_what_stands_behind_the_reading_is_named(tmp_path: Path) -> None:
         decoder = RainDecoder(backend, kind, judge=f"read#probe={saved}+{behind}")
         assert decoder.generate("Open the lock.").text == GOOD
         assert isinstance(decoder.evaluator, Cascade) and decoder.evaluator.sure == decoder.config.read_surely
-        assert load_judge(f"read+{behind}", backend).behind is not None
+        assert choose_judge(f"read+{behind}", backend).behind is not None
         assert (getattr(decoder.evaluator.behind, "backend", None) is who) or who is None
         assert len(decoder.loaded) == (who is None)
         decoder.close()
@@ -136,7 +136,7 @@ def test_what_stands_behind_the_reading_is_named(tmp_path: Path) -> None:
         backend, kind, SearchConfig.preset("balanced", read_surely=0.5), judge=f"read#probe={saved}+ask"
     )
     assert never.generate("Open the lock.").text == BAD, "what is read is good"
-    assert load_judge(f"read#probe={saved}", backend).behind is None, "a file's name may hold a plus"
-    assert load_judge("read+hf-classifier:NAME", backend).behind == "hf-classifier:NAME"
+    assert choose_judge(f"read#probe={saved}", backend).behind is None, "a file's name may hold a plus"
+    assert choose_judge("read+hf-classifier:NAME", backend).behind == "hf-classifier:NAME"
     with pytest.raises(ConfigError, match=r"unknown judge 'read\+asking'"):
-        load_judge("read+asking", backend)
+        choose_judge("read+asking", backend)

@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 from rain_decoding import ConfigError, RainDecoder, load_criterion
 from rain_decoding.backends.scripted import Rule, ScriptedBackend, ScriptedCodec
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator, description
-from rain_decoding.self_evaluation.loading import JudgeChoice, load_evaluator, load_judge
+from rain_decoding.self_evaluation.loading import JudgeChoice, load_evaluator, choose_judge
 from rain_decoding.self_evaluation.reading.examples import examples_of
 from rain_decoding.self_evaluation.self_check import LOOKED_AT, check, is_checked
 
@@ -101,7 +101,7 @@ def test_who_judges_is_said_in_a_line_with_what_was_found() -> None:
         )
         shutil.rmtree(user_cache_path("rain-decoding"))
     nothing = replace(HARMLESS, reading_file=None)
-    chosen = load_judge("auto", judge(True))
+    chosen = choose_judge("auto", judge(True))
     assert "since the criterion has no examples" in description(
         load_evaluator(judge(True), nothing, judge=chosen)
     )

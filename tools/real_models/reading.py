@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from rain_decoding import load_backend, load_criterion
 from rain_decoding.backends.base import Backend
-from rain_decoding.calibration.judging import Judged, judge_answers
+from rain_decoding.calibration.judging import JudgedAnswer, judge_answers
 from rain_decoding.calibration.labelled import LabelledAnswer
 from rain_decoding.calibration.recommendation import fit, nested
 from rain_decoding.calibration.scores import scores_of
@@ -180,7 +180,7 @@ def asked(backend: Backend, rows: Sequence[ReadingExample], criterion: Criterion
         LabelledAnswer(each.messages, each.answer, "positive" if each.good else "negative", number)
         for number, each in enumerate(rows)
     ]
-    judged: dict[str, list[Judged]] = {}
+    judged: dict[str, list[JudgedAnswer]] = {}
     for one in judge_answers(backend, criterion, labelled, forms=list(question_forms())):
         judged.setdefault(one.form, []).append(one)
     fits = {}

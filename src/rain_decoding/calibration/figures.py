@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from rain_decoding.backends.base import Codec
-from rain_decoding.calibration.judging import Judged, fresh_tokens
+from rain_decoding.calibration.judging import JudgedAnswer, fresh_tokens
 from rain_decoding.calibration.scores import Scores, is_scored, scores_of
 from rain_decoding.measurement.statistics import Estimate, mean, rate
 from rain_decoding.self_evaluation.criterion import Criterion
@@ -22,7 +22,7 @@ Figures = dict[str, Any]
 
 
 def form_figures(
-    codec: Codec, criterion: Criterion, judged: Sequence[Judged], min_label_mass: float
+    codec: Codec, criterion: Criterion, judged: Sequence[JudgedAnswer], min_label_mass: float
 ) -> Figures:
     """Figures of the answers that were judged by `criterion`, which has the form of the question.
 
@@ -82,7 +82,7 @@ def score_figures(scores: Scores, threshold: float = 0.0) -> Figures:
     }
 
 
-def position_biases(judged: Sequence[Judged]) -> np.ndarray:
+def position_biases(judged: Sequence[JudgedAnswer]) -> np.ndarray:
     """How much each judgement leans to the first option, in nats: half the difference of the orders' log-odds.
 
     Empty where only one order is asked.
@@ -91,12 +91,12 @@ def position_biases(judged: Sequence[Judged]) -> np.ndarray:
     return np.array([(log_odds(two[0]) - log_odds(two[1])) / 2 for two in orders if len(two) == 2])
 
 
-def _order_agreement(scored: Sequence[Judged]) -> Figures | None:
+def _order_agreement(scored: Sequence[JudgedAnswer]) -> Figures | None:
     both = [one.judgement.probabilities for one in scored if len(one.judgement.probabilities) == 2]
     return _rounded(rate([score(two[:1], "hard") == score(two[1:], "hard") for two in both]))
 
 
-def _statement_accuracy(whole: Sequence[Judged], min_label_mass: float) -> Figures | None:
+def _statement_accuracy(whole: Sequence[JudgedAnswer], min_label_mass: float) -> Figures | None:
     """Share of answers, neutral ones too, whose own statement holds the most probability over the orders."""
     verdicts = ("positive", "negative", "neutral")
     return _rounded(

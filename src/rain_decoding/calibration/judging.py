@@ -20,7 +20,7 @@ CONCURRENCY = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAnswer:
     """A labelled answer (its place among all is `index`), and how it was judged by one form of the question.
 
     Every option order was asked, and nothing is unscored for its label mass.
@@ -40,7 +40,7 @@ def judge_answers(
     forms: Sequence[str] | None = None,
     prompt_format: PromptFormat = "auto",
     concurrency: int = CONCURRENCY,
-) -> Iterator[Judged]:
+) -> Iterator[JudgedAnswer]:
     """Judge every answer by every form (None: the usual ones) and yield each as it is done.
 
     They come in about the order of the answers.
@@ -52,7 +52,7 @@ def judge_answers(
         form: SelfEvaluator(backend, in_form(criterion, form, backend.codec), votes="debiased")
         for form in forms
     }
-    too_long: list[Judged] = []
+    too_long: list[JudgedAnswer] = []
 
     def programs() -> Iterator[tuple[tuple[int, str], Judging]]:
         for index, answer in enumerate(answers):
@@ -60,17 +60,17 @@ def judge_answers(
                 prompt = build_prompt(answer.messages, backend, prompt_format=prompt_format)
             except ContextLengthError as error:
                 unscored = Judgement(None, answer.answer, problem=str(error))
-                too_long.extend(Judged(index, answer, form, unscored) for form in forms)
+                too_long.extend(JudgedAnswer(index, answer, form, unscored) for form in forms)
                 continue
             for form, evaluator in evaluators.items():
                 yield (index, form), evaluator.conversation(prompt).judge(answer.answer)
 
     for (index, form), judgement in results_of(backend, programs(), concurrency):
-        yield Judged(index, answers[index], form, judgement)
+        yield JudgedAnswer(index, answers[index], form, judgement)
     yield from too_long
 
 
-def fresh_tokens(codec: Codec, criterion: Criterion, judged: Judged) -> int:
+def fresh_tokens(codec: Codec, criterion: Criterion, judged: JudgedAnswer) -> int:
     """About how many tokens a judgement by a criterion forwards of a text that generation holds.
 
     The question, once per option order; with the question in the prefix's place, the conversation again.

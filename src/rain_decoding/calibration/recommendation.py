@@ -9,7 +9,7 @@ from math import floor, log10
 import numpy as np
 
 from rain_decoding.calibration.figures import VOTES, position_biases
-from rain_decoding.calibration.judging import Judged
+from rain_decoding.calibration.judging import JudgedAnswer
 from rain_decoding.calibration.saved import Recommendation, Verdict
 from rain_decoding.calibration.scores import Scores, is_scored, scores_of
 from rain_decoding.measurement.statistics import Estimate, paired_difference, surely_below
@@ -26,7 +26,7 @@ USEFUL = 0.6
 """A judge whose balanced accuracy is surely below this, and not surely above 0.5, is called chance."""
 DEFAULT_VOTES: Votes = "debiased"
 
-ByForm = Mapping[str, Sequence[Judged]]
+ByForm = Mapping[str, Sequence[JudgedAnswer]]
 """The same answers, whole and cut, in the same order by form; the cheapest form last."""
 
 
@@ -173,7 +173,7 @@ def _gain(scores: Scores, ours: np.ndarray, theirs: np.ndarray) -> Estimate | No
     return paired_difference((weights * ours).tolist(), (weights * theirs).tolist(), scores.groups.tolist())
 
 
-def _label_mass(judged: Sequence[Judged]) -> tuple[float, str]:
+def _label_mass(judged: Sequence[JudgedAnswer]) -> tuple[float, str]:
     """A tenth of what the labels hold at least in 95 of 100 judgements: less means that something else was said."""
     masses = [min(one.judgement.label_mass) for one in judged if one.judgement.label_mass]
     usual = float(np.percentile(masses, 5)) if masses else 0.0
@@ -188,7 +188,7 @@ def _floor(value: float) -> float:
     return float(f"{floor(value / unit) * unit:.1g}")
 
 
-def _order_margin(scored: Sequence[Judged]) -> tuple[float | None, str]:
+def _order_margin(scored: Sequence[JudgedAnswer]) -> tuple[float | None, str]:
     """The position bias that 95% of the judgements stay below, in nats.
 
     Log-odds of one order are the evidence and the bias; where they lie beyond the bias, the other order cannot

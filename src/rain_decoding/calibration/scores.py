@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from rain_decoding.calibration.judging import Judged
+from rain_decoding.calibration.judging import JudgedAnswer
 from rain_decoding.measurement.statistics import Estimate, mean_of_rates, rate, roc_area, share
 from rain_decoding.self_evaluation.evaluator import Votes, score
 from rain_decoding.types import Judgement
@@ -91,9 +91,9 @@ def is_scored(judgement: Judgement, min_label_mass: float) -> bool:
     return bool(judgement.probabilities) and min(judgement.label_mass) >= min_label_mass
 
 
-def scores_of(judged: Iterable[Judged], votes: Votes, min_label_mass: float) -> Scores:
+def scores_of(judged: Iterable[JudgedAnswer], votes: Votes, min_label_mass: float) -> Scores:
     """Scores of the answers that are labelled good or bad, by the same label probabilities whatever the votes."""
-    chosen: Sequence[Judged] = [one for one in judged if one.answer.label != "neutral"]
+    chosen: Sequence[JudgedAnswer] = [one for one in judged if one.answer.label != "neutral"]
     values = [
         score(one.judgement.probabilities, votes) if is_scored(one.judgement, min_label_mass) else np.nan
         for one in chosen

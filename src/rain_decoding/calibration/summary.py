@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.calibration.figures import form_figures
-from rain_decoding.calibration.judging import Judged
+from rain_decoding.calibration.judging import JudgedAnswer
 from rain_decoding.calibration.labelled import LabelledAnswer, check_labels
 from rain_decoding.calibration.recommendation import fit, nested, recommend, verdict
 from rain_decoding.calibration.saved import Calibration, criterion_hash
@@ -19,7 +19,7 @@ from rain_decoding.self_evaluation.question_forms import in_form
 def summarise(
     backend: Backend,
     criterion: Criterion,
-    judged: Iterable[Judged],
+    judged: Iterable[JudgedAnswer],
     *,
     min_label_mass: float,
     votes: Votes | None = None,
@@ -64,9 +64,9 @@ def summarise(
     )
 
 
-def _complete(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
+def _complete(judged: Iterable[JudgedAnswer]) -> dict[str, list[JudgedAnswer]]:
     """By form, in the order of the answers, what was judged by all of them."""
-    found: dict[str, dict[int, Judged]] = {}
+    found: dict[str, dict[int, JudgedAnswer]] = {}
     for one in judged:
         found.setdefault(one.form, {})[one.index] = one
     common = sorted(set.intersection(*(set(own) for own in found.values()))) if found else []

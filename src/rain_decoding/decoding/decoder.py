@@ -39,7 +39,7 @@ from rain_decoding.self_evaluation.loading import (
     has_labels,
     is_proven,
     load_evaluator,
-    load_judge,
+    choose_judge,
 )
 from rain_decoding.self_evaluation.reading.reader import Told, logged
 from rain_decoding.types import Commit, Completion, Judgement, Message
@@ -387,7 +387,7 @@ class RainDecoder(Decoder):
         thinking: Let a reasoning model reason before it answers. The reasoning is not searched, and is kept apart.
         judge: "ask" asks the model about its text, "read" reads its hidden states by a probe, which is fitted first if
             need be, "auto" reads where that surely beats a coin, and else asks; for other forms, and models, see
-            `self_evaluation.loading.load_judge`. Or a judge with labels of its own, as named in
+            `self_evaluation.loading.choose_judge`. Or a judge with labels of its own, as named in
             `self_evaluation.loading.EVALUATORS`. None: "ask" with the paper's strategy, as there, else "auto".
         refusal: The text that the fallback "refusal" returns.
         told: Hears how many examples of how many are read while a probe is fitted; by default the log says that one is.
@@ -433,7 +433,7 @@ class RainDecoder(Decoder):
             )
         if isinstance(judge, str) and has_labels(judge):
             criterion, judge = _only_by_labels(judge, criterion), None
-        self._judge = load_judge(judge, backend, prompt_format=prompt_format, told=told)
+        self._judge = choose_judge(judge, backend, prompt_format=prompt_format, told=told)
         self.loaded = self._judge.others if isinstance(judge, str) else ()
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking

@@ -93,7 +93,7 @@ BEHIND = re.compile(r"\+(?=[\w-]+(:|$))")
 """Where the judge behind a reading one begins, if what follows is one: names of files may hold a plus."""
 
 
-def load_judge(
+def choose_judge(
     judge: str | Backend | JudgeChoice | None,
     backend: Backend,
     *,
@@ -137,14 +137,14 @@ def load_judge(
         reader = Reader(load_backend(form.model), along=True, file=probe, told=told)
     behind: JudgeChoice | str | None = form.behind or None
     if form.behind and not has_labels(form.behind):
-        behind = load_judge(form.behind, backend)
+        behind = choose_judge(form.behind, backend)
     return JudgeChoice(reader=reader, behind=behind)
 
 
 def judges_by_name(judge: str | None, model: str) -> list[str]:
     """Who judges what `model` generates: its own name, that of another model, or of a judge with labels of its own.
 
-    `judge` is as for `load_judge`; nothing is loaded. Raises `ConfigError` where it has no known form.
+    `judge` is as for `choose_judge`; nothing is loaded. Raises `ConfigError` where it has no known form.
     """
     if judge is None or judge in (ASK, AUTO):
         return [model]
@@ -211,7 +211,7 @@ def load_evaluator(
     what it is. Raises `CriterionError` for what cannot be read or found, and what loading a classifier or a probe
     raises.
     """
-    chosen = load_judge(judge, backend)
+    chosen = choose_judge(judge, backend)
     loader = _Loader(backend, chosen, votes, min_label_mass, order_margin, cheapest, pinned, read_surely)
     if isinstance(criterion, str):
         return loader.named(criterion)

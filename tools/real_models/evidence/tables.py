@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rain_decoding.evaluation.judges import Accuracy, Label
-from rain_decoding.evaluation.judges.reading import accuracy_of
+from rain_decoding.evaluation.judges.reading import probe_accuracy
 from rain_decoding.evaluation.overview import overview
 from rain_decoding.evaluation.report.formats import percent, points
 from rain_decoding.evaluation.runner import RECORDS, RUN
@@ -95,7 +95,7 @@ def _read(folder: Path) -> Run:
     for file in sorted(folder.glob(LABELS.format("*"))):
         reader = file.stem.removeprefix("labels-")
         probe = load_probe(folder.parent / PROBE.format(reader))
-        judges.append(Said(reader, ("harmless",), accuracy_of(probe, "harmless")))
+        judges.append(Said(reader, ("harmless",), probe_accuracy(probe, "harmless")))
         for found in _lines(file):
             record = records[key(found)]
             record["goal"], record["labels"][reader] = found["goal"], found["label"]

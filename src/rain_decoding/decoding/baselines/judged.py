@@ -21,7 +21,7 @@ from rain_decoding.self_evaluation.loading import load_evaluator
 from rain_decoding.types import Decode, Decoded, FinishReason, Judgement, Stop, Tokens
 
 
-class Judged(NamedTuple):
+class Scored(NamedTuple):
     """A decoded answer with its score in [-1, 1]. Ordered: a better score first counts, then the probability."""
 
     score: float
@@ -36,7 +36,7 @@ class JudgedSession(Session):
     """Decodes whole answers, has them judged, and commits the best one. Subclasses give `attempts`."""
 
     judge: ConversationEvaluator
-    scored: list[Judged] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
     """Without those that could not be judged."""
 
     def finish(self) -> None:
@@ -64,7 +64,7 @@ class JudgedSession(Session):
         """Have an answer judged."""
         judgement = yield from self.verdict(decoded.tokens)
         if judgement.score is not None:
-            self.scored.append(Judged(judgement.score, logprob, order, decoded))
+            self.scored.append(Scored(judgement.score, logprob, order, decoded))
 
     def verdict(self, answer: Tokens) -> Program[Judgement]:
         """What the judge says of an answer to the user's prompt, wherever it was decoded."""

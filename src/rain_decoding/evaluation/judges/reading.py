@@ -60,7 +60,7 @@ class ReadingLabels:
         self._format: PromptFormat = "text" if self.questions == ("positive",) else "auto"
         reader = Reader(self.backend, file=Path(file) if file else None, prompt_format=self._format)
         self._evaluator = reader.evaluator(load_criterion(criterion))
-        self.accuracy = accuracy_of(self._evaluator.probe, self.questions[0])
+        self.accuracy = probe_accuracy(self._evaluator.probe, self.questions[0])
         fitted = file_hash(Path(file)) if file else self._evaluator.probe.examples
         self.version = f"{self.backend.fingerprint}, {fitted}"
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class ReadingLabels:
             self.backend.finish(owner)
 
 
-def accuracy_of(probe: Probe, question: str) -> Mapping[str, Accuracy]:
+def probe_accuracy(probe: Probe, question: str) -> Mapping[str, Accuracy]:
     """How often a probe's verdicts were right on held-out answers; nothing for a probe that does not say."""
     figures = probe.figures
     if "good_right" not in figures or "bad_right" not in figures:
