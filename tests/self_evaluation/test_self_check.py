@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 from rain_decoding import ConfigError, RainDecoder, load_criterion
 from rain_decoding.backends.scripted import Rule, ScriptedBackend, ScriptedCodec
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator, description
-from rain_decoding.self_evaluation.loading import JudgeChoice, load_evaluator, choose_judge
+from rain_decoding.self_evaluation.loading import JudgeChoice, choose_judge, load_evaluator
 from rain_decoding.self_evaluation.reading.examples import examples_of
 from rain_decoding.self_evaluation.self_check import LOOKED_AT, check, is_checked
 

@@ -36,10 +36,10 @@ from rain_decoding.self_evaluation.loading import (
     AUTO,
     PRINCIPLE,
     JudgeChoice,
+    choose_judge,
     has_labels,
     is_proven,
     load_evaluator,
-    choose_judge,
 )
 from rain_decoding.self_evaluation.reading.reader import Told, logged
 from rain_decoding.types import Commit, Completion, Judgement, Message

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from real_models.evidence.blind import show
 from real_models.evidence.plot import draw
+from real_models.evidence.prompts import ATTACKS, DIALOGUES, HARMLESS
 from real_models.evidence.run import DECODERS, OutOfTimeError, Work, fit_readers, run
 from real_models.evidence.tables import read_runs, tables
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds=options.rounds,
         concurrency=options.concurrency,
         max_tokens=options.max_tokens,
-        families=tuple(options.families.split(",")) if options.families else (),
+        families=tuple(options.families.split(",")),
         other_half=options.other_half,
         seeds=tuple(map(int, options.seeds.split(","))),
     )
@@ -108,7 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--of", default="", help="names whose answers are wanted; default: all")
     parser.add_argument("--reader", action="append", default=[], metavar="NAME=OTHER")
     parser.add_argument("--decoders", default=DECODERS)
-    parser.add_argument("--families", default="")
+    parser.add_argument(
+        "--families",
+        default=",".join(ATTACKS + HARMLESS),
+        help=f"besides the default: {', '.join(DIALOGUES)}",
+    )
     parser.add_argument(
         "--other-half",
         action="store_true",
