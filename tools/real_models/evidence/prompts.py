@@ -63,6 +63,8 @@ def evidence_suite(data: Path, *, other_half: bool = False) -> Suite:
         for name in (*FILES, "everyday")
         for family in load_suite(name).families
     }
+    for name in DIALOGUES:  # told by the same judges as the others
+        families[name] = replace(families[name], metrics=families[HARMLESS[0]].metrics)
     chosen: tuple[Family, ...] = tuple(families[name] for name in FAMILIES)
     return Suite(
         "evidence",
