@@ -66,8 +66,12 @@ def test_a_batch_is_gone_on_with(run: Any, tmp_path: Path) -> None:
     assert records.keys() == {"q0", "q1", "q2"} and records["q0"]["rewinds"] == 2
     answers.write_text(whole[: whole.index("\n") + 10])  # a crash in the second line
     assert "1 of 3" in run("batch_to_jsonl.py", prompts, answers)
-    again = [json.loads(line) for line in answers.read_text().splitlines()]
-    assert {record["id"]: record for record in again} == records and len(again) == 3
+    lines = answers.read_text().splitlines()
+    again = {record["id"]: record for record in map(json.loads, lines)}
+    assert len(lines) == 3
+    # Scores are the same but for float noise: they depend on what is forwarded beside a text.
+    scores = [{id: record.pop("score") for id, record in made.items()} for made in (again, records)]
+    assert again == records and scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert "3 of 3" in run("batch_to_jsonl.py", prompts, answers)
 
 
