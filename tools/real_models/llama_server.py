@@ -10,7 +10,6 @@ loop stands beside it where it has the figure. Needs httpx and xllamacpp, which 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,46 +33,22 @@ from rain_decoding.decoding.decoder import PlainDecoder
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.types import Tokens
+from real_models.serving import llama_server
 
 Result = TypeVar("Result")
 CONTEXT = 1024
 PREFILL, DECODING, SECONDS = "prefill, tokens/s", "decoding, tokens/s", "an answer, s"
 OURS, LOOP, THEIRS = "ours", "bare loop", "llama-server"
-SERVER = """
-import sys
-import xllamacpp
-
-params = xllamacpp.CommonParams()
-params.model.path = sys.argv[1]
-params.hostnames, params.port = ["127.0.0.1"], 0
-params.n_parallel, params.n_ctx = 1, int(sys.argv[3])
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[2])
-server = xllamacpp.Server(params)
-print("listening on", server.listening_address, flush=True)
-sys.stdin.read()
-"""
 
 
 @contextmanager
 def serving(model: Path, threads: int) -> Iterator[httpx.Client]:
     """A client of a llama-server of its own, which ends with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(model), str(threads), str(CONTEXT)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        line = next((line for line in process.stdout if line.startswith("listening on")), None)
-        if line is None:
-            raise SystemExit(f"llama-server did not start with {model}")
-        with httpx.Client(base_url=line.split()[-1], timeout=600) as client:
-            yield client
-    finally:
-        process.stdin.close()
-        process.wait()
+    with (
+        llama_server(model, slots=1, threads=threads) as address,
+        httpx.Client(base_url=address, timeout=600) as client,
+    ):
+        yield client
 
 
 @dataclass(frozen=True)

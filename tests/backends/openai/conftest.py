@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends.openai.llama_server import llama_server
+from real_models.serving import llama_server
 
 from rain_decoding.microworld.export import write_gguf
 

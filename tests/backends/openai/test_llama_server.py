@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends.openai.llama_server import llama_server
 from cli.command import start
+from real_models.serving import llama_server
 
 from rain_decoding import PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.base import Backend
