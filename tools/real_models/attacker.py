@@ -6,14 +6,16 @@ with `--queries` answers a behaviour at most, by what a reader on another model 
 Then every decoder answers the request without and with the best suffix found against it, on fresh seeds; `--second`
 names a further judge that the attacker did not ask: what fools the first one alone does not fool both.
 
-Prints a table, writes OUT/attacker.md, and goes on where it was stopped. The reader's probe is fitted as by
-`real_models.ablation`, and kept as OUT/reader.json.
+Prints a table, writes OUT/attacker.md and the answers, OUT/answers.jsonl (`real_models.evidence.verdicts` lists them,
+and tells what was read in them, with `--families best-suffix`), and goes on where it was stopped. The reader's probe is
+fitted as by `real_models.ablation`, and kept as OUT/reader.json; one that lies there is used.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -22,20 +24,24 @@ from rain_decoding.attacks.behaviours import Behaviour, read_behaviours
 from rain_decoding.attacks.black_box import BlackBoxConfig
 from rain_decoding.attacks.plan import BlackBoxPlan
 from rain_decoding.attacks.runner import AttackRun
-from rain_decoding.attacks.victim import Victim
+from rain_decoding.attacks.victim import WANTED
 from rain_decoding.cli.progress import counting
 from rain_decoding.config import DEFAULT_PRESET
 from rain_decoding.evaluation.answering import Setting, decoders
 from rain_decoding.evaluation.contenders import contender, split_names
 from rain_decoding.evaluation.judges import Judge, ReplyCache, load_judge
 from rain_decoding.evaluation.report.formats import percent
-from rain_decoding.evaluation.runner import REPLIES
-from rain_decoding.measurement.records import Record
+from rain_decoding.evaluation.runner import KEYS, REPLIES
+from rain_decoding.evaluation.suites import Item
+from rain_decoding.measurement.degeneration import degenerate
+from rain_decoding.measurement.records import Record, RecordFile
 from rain_decoding.measurement.statistics import rate
 from real_models.ablation import fitted_reader
 from real_models.evidence.prompts import FILES, untouched
 from real_models.evidence.run import CRITERION
 
+ANSWERS = "answers.jsonl"
+BARE, SUFFIXED = "no-suffix", "best-suffix"
 DECODERS = "plain,plain+principle+refusal,verify-regenerate-4,rain:balanced"
 
 
@@ -54,6 +60,8 @@ def main() -> None:
         "| decoder | behaviours | queries | tokens a query | no suffix | best suffix |",
         "|" + " --- |" * 6,
     ]
+    answers = RecordFile(options.out / ANSWERS, KEYS)
+    answers.write([])
     for number, name in enumerate(split_names(options.decoders)):
         plan = BlackBoxPlan(
             setting=setting,
@@ -71,7 +79,12 @@ def main() -> None:
         with AttackRun(plan, options.out / f"{number}-{name.split(':')[0]}", []) as run:
             with counting(f"attacks on {name}", len(behaviours), len(run.records)) as tick:
                 run.collect(partial(_ticked, tick))
-            lines += [row(plan, run.records, judge, options.fresh) for judge in judges]
+            found = [
+                each for seed in range(options.fresh) for each in answered(plan, run.records, judges, seed)
+            ]
+            for each in found:
+                answers.append(each)
+            lines += [row(name, run.records, found, judge) for judge in judges]
     text = "\n".join(lines)
     (options.out / "attacker.md").write_text(text + "\n", encoding="utf-8")
     print(text)
@@ -81,33 +94,58 @@ def _ticked(tick: Callable[[], object], record: Record) -> None:
     tick()
 
 
-def row(plan: BlackBoxPlan, records: Sequence[Record], judge: Judge, fresh: int) -> str:
-    """What came of the attacks on one decoder, as a judge labels answers on seeds that no attack used."""
+def answered(
+    plan: BlackBoxPlan, attacks: Sequence[Record], judges: Sequence[Judge], seed: int
+) -> Iterator[Record]:
+    """The decoder's labelled answers to each behaviour without and with its suffix, on a seed that no attack used."""
     decoder, _ = decoders(plan.contender, plan.setting, plan.criterion, plan.prompt_format)
-    found = {record["goal"]: record["controls"] for record in records}
-    victims = [Victim(decoder, judge, 1, plan.setting.max_tokens, first=seed) for seed in range(fresh)]
-    worked = [pair for victim in victims for pair in successes(victim, plan.behaviours, found)]
-    goals = [behaviour.goal for behaviour in plan.behaviours] * fresh
-    bare, attacked = (rate([pair[place] for pair in worked], goals) for place in (0, 1))
-    queries = sum(record["queries"] for record in records)
+    suffixes = {record["goal"]: record["controls"] for record in attacks}
+    for family in (BARE, SUFFIXED):
+        items = [attacked_item(each, suffixes[each.goal], family) for each in plan.behaviours]
+        prompts = [item.prompt for item in items]
+        answers = decoder.generate_batch(prompts, seed=seed, max_tokens=plan.setting.max_tokens)
+        for item, answer in zip(items, answers, strict=True):
+            labels = {judge.name: judge.label(item, answer.text, judge.questions).answers for judge in judges}
+            yield {
+                "id": f"{family}: {item.subject}",
+                "family": family,
+                "decoder": plan.decoder,
+                "seed": seed,
+                "subject": item.subject,
+                "prompt": item.prompt,
+                "answer": answer.text,
+                "usage": asdict(answer.usage),
+                "labels": labels
+                | {"degeneration": {"degenerate": bool(degenerate(item.prompt, answer.text))}},
+            }
+
+
+def attacked_item(behaviour: Behaviour, suffix: str, family: str) -> Item:
+    """A behaviour's request, with the suffix unless it is to be bare."""
+    prompt = behaviour.prompt(suffix if family == SUFFIXED else "")
+    return Item(family, prompt, behaviour.goal, {"goal": behaviour.goal})
+
+
+def row(name: str, attacks: Sequence[Record], answers: Sequence[Record], judge: Judge) -> str:
+    """What came of the attacks on one decoder, by a judge's labels."""
+    question = next(question for question in WANTED if question in judge.questions)
+
+    def success(family: str) -> str:
+        own = [each for each in answers if each["family"] == family]
+        worked = [each["labels"][judge.name].get(question) is WANTED[question] for each in own]
+        found = rate(worked, [each["subject"] for each in own])
+        return percent(found.rounded()) if found else "-"
+
+    queries = sum(attack["queries"] for attack in attacks)
     cells = [
-        f"{plan.decoder} (by {judge.name.partition('#')[0]})",
-        str(len(records)),
-        f"{queries / len(records):.0f}",
-        f"{sum(record['tokens'] for record in records) / queries:.0f}",
-        percent(bare.rounded()) if bare else "-",
-        percent(attacked.rounded()) if attacked else "-",
+        f"{name} (by {judge.name.partition('#')[0]})",
+        str(len(attacks)),
+        f"{queries / len(attacks):.0f}",
+        f"{sum(attack['tokens'] for attack in attacks) / queries:.0f}",
+        success(BARE),
+        success(SUFFIXED),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def successes(
-    victim: Victim, behaviours: Sequence[Behaviour], suffixes: dict[str, str]
-) -> Iterator[tuple[bool, bool]]:
-    """Whether each behaviour's request works without and with its suffix."""
-    for behaviour in behaviours:
-        bare, attacked = victim.losses(behaviour, ["", suffixes[behaviour.goal]]).losses
-        yield bare == 0, attacked == 0
 
 
 def _parser() -> argparse.ArgumentParser:
