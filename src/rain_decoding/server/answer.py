@@ -15,7 +15,7 @@ from rain_decoding.server.rain_object import rain_object, together, usage_object
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
 from rain_decoding.server.traces import for_client, keep_trace
-from rain_decoding.server.worker import Progress
+from rain_decoding.server.worker import Released
 from rain_decoding.types import Completion
 
 
@@ -41,13 +41,13 @@ class Answer:
         async for news in self.exchange.news():
             assert news is not None
             index, what = news
-            if isinstance(what, Progress):
+            if isinstance(what, Released):
                 self.note_release(what)
             else:
                 self.end(index, what.completion)
 
-    def note_release(self, progress: Progress) -> None:
-        if progress.text and not self.started:
+    def note_release(self, released: Released) -> None:
+        if released.text and not self.started:
             self.started = True
             seconds = time.perf_counter() - self.request.state.started
             self.service.metrics.first_release.observe(seconds)

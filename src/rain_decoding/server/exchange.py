@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from rain_decoding.decoding.session import Session
 from rain_decoding.server.request_parser import AnswerRequest
-from rain_decoding.server.worker import Ended, Failed, News, Opened, PendingAnswer, Progress, Worker
+from rain_decoding.server.worker import Ended, Failed, News, Opened, PendingAnswer, Released, Worker
 
 
 class Exchange:
@@ -57,7 +57,7 @@ class Exchange:
                 raise news.error from news.cause
             assert isinstance(news, Opened), "all answers are opened before one is searched"
 
-    async def news(self, silence: float | None = None) -> AsyncIterator[tuple[int, Progress | Ended] | None]:
+    async def news(self, silence: float | None = None) -> AsyncIterator[tuple[int, Released | Ended] | None]:
         """What happens, until all answers have ended; None after `silence` seconds without news.
 
         Raises `ApiError` when an answer fails.
@@ -74,5 +74,5 @@ class Exchange:
                 case Ended():
                     self._open.discard(index)
                     yield index, news
-                case Progress():
+                case Released():
                     yield index, news

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from rain_decoding.server.answer import Answer
 from rain_decoding.server.schemas import ChatBody, CompletionBody
 from rain_decoding.server.service import Service
-from rain_decoding.server.worker import Progress
+from rain_decoding.server.worker import Released
 from rain_decoding.server.writer import Writer
 from rain_decoding.web.bodies import CLIENT_GONE
 from rain_decoding.web.errors import ApiError, json_response, translated
@@ -100,7 +100,7 @@ class StreamedAnswer(StreamingResponse):
                 yield writer.silence()
                 continue
             index, what = news
-            if isinstance(what, Progress):
+            if isinstance(what, Released):
                 answer.note_release(what)
                 events = answer.events(what.events)
                 pieces = writer.release(index, what.text, events) if what.text or events else []

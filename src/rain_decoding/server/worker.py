@@ -26,7 +26,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Released:
     """Text that is released, and what the trace says since the last time."""
 
     text: str
@@ -46,7 +46,7 @@ class Failed:
     cause: Exception | None = None
 
 
-News = Opened | Progress | Ended | Failed
+News = Opened | Released | Ended | Failed
 
 
 @dataclass(eq=False)
@@ -282,11 +282,11 @@ class Worker:
             commit = task.events.popleft()
             self.observer.released(len(commit.tokens), commit.text)
             if commit.text:
-                self._tell(answer, Progress(commit.text, self._news(answer)))
+                self._tell(answer, Released(commit.text, self._news(answer)))
         if task.done:
             self._end(answer)
         elif events := self._news(answer):
-            self._tell(answer, Progress("", events))
+            self._tell(answer, Released("", events))
 
     def _news(self, answer: PendingAnswer) -> Sequence[dict[str, Any]]:
         assert answer.session is not None
@@ -310,7 +310,7 @@ class Worker:
         self._failing = False
         self.observer.ended(completion)
         if events := self._news(answer):
-            self._tell(answer, Progress("", events))
+            self._tell(answer, Released("", events))
         self._tell(answer, Ended(completion))
 
     def _tell(self, answer: PendingAnswer, news: News) -> None:

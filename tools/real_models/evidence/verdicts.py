@@ -86,12 +86,14 @@ def table(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
     yield f"|{' --- |' * len(heads)}"
     base = [answers[BASE][key] for key in both]
     for name in answers:
-        yield f"| {' | '.join(_cells(name, [answers[name][key] for key in both], base, verdicts))} |"
+        cells = _cells(name, [answers[name][key] for key in both], base, verdicts, columns)
+        yield f"| {' | '.join(cells)} |"
 
 
-def _cells(name: str, own: Sequence[Record], base: Sequence[Record], verdicts: Verdicts) -> list[str]:
+def _cells(
+    name: str, own: Sequence[Record], base: Sequence[Record], verdicts: Verdicts, columns: Sequence[str]
+) -> list[str]:
     goals = [each["goal"] for each in own]
-    columns = list(next(iter(verdicts.values())))
 
     def seen(what: str, records: Sequence[Record]) -> list[bool]:
         return [verdicts[number_of(each)][what] for each in records]
