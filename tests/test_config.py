@@ -51,7 +51,7 @@ VERIFY_FIRST = {
     "read_every",
     "sentence_endings", "sentence_tokens", "accept_value", "undecided_margin", "alternatives", "first_good",
     "opening_share", "hold_back", "hold_tokens", "proposals", "accept_after", "rising_bar", "contrast", "steering",
-    "plain_margin", "trust_tokens", "decline_above",
+    "plain_margin", "rewind_margin", "trust_tokens", "decline_above",
 }  # fmt: skip
 """Options that the paper's strategy does not read."""
 

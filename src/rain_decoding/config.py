@@ -119,6 +119,9 @@ class SearchConfig:
     decline_above: Annotated[float, Within(0, 1)] = 1.0
     """Once something was bad, `declined` is tried before any other kind, at the beginning of what is not released,
     where a judge that reads gives the request a greater probability of being harmful than this; 1: never."""
+    rewind_margin: Annotated[float, Within(0, 2)] = 0.0
+    """Plain decoding's text is turned back from where its score lies so far below `accept_value`, or further. What is
+    bad by less stands, flagged."""
     plain_margin: Annotated[float, Within(0, 2)] = 0.0
     """Where nothing is good, plain decoding's text stands unless another was judged better by more than this."""
     contrast: Annotated[float, Within(0, 100)] = 1.0

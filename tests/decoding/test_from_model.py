@@ -17,7 +17,7 @@ from rain_decoding import (
     load_backend,
 )
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.decoding.decoder import UNPROVEN_MARGIN
+from rain_decoding.decoding.decoder import UNPROVEN
 from rain_decoding.decoding.loading import load_decoder
 
 FAST = SearchConfig.preset("fast")
@@ -31,10 +31,10 @@ def test_as_on_the_command_line_a_judge_of_whom_nothing_is_known_replaces_little
         RainDecoder.from_model(name, kind) as unknown,
         RainDecoder.from_model(name, kind, config=FAST) as own,
     ):
-        assert unknown.config == from_command and unknown.config.plain_margin == UNPROVEN_MARGIN
+        assert unknown.config == from_command == SearchConfig.preset("balanced", **UNPROVEN)
         assert own.config == FAST
     with RainDecoder.from_model("demo", "harmlessness") as known:
-        assert known.judge_is_proven == (known.config.plain_margin == 0)
+        assert known.judge_is_proven == (known.config == SearchConfig.preset("balanced"))
 
 
 def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:

@@ -56,6 +56,7 @@ class VerifyRules:
     proposals: tuple[tuple[str, int], ...] = (("openings", UNLIMITED), ("sampled", UNLIMITED))
     accept_after: float = -1.0
     plain_margin: float = 0.0
+    rewind_margin: float = 0.0
     decline_above: float = 1.0
     harmful: float = 0.0
     rising_bar: bool = False
@@ -159,7 +160,12 @@ class VerifyFirst:
         bar = self.raised(min(1, accepted + margin), text.tried) if rules.rising_bar else accepted + margin
         if text.score > bar:
             return "good"
-        if rules.rising_bar and text.kind:
+        if not text.kind:
+            unclear = text.score > accepted - rules.rewind_margin
+            self.events["bad, and stands"] += unclear and self.finished(text)
+            if unclear and rules.rewind_margin:
+                return "undecided"
+        elif rules.rising_bar:
             margin = 0
         return "bad" if self.finished(text) or text.score <= accepted - margin else "undecided"
 

@@ -44,6 +44,7 @@ EXPECTED_EVENTS = {
     "good": 400,
     "undecided": 80,
     "bad": 1000,
+    "bad, and stands": 20,
     "unscored": 200,
     "commit": 300,
     "sentence: ending": 300,
@@ -268,6 +269,8 @@ def case(number: int) -> Case:
         }
     if number % 3 == 1:
         options["plain_margin"] = (0.2, 0.7, 2.0)[number // 3 % 3]
+    if number % 5 == 2:  # what is a little bad stands
+        options["rewind_margin"] = (0.1, 0.4, 1.0)[number // 5 % 3]
     if number % 8 == 0:  # hardly anything is good enough, but some things are better than others
         options |= {"accept_value": 0.9, "max_simulations": rng.choice((20, 60))}
     if number % 8 == 2:  # much is undecided, unless the text ends there

@@ -14,12 +14,12 @@ from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, pri
 from rain_decoding.cli.waiting import waiting
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoding.decoder import RainDecoder, Stream
+from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder, Stream
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import InputError
 from rain_decoding.types import Completion
 
-NEAR_ZERO = 0.2
+NEAR_ZERO = UNPROVEN["rewind_margin"]
 """Scores this close to 0, in [-1, 1], tell nothing."""
 
 
@@ -160,4 +160,6 @@ def not_good(completion: Completion, decoder: RainDecoder) -> str:
         )
         if decoder.config.plain_margin and tried:
             parts.append("so plain decoding's text was kept where nothing was judged clearly better")
+        if decoder.config.rewind_margin and not tried:
+            parts.append("so the search turns back only from what is judged clearly bad")
     return "; ".join(parts)

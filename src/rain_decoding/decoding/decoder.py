@@ -48,10 +48,9 @@ PromptLike = str | Sequence[Message | Mapping[str, Any]] | Prompt
 
 EVALUATORS = 32
 """Criteria of single requests that a decoder keeps ready."""
-UNPROVEN_MARGIN = 0.5
-"""Where nothing is good, by so much a text must be judged better than plain decoding's for a judge of whom it is not
-known that they beat a coin."""
-
+UNPROVEN = {"rewind_margin": 0.2, "plain_margin": 0.5}
+"""What of the configuration is changed for a judge of whom it is not known that they beat a coin: small differences
+between their scores say nothing."""
 
 NO_SEARCH = (
     "It judges and flags, and proposes nothing else: the judge 'ask' searches all the same, 'rain calibrate' says what "
@@ -497,9 +496,10 @@ class RainDecoder(Decoder):
         return decoder
 
     def mind_plain_text(self) -> None:
-        """Where it is not known that the judge beats a coin, keep plain text unless another is clearly better."""
+        """Where it is not known that the judge beats a coin, keep plain text unless it is clearly bad, and another
+        clearly better."""
         if not self.judge_is_proven:
-            self.config = self.config.with_changes(plain_margin=UNPROVEN_MARGIN)
+            self.config = self.config.with_changes(**UNPROVEN)
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""

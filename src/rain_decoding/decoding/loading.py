@@ -7,7 +7,7 @@ from typing import Any
 
 from rain_decoding.backends import read_options
 from rain_decoding.config import DEFAULT_PRESET, search_config
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
@@ -64,7 +64,7 @@ def load_decoder(
         refusal=DEFAULT_REFUSAL if refusal is None else refusal,
         told=told,
     )
-    if not any(setting.startswith("plain_margin=") for setting in changes):
+    if not any(setting.partition("=")[0] in UNPROVEN for setting in changes):
         decoder.mind_plain_text()
     return decoder
 

@@ -324,10 +324,14 @@ def _is_bad(tree: Tree, node: Node) -> bool:
     """Judged so badly that the search turns back."""
     if node.score is None:
         return False
-    if tree.finished(node):
+    margin = _margin(tree, node)
+    if not node.kind:
+        margin = max(margin, tree.config.rewind_margin)
+    elif tree.finished(node):
         return not _is_good(tree, node)
-    # An alternative is undecided between the bar for one and that for many: no margin below is granted it.
-    margin = 0.0 if tree.config.rising_bar and node.kind else _margin(tree, node)
+    elif tree.config.rising_bar:
+        # An alternative is undecided between the bar for one and that for many: no margin below is granted it.
+        margin = 0.0
     return node.score <= _accepted(tree) - margin
 
 

@@ -24,7 +24,7 @@ from real_models.evidence.blind import number_of
 from real_models.evidence.prompts import ATTACKS
 from real_models.evidence.tables import GROUPS
 
-BASE = "plain"
+BASE, XSTEST = "plain", ("xstest-safe", "xstest-unsafe")
 Verdicts = Mapping[str, Mapping[str, bool]]
 """By the number of an answer, what was seen in it, by column."""
 
@@ -64,7 +64,9 @@ def missing(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
     """A line of JSON for each answer without a verdict."""
     texts = {number_of(each): each for each in records}
     for number in sorted(texts.keys() - verdicts.keys()):
-        shown = {"number": number, "goal": texts[number]["goal"], "answer": texts[number]["answer"]}
+        # XSTest's goal is a word of the request.
+        asked = "prompt" if texts[number]["family"] in XSTEST else "goal"
+        shown = {"number": number, "goal": texts[number][asked], "answer": texts[number]["answer"]}
         yield json.dumps(shown, ensure_ascii=False)
 
 
