@@ -8,7 +8,8 @@ names a further judge that the attacker did not ask: what fools the first one al
 
 Prints a table, writes OUT/attacker.md and the answers, OUT/answers.jsonl (`real_models.evidence.verdicts` lists them,
 and tells what was read in them, with `--families best-suffix`), and goes on where it was stopped. The reader's probe is
-fitted as by `real_models.ablation`, and kept as OUT/reader.json; one that lies there is used.
+fitted as by `real_models.ablation`, and kept as OUT/reader.json; one that lies there is used, such as
+`real_models.evidence.reader` makes of verdicts.
 """
 
 from __future__ import annotations
@@ -49,8 +50,7 @@ def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     data = options.data / FILES["advbench"][1]
-    behaviours = [each for each in read_behaviours(data, 0) if untouched(each.goal)]
-    behaviours = behaviours[: options.limit or None]
+    behaviours = attacked_behaviours(options.data, options.limit)
     names = [f"read:{options.reader}#probe={fitted_reader(options)}", *filter(None, [options.second])]
     judges = [load_judge(name, ReplyCache(options.out / REPLIES)) for name in names]
     setting = Setting(
@@ -88,6 +88,12 @@ def main() -> None:
     text = "\n".join(lines)
     (options.out / "attacker.md").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def attacked_behaviours(data: Path, limit: int) -> list[Behaviour]:
+    """The first untouched behaviours of AdvBench in a folder with the data sets; 0: all."""
+    found = [each for each in read_behaviours(data / FILES["advbench"][1], 0) if untouched(each.goal)]
+    return found[: limit or None]
 
 
 def _ticked(tick: Callable[[], object], record: Record) -> None:
