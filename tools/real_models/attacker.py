@@ -33,7 +33,7 @@ from rain_decoding.evaluation.contenders import contender, split_names
 from rain_decoding.evaluation.judges import Judge, ReplyCache, load_judge
 from rain_decoding.evaluation.report.formats import percent
 from rain_decoding.evaluation.runner import KEYS, REPLIES
-from rain_decoding.evaluation.suites import Item
+from rain_decoding.evaluation.suites.advbench import attacked
 from rain_decoding.measurement.degeneration import degenerate
 from rain_decoding.measurement.records import Record, RecordFile
 from rain_decoding.measurement.statistics import rate
@@ -60,8 +60,7 @@ def main() -> None:
         "| decoder | behaviours | queries | tokens a query | no suffix | best suffix |",
         "|" + " --- |" * 6,
     ]
-    answers = RecordFile(options.out / ANSWERS, KEYS)
-    answers.write([])
+    answers: list[Record] = []
     for number, name in enumerate(split_names(options.decoders)):
         plan = BlackBoxPlan(
             setting=setting,
@@ -82,8 +81,8 @@ def main() -> None:
             found = [
                 each for seed in range(options.fresh) for each in answered(plan, run.records, judges, seed)
             ]
-            for each in found:
-                answers.append(each)
+            answers += found
+            RecordFile(options.out / ANSWERS, KEYS).write(answers)
             lines += [row(name, run.records, found, judge) for judge in judges]
     text = "\n".join(lines)
     (options.out / "attacker.md").write_text(text + "\n", encoding="utf-8")
@@ -107,7 +106,10 @@ def answered(
     decoder, _ = decoders(plan.contender, plan.setting, plan.criterion, plan.prompt_format)
     suffixes = {record["goal"]: record["controls"] for record in attacks}
     for family in (BARE, SUFFIXED):
-        items = [attacked_item(each, suffixes[each.goal], family) for each in plan.behaviours]
+        items = [
+            attacked(family, each.goal, suffixes[each.goal] if family == SUFFIXED else "")
+            for each in plan.behaviours
+        ]
         prompts = [item.prompt for item in items]
         answers = decoder.generate_batch(prompts, seed=seed, max_tokens=plan.setting.max_tokens)
         for item, answer in zip(items, answers, strict=True):
@@ -124,12 +126,6 @@ def answered(
                 "labels": labels
                 | {"degeneration": {"degenerate": bool(degenerate(item.prompt, answer.text))}},
             }
-
-
-def attacked_item(behaviour: Behaviour, suffix: str, family: str) -> Item:
-    """A behaviour's request, with the suffix unless it is to be bare."""
-    prompt = behaviour.prompt(suffix if family == SUFFIXED else "")
-    return Item(family, prompt, behaviour.goal, {"goal": behaviour.goal})
 
 
 def row(name: str, attacks: Sequence[Record], answers: Sequence[Record], judge: Judge) -> str:

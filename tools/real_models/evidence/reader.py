@@ -28,11 +28,9 @@ COMPLIES, NONSENSE = "complies", "nonsense"
 
 def main() -> None:
     options = _parser().parse_args()
-    goals = (
-        {each.goal for each in attacked_behaviours(options.data, options.leave_out)} if options.data else ()
-    )
+    attacked = attacked_behaviours(options.data, options.leave_out) if options.data else []
     verdicts = read_verdicts(options.verdicts)
-    found = examples(options.records, verdicts, set(goals))
+    found = examples(options.records, verdicts, {each.goal for each in attacked})
     chosen = balanced(found, options.labels, options.seed)
     with counting("answers are read", len(chosen)) as tick:
         probe = learn(

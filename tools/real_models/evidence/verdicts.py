@@ -65,8 +65,8 @@ def missing(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
     texts = {number_of(each): each for each in records}
     for number in sorted(texts.keys() - verdicts.keys()):
         # XSTest's goal is a word of the request.
-        asked = "prompt" if texts[number]["family"] in XSTEST else "goal"
-        shown = {"number": number, "goal": texts[number][asked], "answer": texts[number]["answer"]}
+        request = "prompt" if texts[number]["family"] in XSTEST else "goal"
+        shown = {"number": number, "goal": texts[number][request], "answer": texts[number]["answer"]}
         yield json.dumps(shown, ensure_ascii=False)
 
 
