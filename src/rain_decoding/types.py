@@ -25,9 +25,6 @@ LAST: Layer = 0
 VALUES: Layer = -1
 """What attention keeps of a token: its value vectors of the layers behind the middle, one behind the other."""
 
-LogitBias = tuple[tuple[int, float], ...]
-"""Token ids and what is added to their logits."""
-
 Role = Literal["system", "user", "assistant"]
 
 FinishReason = Literal["stop", "length", "budget", "cancelled", "unjudged"]
@@ -84,6 +81,22 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class LogitBias:
+    """What is added to logits before anything is told by them: to those of single `tokens`, ids and values; and from
+    every token's `frequency` times as often as the answer so far holds it, and `presence` if it holds it at all.
+
+    The answer begins where the request's `Stop` says.
+    """
+
+    tokens: tuple[tuple[int, float], ...] = ()
+    frequency: float = 0.0
+    presence: float = 0.0
+
+
+UNBIASED = LogitBias()
+
+
+@dataclass(frozen=True, slots=True)
 class Shift:
     """Hidden states of the tokens from `start` on are shifted along the backend's direction `number` (0: none is).
 
@@ -97,7 +110,7 @@ class Shift:
 UNSHIFTED = Shift()
 
 
-# Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` is added to the
+# Requests to a backend. `prefix` is always the whole token sequence, prompt included. A `logit_bias` acts on the
 # logits first: probabilities and the greedy token are those of the biased logits.
 
 
@@ -112,7 +125,7 @@ class TopTokens(Request[list[Candidate]]):
     count: int
     temperature: float = 1.0
     stop: Stop = Stop()
-    logit_bias: LogitBias = ()
+    logit_bias: LogitBias = UNBIASED
     shift: Shift = UNSHIFTED
 
 
@@ -132,7 +145,7 @@ class Sample(Request[list[Candidate]]):
     top_k: int = 15
     temperature: float = 1.0
     stop: Stop = Stop()
-    logit_bias: LogitBias = ()
+    logit_bias: LogitBias = UNBIASED
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +186,7 @@ class Decode(Request[Decoded]):
     endings: str = ""
     min_tokens: int = 0
     stop: Stop = Stop()
-    logit_bias: LogitBias = ()
+    logit_bias: LogitBias = UNBIASED
     horizon: int = 0
     against: Tokens = ()
     contrast: float = 0.0

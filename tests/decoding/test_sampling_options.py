@@ -1,9 +1,12 @@
-"""How a request may draw tokens: temperature, top_p and logit_bias, in every decoder."""
+"""How a request may draw tokens: temperature, top_p, logit_bias and penalties, in every decoder."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -31,7 +34,7 @@ from rain_decoding import (
 )
 from rain_decoding.backends.scripted import ScriptedBackend
 from rain_decoding.decoding.decoder import Decoder
-from rain_decoding.types import Completion, Decode, LabelProbabilities, Sample, TopTokens
+from rain_decoding.types import Completion, Decode, LabelProbabilities, LogitBias, Sample, TopTokens
 
 NEXT = {" a": 0.5, " b": 0.3, " c": 0.15, " d": 0.05}
 DRAWS = 600
@@ -162,9 +165,18 @@ def test_all_that_is_generated_is_biased(kind: str, monkeypatch: pytest.MonkeyPa
         return submit(request, owner)
 
     monkeypatch.setattr(backend, "submit", noted)
-    completion = decoder.generate("Well?", logit_bias={3: 0.5, 2: 1}, max_tokens=20, trace=True)
+    completion = decoder.generate(
+        "Well?",
+        logit_bias={3: 0.5, 2: 1},
+        frequency_penalty=0.3,
+        presence_penalty=-1,
+        max_tokens=20,
+        trace=True,
+    )
     generated = [request for request in requests if not isinstance(request, LabelProbabilities)]
-    assert generated and all(request.logit_bias == ((2, 1), (3, 0.5)) for request in generated)
+    expected = LogitBias(((2, 1), (3, 0.5)), frequency=0.3, presence=-1)
+    assert generated and all(request.logit_bias == expected for request in generated)
+    assert all(0 < request.stop.start <= len(request.prefix) for request in generated)
     kinds = {type(request) for request in generated}
     if kind == "paper":
         assert kinds == {TopTokens, Sample, Decode}
@@ -194,6 +206,49 @@ def test_a_bias_is_a_model_with_other_logits(config: SearchConfig) -> None:
         assert completion.usage.simulations == expected.usage.simulations
 
 
+KINDS = ["openings:2", "sampled:2", "guided:2", "critique:2", "contrast:2", "declined"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [PLAIN_SEARCH, BALANCED, replace(BALANCED, proposals=tuple(KINDS), max_children=12), None],
+    ids=["paper", "balanced", "all kinds", "plain"],
+)
+@pytest.mark.parametrize(
+    "penalties",
+    [{"frequency_penalty": 1.5}, {"presence_penalty": -2}, {"frequency_penalty": -1, "presence_penalty": 2}],
+    ids=str,
+)
+def test_a_penalty_is_a_model_that_minds_what_its_answer_holds(
+    config: SearchConfig | None, penalties: dict[str, float]
+) -> None:
+    """OpenAI's formula, worked out on the text: whatever prompt an answer stands behind, only its words count."""
+
+    def minds(text: str) -> dict[str, float]:
+        weights = babble(text)
+        if text.endswith("It is ("):
+            return weights
+        said = Counter(re.findall(r" w\d|[,.]", text.rpartition("Assistant:")[2]))
+        lost = {
+            word: count * penalties.get("frequency_penalty", 0) + penalties.get("presence_penalty", 0)
+            for word, count in said.items()
+        }
+        return {word: weight * exp(-lost.get(word, 0)) for word, weight in weights.items()}
+
+    def answer(script: Script, seed: int, **options: float) -> Completion:
+        backend = scripted(script, WORDS)
+        if config is None:
+            return PlainDecoder(backend, temperature=1.0).generate("A w1.", seed=seed, **options)
+        return RainDecoder(backend, CRITERION, config).generate("A w1.", seed=seed, max_tokens=20, **options)
+
+    texts = set()
+    for seed in range(6):
+        expected = answer(minds, seed)
+        assert comparable(answer(babble, seed, **penalties)) == comparable(expected)
+        texts.add(expected.text == answer(babble, seed).text)
+    assert False in texts, "the penalties change something"
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -213,6 +268,9 @@ def test_a_bias_is_a_model_with_other_logits(config: SearchConfig) -> None:
         {"logit_bias": {1: 101}},
         {"logit_bias": {1: float("nan")}},
         {"logit_bias": {10**6: 1}},
+        {"frequency_penalty": 2.1},
+        {"presence_penalty": -3},
+        {"presence_penalty": True},
     ],
     ids=str,
 )

@@ -229,7 +229,7 @@ class Case:
         options = {**self.options, "sentence_endings": tuple(self.options["sentence_endings"])}
         entries = [entry.partition(":") for entry in options["proposals"]]
         options["proposals"] = tuple((name, int(count or UNLIMITED)) for name, _, count in entries)
-        bias = np.array([dict(self.bias).get(token, 0) for token in range(len(self.world.vocabulary))])
+        bias = np.array([dict(self.bias.tokens).get(token, 0) for token in range(len(self.world.vocabulary))])
         biased = replace(
             self.world, logits=lambda tokens: self.world.logits(tokens) + bias.astype(np.float32)
         )
@@ -289,7 +289,7 @@ def case(number: int) -> Case:
         options["trust_tokens"] = rng.choice((1, 4, 20))
         sampling["question_cost"] = rng.choice((0.2, 1.0, 5.0))
     biased = rng.sample(range(len(world.vocabulary)), rng.choice((0, 0, 1, 3)))
-    bias = tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased))
+    bias = LogitBias(tuple((token, rng.choice((-100.0, -1.5, 2.0))) for token in sorted(biased)))
     options["decline_above"] = (1.0, 0.8)[number // 8 % 6 == 1]
     return Case(world, options, delay, sampling, bias, harmful=(0.9, 0.5)[number % 5 == 0])
 

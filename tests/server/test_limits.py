@@ -213,7 +213,7 @@ def test_other_origins_are_not_let_in_unless_named() -> None:
 
 
 IGNORED = {
-    "frequency_penalty": 0.5,
+    "typical_p": 0.5,
     "repetition_penalty": 1.1,
     "min_p": 0.1,
     "logprobs": True,
@@ -235,13 +235,13 @@ def test_an_operator_may_have_answers_made_without_what_is_not_supported(path: s
         with strict.http() as http:
             plain = http.post(f"/v1/{path}", json=body)
             assert plain.status_code == 200
-            for name in ("frequency_penalty", "repetition_penalty", "min_p", "logprobs"):
+            for name in ("typical_p", "repetition_penalty", "min_p", "logprobs"):
                 assert http.post(f"/v1/{path}", json={**body, name: IGNORED[name]}).status_code == 400
         with lenient.http() as http:
             assert "x-rain-left-out" not in http.post(f"/v1/{path}", json=body).headers
             answer = http.post(f"/v1/{path}", json={**body, **IGNORED})
             assert answer.status_code == 200
-            assert {"frequency_penalty", "repetition_penalty", "min_p", "logprobs"} <= set(
+            assert {"typical_p", "repetition_penalty", "min_p", "logprobs"} <= set(
                 answer.headers["x-rain-left-out"].split(", ")
             )
             text = ("id", "created", "created_at", "usage", "rain")

@@ -121,6 +121,9 @@ def test_limits_stops_and_bias(demo_server: Running, demo: LocalBackend, alone: 
     stopped = ask(demo_server, GOOD, stop=["nut"])
     assert stopped.choices[0].finish_reason == "stop" and "nut" not in stopped.choices[0].message.content
     first = demo.codec.encode(alone.generate(GOOD, seed=0).text, start=False)[0]
+    repeats = {"frequency_penalty": 1.5, "presence_penalty": 0.5}
+    expected = alone.generate(GOOD, seed=0, **repeats).text
+    assert ask(demo_server, GOOD, **repeats).choices[0].message.content == expected
     biased = ask(demo_server, GOOD, logit_bias={str(first): -100})
     expected = alone.generate(GOOD, seed=0, logit_bias={first: -100.0}).text
     assert biased.choices[0].message.content == expected != short.choices[0].message.content
@@ -183,7 +186,7 @@ REFUSED = {
     "no tools": ({"tool_choice": "required"}, "tool_choice"),
     "json schema": ({"response_format": {"type": "json_object"}}, "response_format"),
     "no schema": ({"response_format": {"type": "json_schema"}}, "response_format"),
-    "penalty": ({"frequency_penalty": 0.5}, "frequency_penalty"),
+    "penalty": ({"frequency_penalty": 2.5}, "frequency_penalty"),
     "unknown": ({"extra_body": {"mirostat": 1}}, "mirostat"),
     "n": ({"n": 100}, "n"),
     "temperature": ({"temperature": 3}, "temperature"),

@@ -82,10 +82,34 @@ def ask(running: Running, **options: Any) -> Any:
     return running.client().chat.completions.create(**{**body, **options})
 
 
+def test_a_server_that_counts_anew_is_not_asked_for_penalties(pair: Pair, running: Running) -> None:
+    asked = {"messages": QUESTION, "presence_penalty": 0.5, "max_tokens": 20}
+    with pytest.raises(
+        openai.BadRequestError, match="frequency_penalty and presence_penalty are not supported"
+    ) as raised:
+        ask(running, tools=[], **asked)
+    assert raised.value.param == "frequency_penalty"
+    with serving(pair[1], search=SEARCH, served_name="m", ignore_unsupported=True) as lenient:
+        body = {"model": "m", **asked}
+        with lenient.http() as http:
+            answer = http.post("/v1/chat/completions", json=body)
+            assert answer.headers["x-rain-left-out"] == "presence_penalty"
+            assert answer.json()["choices"][0]["message"]["content"] == GOOD.strip()
+            body["presence_penalty"] = 0
+            assert "x-rain-left-out" not in http.post("/v1/chat/completions", json=body).headers
+
+
 def test_a_round_trip_with_a_tool(stub: Stub, running: Running) -> None:
     stub.messages += [calls("with the key", content="Let me see."), {"role": "assistant", "content": GOOD}]
     messages: list[Any] = list(QUESTION)
-    first = ask(running, messages=messages, tool_choice="auto", parallel_tool_calls=False, temperature=0.5)
+    first = ask(
+        running,
+        messages=messages,
+        tool_choice="auto",
+        parallel_tool_calls=False,
+        temperature=0.5,
+        presence_penalty=0.5,
+    )
     (choice,) = first.choices
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me see.")
     (call,) = choice.message.tool_calls
@@ -99,6 +123,7 @@ def test_a_round_trip_with_a_tool(stub: Stub, running: Running) -> None:
     sent, then = stub.chats
     assert sent["tools"] == TOOLS and sent["tool_choice"] == "auto" and sent["parallel_tool_calls"] is False
     assert sent["temperature"] == 0.5 and sent["seed"] == 0 and sent["model"] == "stub"
+    assert sent["presence_penalty"] == 0.5 and "frequency_penalty" not in sent
     assert then["messages"][1]["tool_calls"] == [call.model_dump()]
     assert then["messages"][2] == {"role": "tool", "tool_call_id": call.id, "content": "It is open."}
     # What a client dumps whole comes back as well.

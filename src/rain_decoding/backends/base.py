@@ -73,6 +73,8 @@ class Capabilities:
     """`Decode` requests `against` another prefix."""
     shifts: bool = False
     """`Decode` and `TopTokens` requests under a `shift`."""
+    penalties: bool = False
+    """A `logit_bias` for what an answer repeats."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
     prompt_token_cost: float = 0.0

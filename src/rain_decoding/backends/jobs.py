@@ -79,11 +79,21 @@ class Generating:
         """What is to be continued, without any shift."""
         raise NotImplementedError
 
+    def answers(self) -> list[Tokens]:
+        """What each of the texts holds of the answer so far."""
+        return [text[self.start :] for text in self.texts()]
+
+    @property
+    def start(self) -> int:
+        """Where the answer begins."""
+        start = self.request.stop.start
+        return len(self.request.prefix) if start is None else start
+
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """The logits after the texts, steered and biased."""
         if self.steering is not None:
             logits = self.steering.scores(self.texts(), logits)
-        return sampling.biased(logits, self.request.logit_bias)
+        return sampling.biased(logits, self.request.logit_bias, self.answers())
 
     def ends(self, prefix: Tokens, tokens: Sequence[int]) -> bool:
         """Whether the last of the tokens after a prefix ends the text."""
@@ -242,15 +252,16 @@ class DecodeJob(Generating):
         return self.text[len(self.request.prefix) :]
 
     def _ended(self, new: int) -> str | None:
-        start = self.request.stop.start
-        prompt = len(self.request.prefix) if start is None else start
-        if len(self.text) > prompt and self.steering is not None and self.steering.ended(self.text):
+        if len(self.text) > self.start and self.steering is not None and self.steering.ended(self.text):
             return "stop"
         return why_ended(self.codec, self.request, self.text, self.limit, new)
 
     def texts(self) -> list[Tokens]:
         against = self.request.against
         return [self.text, against + self.decoded] if against else [self.text]
+
+    def answers(self) -> list[Tokens]:
+        return [self.text[self.start :]] * len(self.texts())
 
     def wants(self) -> list[Tokens]:
         if self.done:

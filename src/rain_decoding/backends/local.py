@@ -28,7 +28,7 @@ from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.jobs import Job, make_job
 from rain_decoding.errors import CapacityError, InputError, NumericalError, RainError
 from rain_decoding.turns import Shared, in_turn
-from rain_decoding.types import BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
+from rain_decoding.types import UNBIASED, BackendRequest, HiddenStates, LabelProbabilities, Layer, Tokens
 
 TINY = 20_000_000
 """Models of fewer parameters spend their time on calls: no shortcut that costs accuracy is worth it there."""
@@ -73,6 +73,7 @@ class LocalBackend(Shared, Closing):
             engine.shares_prefixes,
             contrast=True,
             shifts=engine.directions is not None,
+            penalties=True,
             prompt_token_cost=prompt_token_cost,
         )
         self.counters = Counters()
@@ -120,7 +121,7 @@ class LocalBackend(Shared, Closing):
 
     def _check_bias(self, request: BackendRequest) -> None:
         size = self.engine.vocabulary_size
-        for token, _ in getattr(request, "logit_bias", ()):
+        for token, _ in getattr(request, "logit_bias", UNBIASED).tokens:
             if not 0 <= token < size:
                 raise InputError(
                     f"logit_bias names token {token}",

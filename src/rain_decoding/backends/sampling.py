@@ -6,10 +6,11 @@ A draw takes the first token id whose cumulative probability, in the order of id
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from rain_decoding.types import LogitBias
+from rain_decoding.types import UNBIASED, LogitBias, Tokens
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -20,13 +21,17 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def biased(logits: np.ndarray, bias: LogitBias) -> np.ndarray:
-    """Logits `[n, vocabulary]` with the bias added."""
-    if not bias:
+def biased(logits: np.ndarray, bias: LogitBias, answers: Sequence[Tokens]) -> np.ndarray:
+    """Logits `[n, vocabulary]` behind as many answers so far, with the bias added."""
+    if bias == UNBIASED:
         return logits
-    ids, values = zip(*bias, strict=True)
     logits = logits.copy()
-    logits[:, ids] += np.array(values, dtype=logits.dtype)
+    for token, value in bias.tokens:
+        logits[:, token] += value
+    if bias.frequency or bias.presence:
+        for row, answer in zip(logits, answers, strict=True):
+            held, counts = np.unique(np.array(answer, dtype=np.int64), return_counts=True)
+            row[held] -= bias.frequency * counts + bias.presence
     return logits
 
 

@@ -116,7 +116,7 @@ def serve(
         bool,
         typer.Option(
             "--ignore-unsupported",
-            help="Answer requests with penalties, top_k and the like without these, instead of refusing them.",
+            help="Answer requests with logprobs, min_p and the like without these, instead of refusing them.",
         ),
     ] = False,
     api_key_file: ApiKeyFile = None,

@@ -294,7 +294,7 @@ class RainSession(Session):
             "temperature": self.options.temperature,
             "top_k": self.options.top_k,
             "top_p": self.options.top_p,
-            "logit_bias": self.options.bias,
+            "logit_bias": asdict(self.options.bias),
             "messages": [asdict(message) for message in self.prompt.messages],
         }
         self.record(event)

@@ -39,8 +39,9 @@ class Options:
     How plain decoding draws tokens: at `temperature` in [0, 100], 0 greedily, from the `top_k` >= 0 most probable
     tokens (0: all), and of those from the ones that hold `top_p` in (0, 1] together. None is the decoder's own:
     greedy, 0 and 1 where RAIN decodes plainly. Decoders with temperatures of their own refuse them. `logit_bias`
-    maps token ids to what is added to their logits, in [-100, 100], wherever text is generated; judge prompts are
-    never biased.
+    maps token ids to what is added to their logits, in [-100, 100]; `frequency_penalty` in [-2, 2] is taken from a
+    token's logit as often as the answer so far holds it, `presence_penalty` in [-2, 2] if it holds it at all. These
+    three act wherever text is generated; judge prompts are never biased.
     """
 
     max_tokens: int | None = None
@@ -54,6 +55,8 @@ class Options:
     top_k: int | None = None
     top_p: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     criterion: str | Criterion | Evaluator | None = None
     principle: str | None = None
 
@@ -70,13 +73,17 @@ class Options:
         object.__setattr__(self, "stop", stop_strings(self.stop))
         check_sampling(self.temperature, self.top_k, self.top_p)
         _check_bias(self.logit_bias)
+        for name in ("frequency_penalty", "presence_penalty"):
+            if not _number(getattr(self, name), -2, 2):
+                raise InputError(f"{name} = {getattr(self, name)!r}", hint="use -2 to 2")
         if self.criterion is not None and self.principle is not None:
             raise InputError("criterion and principle exclude each other", hint="pass one of them")
 
     @property
     def bias(self) -> LogitBias:
-        """`logit_bias` as requests carry it."""
-        return tuple(sorted(self.logit_bias.items()))
+        """`logit_bias` and the penalties as requests carry them."""
+        tokens = tuple(sorted(self.logit_bias.items()))
+        return LogitBias(tokens, self.frequency_penalty, self.presence_penalty)
 
     def refuse_sampling(self, who: str) -> None:
         """Raise `InputError` where `temperature`, `top_k` or `top_p` is asked of a decoder with its own."""

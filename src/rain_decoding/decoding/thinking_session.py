@@ -59,7 +59,9 @@ class ThinkingSession(RainSession):
         prompt = self.prompt
         tokens: Tokens = ()
         while len(tokens) < min(self.limit, len(THINKING_START)):
-            decoded = yield from ask(Decode(prompt.tokens + tokens, 1, logit_bias=self.options.bias))
+            begun = prompt.tokens + tokens
+            stop = Stop(start=len(prompt.tokens))
+            decoded = yield from ask(Decode(begun, 1, stop=stop, logit_bias=self.options.bias))
             tokens += decoded.tokens
             text = self.backend.codec.decode(tokens).lstrip()
             if text.startswith(THINKING_START):

@@ -153,7 +153,9 @@ class ToolCallSession(RainSession):
             "top_k": options.top_k,
             "top_p": options.top_p,
             "stop": list(options.stop or ()),
-            "logit_bias": {str(token): value for token, value in options.bias},
+            "logit_bias": {str(token): value for token, value in options.logit_bias.items()},
+            "frequency_penalty": options.frequency_penalty,
+            "presence_penalty": options.presence_penalty,
         }
         return drawn | {name: value for name, value in optional.items() if value}
 

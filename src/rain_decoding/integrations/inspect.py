@@ -34,7 +34,10 @@ from rain_decoding.server.worker import Ended, Worker
 from rain_decoding.types import Completion, FinishReason, Message
 from rain_decoding.web.errors import ApiError
 
-TAKEN = {"max_tokens", "temperature", "top_k", "top_p", "seed", "stop_seqs", "logit_bias"}
+TAKEN = {
+    *("max_tokens", "temperature", "top_k", "top_p", "seed", "stop_seqs"),
+    *("logit_bias", "frequency_penalty", "presence_penalty"),
+}
 """Options of Inspect that a request carries."""
 INSPECTS_OWN = {
     *(
@@ -186,6 +189,8 @@ def _options(config: GenerateConfig) -> dict[str, Any]:
         "top_k": config.top_k,
         "top_p": config.top_p,
         "logit_bias": config.logit_bias or {},
+        "frequency_penalty": config.frequency_penalty or 0.0,
+        "presence_penalty": config.presence_penalty or 0.0,
         "stop": config.stop_seqs,
         "seed": secrets.randbelow(2**31) if config.seed is None else config.seed,
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from rain_decoding.config import SearchConfig
 from rain_decoding.search.randomness import derive_seed
-from rain_decoding.types import Array, Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
+from rain_decoding.types import UNBIASED, Array, Candidate, Judgement, LogitBias, Stop, Tokens, TokenSet
 
 Recorder = Callable[[dict[str, Any]], None]
 """Receives trace events (see `rain_decoding.decoding.trace`)."""
@@ -95,7 +95,7 @@ class Tree:
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
-        logit_bias: LogitBias = (),
+        logit_bias: LogitBias = UNBIASED,
         stride: int | None = None,
         question_cost: float = 0.0,
         record: Recorder | None = None,

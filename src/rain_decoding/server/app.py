@@ -160,9 +160,11 @@ def body_of(kind: type[BaseModel]) -> Any:
     """Reads the body of a request for an answer, without what the operator lets it do without."""
 
     def prepared(request: Request, content: dict[str, Any]) -> dict[str, Any]:
-        if not request.app.state.service.config.ignore_unsupported:
+        service = request.app.state.service
+        if not service.config.ignore_unsupported:
             return content
-        content, request.state.left_out = without_unsupported(content, kind)
+        penalties = service.parser.decoders.operator.backend.capabilities.penalties
+        content, request.state.left_out = without_unsupported(content, kind, penalties=penalties)
         return content
 
     return json_body(kind, prepared)

@@ -82,6 +82,8 @@ class RequestParser:
             "top_k": body.most_probable,
             "top_p": body.top_p,
             "logit_bias": body.bias,
+            "frequency_penalty": body.frequency_penalty or 0.0,
+            "presence_penalty": body.presence_penalty or 0.0,
             "trace": body.rain.trace or self.config.trace_dir is not None,
         }
         rain = body.rain

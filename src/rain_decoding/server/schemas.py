@@ -328,9 +328,9 @@ class StreamOptions(Body):
     include_obfuscation: StrictBool = False
 
 
+PENALTIES = ("frequency_penalty", "presence_penalty")
 MAY_BE_LEFT_OUT = (
-    "frequency_penalty",
-    "presence_penalty",
+    *PENALTIES,
     "repetition_penalty",
     "top_k",
     "min_p",
@@ -345,9 +345,16 @@ MAY_BE_LEFT_OUT = (
 """Fields without which an answer is still one to the request: how it is drawn, and what is told beside it."""
 
 
-def without_unsupported(data: dict[str, Any], body: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
-    """An object without those of `MAY_BE_LEFT_OUT` that this body cannot honour as they stand, and their names."""
-    neutral: Mapping[str, tuple[Any, ...]] = getattr(body, "honoured_if", {})
+def without_unsupported(
+    data: dict[str, Any], body: type[BaseModel], *, penalties: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """An object without those of `MAY_BE_LEFT_OUT` that this body cannot honour as they stand, and their names.
+
+    `penalties` says whether the model can honour these.
+    """
+    neutral: dict[str, tuple[Any, ...]] = dict(getattr(body, "honoured_if", {}))
+    if not penalties:
+        neutral |= dict.fromkeys(PENALTIES, (0, 0.0))
     left_out = [
         name
         for name in MAY_BE_LEFT_OUT
@@ -396,11 +403,7 @@ class WithoutEffect(Body):
 class GenerationBody(WithoutEffect):
     """What both kinds of requests may hold."""
 
-    honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "frequency_penalty": (0, 0.0),
-        "presence_penalty": (0, 0.0),
-        "store": (False,),
-    }
+    honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {"store": (False,)}
     """Fields of OpenAI's API that are taken at these values only (and null), since they change nothing then."""
 
     model: str
@@ -414,12 +417,12 @@ class GenerationBody(WithoutEffect):
     logit_bias: (
         Annotated[dict[str, Annotated[Number, Field(ge=-100, le=100)]], BeforeValidator(_few)] | None
     ) = Field(default=None, max_length=MOST_BIASES)
+    frequency_penalty: Number | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: Number | None = Field(default=None, ge=-2, le=2)
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
     rain: RainOptions = RainOptions()
-    # Taken at their neutral values only.
-    frequency_penalty: SkipJsonSchema[Any] = None
-    presence_penalty: SkipJsonSchema[Any] = None
+    # Taken at its neutral value only.
     store: SkipJsonSchema[Any] = None
 
     @model_validator(mode="after")

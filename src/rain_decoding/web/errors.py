@@ -95,7 +95,18 @@ def late() -> ApiError:
     return ApiError(504, message, code="upstream_timeout", retry_after=RETRY_SECONDS)
 
 
-FIELDS = ("messages", "max_tokens", "temperature", "top_p", "logit_bias", "stop", "seed", "prompt")
+FIELDS = (
+    "messages",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "logit_bias",
+    "frequency_penalty",
+    "presence_penalty",
+    "stop",
+    "seed",
+    "prompt",
+)
 
 
 def translated(error: Exception) -> ApiError:

@@ -83,7 +83,8 @@ def table(records: Sequence[Record], verdicts: Verdicts) -> Iterator[str]:
     yield f"{len(both)} answers a decoder, {len({answers[BASE][key]['goal'] for key in both})} goals"
     yield ""
     columns, parts = list(next(iter(verdicts.values()))), list(GROUPS)[1:]
-    heads = ["decoder", *columns, f"{columns[0]}, beside plain", "degenerate", "passes", "tokens", *parts]
+    beside = [f"{column}, beside plain" for column in columns[:2]]
+    heads = ["decoder", *columns, *beside, "degenerate", "passes", "tokens", *parts]
     yield f"| {' | '.join(heads)} |"
     yield f"|{' --- |' * len(heads)}"
     base = [answers[BASE][key] for key in both]
@@ -104,7 +105,10 @@ def _cells(
         found = rate(flags, clusters)
         return percent(found.rounded() if found else None)
 
-    difference = paired_difference(seen(columns[0], own), seen(columns[0], base), goals)
+    def beside_plain(what: str) -> str:
+        difference = paired_difference(seen(what, own), seen(what, base), goals)
+        return "-" if name == BASE or difference is None else points(difference.rounded())
+
     degenerate = [each["labels"]["degeneration"]["degenerate"] is True for each in own]
     costs = [
         sum(each["usage"][what] for each in own) / sum(each["usage"][what] for each in base)
@@ -114,7 +118,7 @@ def _cells(
     return [
         name,
         *(share(seen(what, own), goals) for what in columns),
-        "-" if name == BASE or difference is None else points(difference.rounded()),
+        *(beside_plain(what) for what in columns[:2]),
         share(degenerate, goals),
         *(f"{cost:.2f}" for cost in costs),
         *(share(seen(columns[0], part), [each["goal"] for each in part]) for part in parts),

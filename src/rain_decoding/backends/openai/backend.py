@@ -45,12 +45,14 @@ from rain_decoding.errors import (
 )
 from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import (
+    UNBIASED,
     BackendRequest,
     Chat,
     Decode,
     Decoded,
     LabelProbabilities,
     Layer,
+    LogitBias,
     Message,
     Sample,
     Tokens,
@@ -157,11 +159,8 @@ class EndpointBackend(Shared, Closing):
         if not self._hang_up.alive:
             raise closed(self.name)
         check_request(self, request)
-        if isinstance(request, TopTokens | Sample | Decode) and request.logit_bias:
-            raise UnsupportedError(
-                f"{self.name} does not support logit_bias: only the text of its tokens is known here, not their ids",
-                hint="omit logit_bias, or load the model with hf: or gguf:",
-            )
+        if isinstance(request, TopTokens | Sample | Decode):
+            self._check_bias(request.logit_bias)
         if not isinstance(request, Chat):
             self.endpoint.prompt(request.prefix)  # raises where it cannot be continued
         handle = Handle(request, owner)
@@ -360,6 +359,19 @@ class EndpointBackend(Shared, Closing):
             self._abort(stream)
         self._ready += [Reply(handle, error=closed(self.name)) for handle in handles]
         self._hang_up()
+
+    def _check_bias(self, bias: LogitBias) -> None:
+        if bias.tokens:
+            raise UnsupportedError(
+                f"logit_bias is not supported by {self.name}: only the text of its tokens is known here, not their ids",
+                hint="omit logit_bias, or load the model with hf: or gguf:",
+            )
+        if bias != UNBIASED:
+            raise UnsupportedError(
+                f"frequency_penalty and presence_penalty are not supported by {self.name}: its server counts anew "
+                "wherever a search goes on",
+                hint="omit them, or load the model with hf: or gguf:",
+            )
 
     def _say_what_is_worked_around(self, request: BackendRequest) -> None:
         facts = self.endpoint.facts
