@@ -105,8 +105,8 @@ def read_answers(
         InputError: there are too few examples of a label.
         UnsupportedError: the backend gives no hidden states.
     """
-    own = [place for place, each in enumerate(answers) if _is_labelled(each)]
-    given = read_examples(backend, labelled(answers), prompt_format=prompt_format, told=told)
+    own = [each for each in answers if _is_labelled(each)]
+    given = read_examples(backend, labelled(own), prompt_format=prompt_format, told=told)
     ours = read_examples(backend, built_in(criterion), longest=BRIEF, prompt_format=prompt_format, told=told)
     together, measured_on = given + ours.first(ENOUGH), range(len(own))
     wary = ours if len(ours.examples) > ENOUGH else None
@@ -115,7 +115,7 @@ def read_answers(
     scores = Scores(
         np.array([values.get(number, np.nan) for number in measured_on]),
         np.array([each.good for each in given.examples]),
-        np.array([answers[place].group for place in own]),
+        np.array([each.group for each in own]),
     )
     probe = learn_from(together, backend, criterion.name, measured_on=measured_on, **chosen)
     return ReadingFound(probe, scores, false_alarms)
