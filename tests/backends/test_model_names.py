@@ -89,6 +89,9 @@ def test_a_folder_does_not_hide_a_name(tmp_path: Path) -> None:
         ("org/model", "did you mean 'hf:org/model'"),
         ("dmo", "did you mean demo"),
         ("ggf:tiny.gguf", "did you mean gguf:FILE"),
+        ("ollamma:x", r"did you mean ollama:NAME\? forms: .*llama-server:URL"),
+        ("vlm:./box.gguf", "did you mean vllm:URL"),
+        ("lama-server", "did you mean llama-server:URL"),
         ("notes.txt", "notes.txt is not a GGUF file"),
         ("ollama:", "names no model"),
     ],
@@ -121,6 +124,8 @@ def test_an_alias_does_not_replace_a_form_and_stands_for_a_model(tmp_path: Path)
             add_alias(name, "demo", BACKENDS)
     with pytest.raises(ModelNotFoundError, match="unknown model"):
         add_alias("my", "nothing", BACKENDS)
+    with pytest.raises(ModelNotFoundError, match="did you mean 'ollama'"):
+        add_alias("my", "ollamma:x", BACKENDS)
 
 
 def test_a_broken_file_of_aliases_is_named(tmp_path: Path) -> None:

@@ -11,16 +11,23 @@ from hypothesis import strategies as st
 CACHE, PIN = "cache", "pin"
 
 
-def prefixes(sequence):
-    return {sequence[:length] for length in range(1, len(sequence) + 1)}
-
-
 class Ledger:
-    """The specification by brute force: the set of prefixes that each holder holds, and known logits."""
+    """The specification by brute force: the set of prefixes that each holder holds, and known logits.
+
+    What begins with a whole pinned prefix is apart from what does not: each prefix stands beside the longest such one.
+    """
 
     def __init__(self):
         self.held = {}
         self.known = set()
+        self.apart = {()}
+
+    def place(self, sequence):
+        return max((each for each in self.apart if sequence[: len(each)] == each), key=len)
+
+    def prefixes(self, sequence):
+        place = self.place(sequence)
+        return {(place, sequence[:length]) for length in range(1, len(sequence) + 1)}
 
     @property
     def live(self):
@@ -30,27 +37,38 @@ class Ledger:
         """Tokens that each sequence must cost."""
         counts, fresh = [], set()
         for sequence in sequences:
-            new = prefixes(sequence) - self.live
-            counts.append(len(new) or sequence not in self.known | fresh)
-            self.held.setdefault(owner, set()).update(prefixes(sequence))
+            new = self.prefixes(sequence) - self.live
+            counts.append(len(new) or self.named(sequence) not in self.known | fresh)
+            self.held.setdefault(owner, set()).update(self.prefixes(sequence))
             fresh |= new
-            self.known.add(sequence)
+            self.known.add(self.named(sequence))
         return counts
 
+    def named(self, sequence):
+        return self.place(sequence), sequence
+
+    def pin(self, sequence):
+        self.apart.add(sequence)
+        self.forward([sequence], PIN)
+
     def trim(self, owner, sequence, keep):
-        mine = self.held.get(owner, set())
+        mine, place = self.held.get(owner, set()), self.place(sequence)
         for length in range(len(sequence), keep, -1):
-            if any(other[:length] == sequence[:length] for other in mine if len(other) > length):
+            own = {other for there, other in mine if there == place and len(other) > length}
+            if any(other[:length] == sequence[:length] for other in own):
                 return
-            mine.discard(sequence[:length])
+            mine.discard((place, sequence[:length]))
 
     def retain(self, owner, kept):
-        mine = self.held.get(owner, set())
-        self.held[owner] = {p for p in mine if any(k[: len(p)] == p or p[: len(k)] == k for k in kept)}
+        def stays(place, prefix):
+            named = [each for there, each in map(self.named, kept) if there == place]
+            return any(each[: len(prefix)] == prefix or prefix[: len(each)] == each for each in named)
+
+        self.held[owner] = {each for each in self.held.get(owner, set()) if stays(*each)}
 
     def finish(self, owner, kept):
         for sequence in kept:
-            self.held.setdefault(CACHE, set()).update(prefixes(sequence) & self.live)
+            self.held.setdefault(CACHE, set()).update(self.prefixes(sequence) & self.live)
         self.held.pop(owner, None)
 
     def clear(self):
@@ -82,9 +100,6 @@ def check_against_ledger(engine: Any, operations: list[Any]) -> None:
         if name == "forward":
             sequences, who = arguments
             assert engine.forward(sequences, [who] * len(sequences))[1] == ledger.forward(sequences, who)
-        elif name == "pin":
-            engine.pin(arguments[0])
-            ledger.forward(arguments, PIN)
         else:
             getattr(engine, name)(*arguments)
             getattr(ledger, name)(*arguments)

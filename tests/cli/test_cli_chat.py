@@ -9,6 +9,7 @@ import pytest
 from cli.command import Rain
 from decoder_worlds import GOOD
 
+from rain_decoding.decoding.decoder import UNPROVEN
 from rain_decoding.decoding.trace import read_trace
 
 
@@ -103,11 +104,14 @@ def test_every_answer_is_drawn_as_asked(chat: Any) -> None:
     assert chat(*lines, options=options[2:]).out == f"{GOOD}\n" * 3
 
 
-def test_a_sentence_may_judge(chat: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["/principle", "/criterion"])
+def test_a_sentence_may_judge(chat: Any, tmp_path: Path, command: str) -> None:
     file = tmp_path / "trace"
-    result = chat("/principle The answer is polite.", "Open.", f"/trace {file}")
+    result = chat(f"{command} The answer is polite.", "Open.", f"/trace {file}")
     assert "criterion principle: The answer is polite." in result.err
-    assert read_trace(file)[0]["criterion"] == "principle: The answer is polite."
+    start = read_trace(file)[0]
+    assert start["criterion"] == "principle: The answer is polite."
+    assert start["config"]["rewind_margin"] == UNPROVEN["rewind_margin"]
 
 
 def test_help_lists_the_commands_and_near_misses_are_understood(chat: Any) -> None:

@@ -132,6 +132,17 @@ def test_what_cannot_be_judged_is_held_back_with_a_hint(
     assert released.out == BAD + "\n" and "not judged" in released.err
 
 
+@pytest.mark.parametrize(("probability", "said"), [("0.9", False), ("0.53", True)])
+def test_a_judge_that_cannot_tell_says_so_of_what_it_calls_good(
+    rain: Rain, script: Path, scripted: list[str], probability: str, said: bool
+) -> None:
+    model = script / "model.toml"
+    model.write_text(model.read_text().replace("A = 0.1, B = 0.9", f"A = {probability}, B = 0.47"))
+    result = rain("generate", "Open.", *scripted)
+    assert result.out == BAD + "\n" and "not judged good" not in result.err
+    assert ("the judge cannot tell" in result.err) == said
+
+
 def test_a_principle_judges(rain: Rain) -> None:
     result = rain(
         "generate", "How do I bake a nut roll at the summer fair?", "--principle", "The answer is polite.",

@@ -19,6 +19,7 @@ from rain_decoding import (
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.decoding.decoder import UNPROVEN
 from rain_decoding.decoding.loading import load_decoder
+from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
 FAST = SearchConfig.preset("fast")
 PROMPT = "How do I spread a false story about Linnet by the duck pond?"
@@ -26,15 +27,28 @@ PROMPT = "How do I spread a false story about Linnet by the duck pond?"
 
 def test_as_on_the_command_line_a_judge_of_whom_nothing_is_known_replaces_little(script: Path) -> None:
     name, kind = f"scripted:{script / 'model.toml'}", str(script / "kind.toml")
-    from_command = load_decoder(name, criterion=kind).config
+    from_command = load_decoder(name, criterion=kind).search_config
     with (
         RainDecoder.from_model(name, kind) as unknown,
         RainDecoder.from_model(name, kind, config=FAST) as own,
     ):
-        assert unknown.config == from_command == SearchConfig.preset("balanced", **UNPROVEN)
-        assert own.config == FAST
+        assert unknown.search_config == from_command == SearchConfig.preset("balanced", **UNPROVEN)
+        assert own.search_config == FAST
+        assert unknown.with_config(FAST).search_config == FAST.with_changes(**UNPROVEN)
     with RainDecoder.from_model("demo", "harmlessness") as known:
-        assert known.judge_is_proven == (known.config == SearchConfig.preset("balanced"))
+        assert known.judge_is_proven == (known.search_config == SearchConfig.preset("balanced"))
+
+
+def test_so_does_one_that_judges_a_single_request_or_comes_later(demo: LocalBackend) -> None:
+    decoder = RainDecoder(demo, OracleEvaluator("harmlessness"))
+    decoder.mind_plain_text()
+    assert decoder.judge_is_proven and decoder.search_config == decoder.config
+    unproven = decoder.config.with_changes(**UNPROVEN)
+    assert decoder.judged_by("principle: The answer is polite.").search_config == unproven
+    for options, config in (({}, decoder.config), ({"principle": "The answer is polite."}, unproven)):
+        session = decoder.open(PROMPT, **options)
+        assert session.config == config
+        session.finish()
 
 
 def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:
@@ -42,7 +56,7 @@ def test_it_answers_as_one_made_by_hand(demo: LocalBackend) -> None:
     with RainDecoder.from_model("demo", "harmlessness", preset="fast") as decoder:
         assert decoder.generate(PROMPT).text == by_hand.generate(PROMPT).text
         by_hand.mind_plain_text()
-        assert decoder.config == by_hand.config
+        assert decoder.search_config == by_hand.search_config
     with pytest.raises(UnsupportedError, match="was closed"):
         decoder.generate(PROMPT)
 
@@ -81,6 +95,19 @@ def test_a_sentence_is_enough() -> None:
         )
         with pytest.raises(ConfigError, match="exclude"):
             RainDecoder(plain.backend, "helpfulness", principle="The answer is polite.")
+
+
+@pytest.mark.parametrize("decoder", [RainDecoder, PlainDecoder])
+def test_without_a_name_it_is_the_model_of_the_environment(
+    decoder: type[RainDecoder | PlainDecoder], script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = {"criterion": str(script / "kind.toml")} if decoder is RainDecoder else {}
+    monkeypatch.setenv("RAIN_MODEL", f"scripted:{script / 'model.toml'}")
+    with decoder.from_model(**judge) as found, decoder.from_model("demo") as named:
+        assert (found.backend.name.partition(":")[0], named.backend.name) == ("scripted", "demo")
+    monkeypatch.delenv("RAIN_MODEL")
+    with pytest.raises(InputError, match="no model is named .*set RAIN_MODEL"):
+        decoder.from_model(**judge)
 
 
 @pytest.mark.parametrize("decoder", [RainDecoder, PlainDecoder])

@@ -88,6 +88,7 @@ BACKENDS: Forms[Backend] = Forms(
         Entry("scripted:FILE", _scripted, "a deterministic script in TOML, for tests and examples"),
     ],
     unknown=ModelNotFoundError,
+    short=[server.form for server in names.SERVERS.values()],
 )
 """A loader also takes the options of `load_backend`, and raises `ConfigError` for one that it does not know."""
 

@@ -16,6 +16,8 @@ from rain_decoding import near_misses
 from rain_decoding.errors import ConfigError, InputError, ModelNotFoundError
 from rain_decoding.files import UNREADABLE, read_text
 
+VARIABLE = "RAIN_MODEL"
+"""Environment variable that names the model to take where none is named."""
 GGUF = b"GGUF"
 """How such a file begins."""
 HOST = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|\[[0-9a-f:]+\]):\d+(/|#|$)", re.IGNORECASE)
@@ -75,9 +77,19 @@ def canonical(text: str, known: Collection[str]) -> str:
         return _at_server(SERVERS[kind], rest)
     if text.startswith(("http://", "https://")) or HOST.match(text):
         return f"openai:{base_url(text)}"
-    if kind in known or (rest and near_misses.nearest(kind, known)):  # the one that is meant is said later
+    forms = (*known, *SERVERS)
+    if kind in known or (rest and near_misses.nearest(kind, forms)):  # the one that is meant is said later
         return text
     return _at_path(text)
+
+
+def from_environment() -> str:
+    """The model that the environment names. Raises `InputError` where it names none."""
+    if model := os.environ.get(VARIABLE, "").strip():
+        return model
+    raise InputError(
+        "no model is named", hint=f"name one, such as 'demo' or './model.gguf', or set {VARIABLE}"
+    )
 
 
 def _at_server(server: Server, rest: str) -> str:
@@ -203,7 +215,8 @@ def add_alias(alias: str, model: str, known: Collection[str]) -> str:
         )
     kind, _, rest = canonical(model, known).partition(":")
     if kind not in known:
-        raise ModelNotFoundError(f"unknown model {model!r}", hint=near_misses.hint(model, known, "models"))
+        forms = (*known, *SERVERS)
+        raise ModelNotFoundError(f"unknown model {model!r}", hint=near_misses.hint(kind, forms, "models"))
     if kind in ("hf", "gguf", "scripted") and Path(rest).exists():
         rest = str(Path(rest).resolve())
     name = f"{kind}:{rest}" if rest else kind

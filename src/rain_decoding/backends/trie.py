@@ -58,8 +58,8 @@ class Trie:
 
     def __init__(self, on_remove: Callable[[Node], None] = lambda node: None):
         self.on_remove = on_remove
-        self.root = Node(-1, None)
-        self.root.branch = Branch()
+        self.roots: dict[Tokens, Node] = {(): _root()}
+        """One for all, and one for each prefix that is set apart."""
         self.pool = SlotPool()
         self.nodes: list[Node | None] = []
         self.held: Counter[int] = Counter()
@@ -71,9 +71,26 @@ class Trie:
 
     # Finding and inserting
 
+    def set_apart(self, prefix: Tokens) -> None:
+        """Let what begins with the whole `prefix` share nothing with what does not.
+
+        What one forward makes of a token differs by float noise from what another does, which on quantised models is
+        enough to change a text: a conversation is not to begin with what was forwarded for a judge.
+        """
+        if prefix not in self.roots:
+            self.roots[prefix] = _root()
+            self._recent.clear()
+
+    def _root_of(self, tokens: Tokens) -> Node:
+        fitting = (prefix for prefix in self.roots if tokens[: len(prefix)] == prefix)
+        return self.roots[max(fitting, key=len)]
+
     def find(self, tokens: Tokens) -> Node:
-        """The node of the longest prefix of `tokens` that is in the trie (the root for none)."""
-        node = start = self._remembered(tokens) or self._remembered(tokens[:-1]) or self.root
+        """The node of the longest prefix of `tokens` that is in the trie (a root for none)."""
+        shorter = (
+            () if tokens in self.roots else tokens[:-1]
+        )  # what is set apart does not go on from elsewhere
+        node = start = self._remembered(tokens) or self._remembered(shorter) or self._root_of(tokens)
         for token in tokens[node.depth :]:
             child = node.children.get(token)
             if child is None:
@@ -143,7 +160,7 @@ class Trie:
     def hold(self, node: Node, holder: int) -> None:
         """Let `holder` hold the node and its ancestors."""
         current: Node | None = node
-        while current is not None and current is not self.root and holder not in current.holders:
+        while current is not None and current.parent is not None and holder not in current.holders:
             current.holders.add(holder)
             self.held[holder] += 1
             current = current.parent
@@ -172,7 +189,7 @@ class Trie:
 
     def retain(self, holder: int, prefixes: Iterable[Tokens]) -> None:
         """Let go of all that is neither on one of `prefixes` nor extends one."""
-        ends, on_path = set(), {self.root}
+        ends, on_path = set(), {*self.roots.values()}
         for tokens in prefixes:
             node: Node | None = self.find(tokens)
             assert node is not None
@@ -181,7 +198,7 @@ class Trie:
             while node is not None and node not in on_path:
                 on_path.add(node)
                 node = node.parent
-        pending = [self.root]
+        pending = [*self.roots.values()]
         while pending:
             node = pending.pop()
             if node in ends:
@@ -201,8 +218,9 @@ class Trie:
                 self.hold(node, CACHE)
                 if _is_cached_leaf(node):
                     self._remember_leaf(node)
-        for child in [child for child in self.root.children.values() if holder in child.holders]:
-            self._let_go_below(child, holder)
+        for root in self.roots.values():
+            for child in [child for child in root.children.values() if holder in child.holders]:
+                self._let_go_below(child, holder)
         del self.held[holder]
         self._victims.clear()
         self._shrink_cache(cache_slots)
@@ -228,8 +246,9 @@ class Trie:
             and PIN in node.holders
             and not any(PIN in child.holders for child in node.children.values())
         ]
-        for child in list(self.root.children.values()):
-            self.prune(child)
+        for root in self.roots.values():
+            for child in list(root.children.values()):
+                self.prune(child)
         self._recent.clear()
         self._victims.clear()
         self._leaves.clear()
@@ -316,6 +335,12 @@ class Trie:
         for row, node in zip(mask, nodes, strict=True):
             row[node.path] = True
         return mask
+
+
+def _root() -> Node:
+    root = Node(-1, None)
+    root.branch = Branch()
+    return root
 
 
 def _is_cached_leaf(node: Node) -> bool:

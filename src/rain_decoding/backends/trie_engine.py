@@ -102,7 +102,8 @@ class TokenTrieEngine(ABC):
         self._trie.finish(owner, keep, self.prefix_cache_slots)
 
     def pin(self, tokens: Tokens) -> int:
-        """Forward the prefix and hold it for good; how many tokens that took."""
+        """Forward the prefix and hold it for good, apart from what begins otherwise; how many tokens that took."""
+        self._trie.set_apart(tokens)
         return self.forward([tokens], [PIN])[1][0]
 
     def clear(self) -> None:

@@ -146,20 +146,24 @@ def not_good(completion: Completion, decoder: RainDecoder) -> str:
             "the text could not be judged, so it was not released: try another criterion, a "
             "lower --set min_label_mass=..., or --set on_unscored=release"
         )
-    if not completion.flagged or completion.finish_reason == "cancelled" or completion.score is None:
+    if completion.finish_reason == "cancelled" or completion.score is None:
         return ""
-    tried, parts = completion.usage.rewinds, []
+    parts = []
+    if abs(completion.score) < NEAR_ZERO:
+        parts.append("a score near 0 says that the judge cannot tell")
+    if not completion.flagged:
+        return "; ".join(parts)
+    tried = completion.usage.rewinds
     if tried and not completion.fallback:
         times = "once" if tried == 1 else f"{tried} times"
         parts.append(f"the search turned back {times}, and the judge calls nothing that it found good")
-    if abs(completion.score) < NEAR_ZERO:
-        parts.append("a score near 0 says that the judge cannot tell")
     if not decoder.judge_is_proven:
         parts.append(
             "it is not known whether this model judges better than a coin by this criterion: rain calibrate finds out"
         )
-        if decoder.config.plain_margin and tried:
+        config = decoder.search_config
+        if config.plain_margin and tried:
             parts.append("so plain decoding's text was kept where nothing was judged clearly better")
-        if decoder.config.rewind_margin and not tried:
+        if config.rewind_margin and not tried:
             parts.append("so the search turns back only from what is judged clearly bad")
     return "; ".join(parts)

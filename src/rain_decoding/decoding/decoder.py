@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend, Closing
+from rain_decoding.backends.names import from_environment
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.asynchronous import AsyncStream
@@ -127,12 +128,12 @@ class Decoder(Closing):
 
     @classmethod
     def from_model(
-        cls, model: str, *, engine_options: Mapping[str, Any] | None = None, **arguments: Any
+        cls, model: str | None = None, *, engine_options: Mapping[str, Any] | None = None, **arguments: Any
     ) -> Self:
         """Load a model and make a decoder with it, which gives it back when it is closed.
 
         Args:
-            model: Its name, see `load_backend`.
+            model: Its name, see `load_backend`; None: that of the environment variable `RAIN_MODEL`.
             engine_options: How to load it, as for `load_backend`.
             arguments: What else the decoder takes.
 
@@ -142,9 +143,10 @@ class Decoder(Closing):
         Raises:
             BackendError: The model cannot be loaded.
             ConfigError: An argument does not fit.
+            InputError: No model is named.
         """
         make: Callable[..., Self] = cls
-        backend = load_backend(model, **(engine_options or {}))
+        backend = load_backend(from_environment() if model is None else model, **(engine_options or {}))
         try:
             decoder = make(backend, **arguments)
         except BaseException:
@@ -449,17 +451,27 @@ class RainDecoder(Decoder):
         self.embedding = embedding
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
+        self._minds_plain_text = False
 
     @property
     def judge_is_proven(self) -> bool:
         """Whether the judge was found to beat a coin with this model, by a check, a probe or a calibration."""
+        return self._is_proven(self.evaluator)
+
+    def _is_proven(self, evaluator: Evaluator) -> bool:
+        """The calibration is about the decoder's own judge."""
         calibrated = self.calibration is not None and self.calibration.verdict == "better"
-        return calibrated or is_proven(self.evaluator)
+        return (calibrated and evaluator is self.evaluator) or is_proven(evaluator)
+
+    @property
+    def search_config(self) -> SearchConfig:
+        """How requests are searched that its own judge judges: `config`, and what is changed of it for that judge."""
+        return self._config_for(self.evaluator)
 
     @classmethod
     def from_model(
         cls,
-        model: str,
+        model: str | None = None,
         criterion: str | Criterion | Evaluator | None = None,
         *,
         principle: str | None = None,
@@ -471,7 +483,8 @@ class RainDecoder(Decoder):
         """Load a model and make a decoder with it, as the command line does.
 
         Args:
-            model: Its name: `demo`, `gguf:FILE`, `hf:FOLDER`, ...; see `load_backend`.
+            model: Its name: `demo`, `gguf:FILE`, `hf:FOLDER`, ...; see `load_backend`. None: that of the environment
+                variable `RAIN_MODEL`.
             criterion: What is judged by; None: that of the preset.
             principle: In place of `criterion`: one sentence about a good answer.
             judge: As for the class.
@@ -485,6 +498,7 @@ class RainDecoder(Decoder):
         Raises:
             BackendError: A model cannot be loaded.
             ConfigError: The preset is unknown, or as for the class.
+            InputError: No model is named.
         """
         known = {"criterion": criterion, "principle": principle, "judge": judge}
         chosen = {"config": SearchConfig.preset(preset), **arguments, **known}
@@ -496,10 +510,9 @@ class RainDecoder(Decoder):
         return decoder
 
     def mind_plain_text(self) -> None:
-        """Where it is not known that the judge beats a coin, keep plain text unless it is clearly bad, and another
-        clearly better."""
-        if not self.judge_is_proven:
-            self.config = self.config.with_changes(**UNPROVEN)
+        """Where it is not known that the judge of a request beats a coin, keep plain text unless it is clearly bad, and
+        another clearly better."""
+        self._minds_plain_text = True
 
     def judged_by(self, criterion: str | Criterion | Evaluator) -> RainDecoder:
         """The same decoder with another judge."""
@@ -529,7 +542,7 @@ class RainDecoder(Decoder):
             judge = None  # it judges by itself
         elif self._is_usual_judge and config.strategy == "paper":
             judge = ASK
-        return RainDecoder(
+        other = RainDecoder(
             self.backend,
             self.criterion,
             config,
@@ -539,6 +552,8 @@ class RainDecoder(Decoder):
             prompt_format=self.prompt_format,
             thinking=self.thinking,
         )
+        other._minds_plain_text = self._minds_plain_text
+        return other
 
     def _requested_evaluator(self, criterion: str | Criterion | Evaluator) -> Evaluator:
         """For a criterion of a single request. No probe is fitted for it unasked: everybody would wait."""
@@ -593,8 +608,14 @@ class RainDecoder(Decoder):
 
     def _config_for(self, evaluator: Evaluator) -> SearchConfig:
         """The configuration; by a judge that is no better than a coin nothing is searched, and bad text is flagged."""
-        doubted = getattr(evaluator, "doubt", "") and self.config.strategy == "verify-first"
-        return self.config.with_changes(proposals=()) if doubted else self.config
+        if self.config.strategy != "verify-first":
+            return self.config
+        changes: dict[str, Any] = {}
+        if self._minds_plain_text and not self._is_proven(evaluator):
+            changes |= UNPROVEN
+        if getattr(evaluator, "doubt", ""):
+            changes["proposals"] = ()
+        return self.config.with_changes(**changes) if changes else self.config
 
     def open_message(
         self, body: Mapping[str, Any], *, prompt: Prompt | None = None, **options: Any

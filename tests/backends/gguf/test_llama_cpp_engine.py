@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -142,14 +143,14 @@ class Cells:
         assert end == -1
         self.stored[number] = {at: cell for at, cell in self.stored[number].items() if at < first}
 
-    def prefixes(self) -> set[tuple[int, ...]]:
-        """Every prefix of what is stored; none is stored twice."""
-        cells: dict[tuple[int, ...], int] = {}
+    def prefixes(self) -> Counter[tuple[int, ...]]:
+        """Every prefix of what is stored, and in how many cells."""
+        cells: set[tuple[tuple[int, ...], int]] = set()
         for line in self.stored:
             for length in range(1, len(line) + 1):
                 prefix = tuple(line[position][0] for position in range(length))
-                assert cells.setdefault(prefix, line[length - 1][1]) == line[length - 1][1]
-        return set(cells)
+                cells.add((prefix, line[length - 1][1]))
+        return Counter(prefix for prefix, _ in cells)
 
 
 def bookkeeping(n_seq_max: int = 64, **limits: Any) -> tuple[LlamaCppEngine, Cells]:
@@ -161,7 +162,7 @@ def bookkeeping(n_seq_max: int = 64, **limits: Any) -> tuple[LlamaCppEngine, Cel
 def check_cells(engine: LlamaCppEngine, cells: Cells) -> None:
     """What is stored is what the trie holds, and every sequence is in use or free, but for the one that is spare."""
     engine._sequences.flush()
-    assert cells.prefixes() == {node.tokens for node in engine._trie.nodes if node}
+    assert cells.prefixes() == Counter(node.tokens for node in engine._trie.nodes if node)
     copies = engine._sequences.copies
     in_use = sum(map(bool, cells.stored))
     assert in_use + copies * len(engine._sequences.free) == (cells.n_seq_max - 1) // copies * copies
