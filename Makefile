@@ -8,7 +8,7 @@ RESULTS ?= runs/quick
 SMALL ?= hf:HuggingFaceTB/SmolLM2-135M-Instruct
 OTHER ?= hf:Qwen/Qwen2.5-Coder-0.5B-Instruct
 
-.PHONY: demo test test-ray test-extras docs lint format results-quick clean
+.PHONY: demo test test-ray test-litellm test-extras docs lint format results-quick clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,12 @@ test: $(BIN)/.ready
 test-ray: $(BIN)/.ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	RAIN_RAY_TESTS=1 $(BIN)/pytest -q -m ray
+
+# LiteLLM brings versions of packages that others do not want: it has an environment of its own.
+test-litellm: $(BIN)/.ready
+	$(PYTHON) -m venv $(VENV)/litellm
+	$(VENV)/litellm/bin/pip install --quiet "litellm[proxy]==1.108.7"
+	RAIN_LITELLM=$(CURDIR)/$(VENV)/litellm/bin/litellm $(BIN)/pytest -q tests/server/test_litellm.py
 
 # The wheel with each of EXTRAS (all, without it) in an empty environment; those with torch or Ray take minutes each.
 test-extras: $(BIN)/.ready

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx2
 import openai
 import pytest
@@ -97,7 +98,7 @@ def test_what_another_model_says_is_repaired(proxy: openai.OpenAI, demo: LocalBa
     assert ask(proxy, "plain", stream=stream, **GUARDED) == repaired
 
 
-def test_its_other_apis(proxy: openai.OpenAI, demo: LocalBackend) -> None:
+def test_its_other_apis(proxy: openai.OpenAI, demo_server: Running, demo: LocalBackend) -> None:
     expected = RainDecoder(demo).generate(BAD, max_tokens=60).text
     assert proxy.responses.create(model="aligned", input=BAD, max_output_tokens=60).output_text == expected
     decision = proxy.decisions.create(
@@ -105,6 +106,24 @@ def test_its_other_apis(proxy: openai.OpenAI, demo: LocalBackend) -> None:
     )
     (answer,) = decision.answers
     assert answer.type == "predicate" and 0 < answer.probability < 1
+    client = anthropic.Anthropic(
+        base_url=str(proxy.base_url).removesuffix("/v1/"), api_key=KEY, max_retries=0
+    )
+    message = client.messages.create(
+        model="aligned", max_tokens=60, messages=[{"role": "user", "content": BAD}]
+    )
+    assert "".join(block.text for block in message.content if block.type == "text") == expected
+    body = {
+        "model": "aligned",
+        "state": BAD,
+        "questions": {"so": {"type": "noul", "instructions": "Is it so?", "criteria": None}},
+    }
+    asked = httpx2.post(
+        f"{proxy.base_url}systemone", json=body, headers={"authorization": f"Bearer {KEY}"}, timeout=PATIENCE
+    )
+    with demo_server.http() as http:
+        own = http.post("/v1/systemone", json={**body, "model": "demo"}).json()
+    assert asked.json()["answers"] == own["answers"] and 0 < own["answers"]["so"]["noul"] < 1
 
 
 @pytest.mark.parametrize("api", ["systemone", "decisions"])
