@@ -123,7 +123,8 @@ def test_its_other_apis(proxy: openai.OpenAI, demo_server: Running, demo: LocalB
     )
     with demo_server.http() as http:
         own = http.post("/v1/systemone", json={**body, "model": "demo"}).json()
-    assert asked.json()["answers"] == own["answers"] and 0 < own["answers"]["so"]["noul"] < 1
+    assert 0 < own["answers"]["so"]["noul"] < 1
+    assert asked.json()["answers"]["so"]["noul"] == own["answers"]["so"]["noul"]
 
 
 @pytest.mark.parametrize("api", ["systemone", "decisions"])

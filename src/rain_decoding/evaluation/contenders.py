@@ -70,6 +70,8 @@ class DecoderKind:
     """Whether the k answers are decoded at the same time."""
     continues_text: bool = True
     """Whether it takes prompts of the format `text`."""
+    summary: str = "a decoder of another package"
+    """What it does, for somebody who does not know the name; `{k}` in it is the number of answers."""
 
     @property
     def form(self) -> str:
@@ -119,21 +121,88 @@ DECODERS: Registry[DecoderKind] = Registry(
     "rain_decoding.decoders",
     DecoderKind,
     [
-        DecoderKind(PLAIN, _plain(0.0), judged=False),
-        DecoderKind("plain-sampled", _plain(1.0), judged=False),
-        DecoderKind("rain", _search, takes="preset"),
-        DecoderKind(ORACLE, _search, takes="preset"),
-        DecoderKind("best-of", _sampling(BestOfDecoder), takes="k", side_by_side=True),
-        DecoderKind("rejection", _sampling(RejectionDecoder), takes="k"),
-        DecoderKind("verify-regenerate", _sampling(RegenerateDecoder), takes="k"),
-        DecoderKind(SELF_REFINE, _guided(SelfRefineDecoder), continues_text=False),
-        DecoderKind("plain+principle", _unjudged(PrincipleDecoder), judged=False, continues_text=False),
-        DecoderKind("plain+principle+refusal", _guided(PrincipleOrRefusalDecoder), continues_text=False),
-        DecoderKind("care", _guided(CritiqueDecoder), continues_text=False),
-        DecoderKind("psr", _guided(ReflectionDecoder), continues_text=False),
-        DecoderKind("contrast", _unjudged(ContrastDecoder), judged=False, continues_text=False),
+        DecoderKind(PLAIN, _plain(0.0), judged=False, summary="ordinary decoding; nothing is judged"),
+        DecoderKind(
+            "plain-sampled",
+            _plain(1.0),
+            judged=False,
+            summary="ordinary decoding, each token drawn at temperature 1; nothing is judged",
+        ),
+        DecoderKind("rain", _search, takes="preset", summary="RAIN"),
+        DecoderKind(ORACLE, _search, takes="preset", summary="RAIN with the demo world's oracle as judge"),
+        DecoderKind(
+            "best-of",
+            _sampling(BestOfDecoder),
+            takes="k",
+            side_by_side=True,
+            summary="the best judged of {k} sampled answers",
+        ),
+        DecoderKind(
+            "rejection",
+            _sampling(RejectionDecoder),
+            takes="k",
+            summary="answers are sampled one after the other, at most {k}, until one is judged good; if none is, the "
+            "best one counts",
+        ),
+        DecoderKind(
+            "verify-regenerate",
+            _sampling(RegenerateDecoder),
+            takes="k",
+            summary="the greedy answer; if it is judged bad, sampled ones until one is good, at most {k} answers in "
+            "all; if none is, the best one counts",
+        ),
+        DecoderKind(
+            SELF_REFINE,
+            _guided(SelfRefineDecoder),
+            continues_text=False,
+            summary="the greedy answer, the model's own criticism of it, and the greedy answer after that; of the two "
+            "answers the better judged one counts",
+        ),
+        DecoderKind(
+            "plain+principle",
+            _unjudged(PrincipleDecoder),
+            judged=False,
+            continues_text=False,
+            summary="greedy decoding under a system message that says what is wanted; nothing is judged",
+        ),
+        DecoderKind(
+            "plain+principle+refusal",
+            _guided(PrincipleOrRefusalDecoder),
+            continues_text=False,
+            summary="greedy decoding under a system message that says what is wanted; an answer that is judged bad "
+            "becomes a refusal",
+        ),
+        DecoderKind(
+            "care",
+            _guided(CritiqueDecoder),
+            continues_text=False,
+            summary="after CARE: every 40 tokens are judged; bad ones are rolled back, the model criticises them, and "
+            "writes on with the criticism behind the request",
+        ),
+        DecoderKind(
+            "psr",
+            _guided(ReflectionDecoder),
+            continues_text=False,
+            summary="after Progressive Self-Reflection: every 32 tokens are judged; bad ones are taken back, and the "
+            "model writes on behind a reflection that is not shown",
+        ),
+        DecoderKind(
+            "contrast",
+            _unjudged(ContrastDecoder),
+            judged=False,
+            continues_text=False,
+            summary="after ROSE: each token is the one that a system message saying what is wanted favours most over "
+            "the opposite message; nothing is judged",
+        ),
     ],
 )
+
+SEARCHES = {
+    "verify-first": "decodes plainly while a judge follows; from text that is judged bad it turns back and "
+    "searches for another",
+    "paper": "before every few tokens, searches a tree of continuations that a judge scores (the paper's Algorithm 1)",
+}
+"""What a search does, by its strategy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +225,12 @@ class Contender:
         """Requests to decode at the same time."""
         side_by_side = DECODERS[self.kind].side_by_side
         return max(1, min(CONCURRENCY, BRANCHES // self.k)) if side_by_side else CONCURRENCY
+
+    @property
+    def summary(self) -> str:
+        """What it does, in words."""
+        said = DECODERS[self.kind].summary.format(k=self.k)
+        return f"{said}: {SEARCHES[self.config.strategy]}" if self.is_search else said
 
     @property
     def is_search(self) -> bool:

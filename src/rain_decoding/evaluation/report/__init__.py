@@ -8,6 +8,7 @@ from typing import Any
 
 from rain_decoding.evaluation.plan import EvaluationPlan
 from rain_decoding.evaluation.report.axes import asked, axes_plots
+from rain_decoding.evaluation.report.explained import explanations
 from rain_decoding.evaluation.report.plots import Plot, cost_plot, span
 from rain_decoding.evaluation.report.samples import SHOWN, shown_samples
 from rain_decoding.evaluation.report.templates import template
@@ -22,8 +23,11 @@ def render(
 ) -> str:
     """The page. Raises `MissingDependencyError` without Jinja2."""
     names = summary["decoders"]
+    samples = shown_samples(records, plan, folder)
     return template("page.html").render(
         summary=summary,
+        suite=plan.suite,
+        explained=explanations(plan),
         run=run,
         costs=COSTS,
         faults={
@@ -34,7 +38,8 @@ def render(
         tables=list(_tables(summary)),
         axes=list(axes_plots(plan, summary)),
         quality=list(_quality_plots(plan, summary)),
-        samples=shown_samples(records, plan, folder),
+        samples=samples,
+        sampled={(answer["decoder"], sample["family"]) for sample in samples for answer in sample["answers"]},
         shown=SHOWN,
     )
 

@@ -3,6 +3,7 @@
 const samples = JSON.parse(document.getElementById("samples").textContent);
 const numbers = JSON.parse(document.getElementById("numbers").textContent);
 const family = document.getElementById("family"), differing = document.getElementById("differing");
+const decoder = document.getElementById("decoder"), title = document.getElementById("samples-title");
 const place = document.getElementById("place"), view = document.getElementById("view");
 let chosen = [], at = 0;
 
@@ -13,10 +14,34 @@ function make(tag, className, text) {
   return element;
 }
 
+// All answers, or those of the chosen decoder beside the reference's.
+function shownAnswers(sample) {
+  return sample.answers.filter(answer => !decoder.value || [decoder.value, decoder.dataset.reference].includes(answer.decoder));
+}
+
+function isChosen(sample) {
+  if (family.value && sample.family !== family.value) return false;
+  if (decoder.value && !sample.answers.some(answer => answer.decoder === decoder.value)) return false;
+  return !differing.checked || new Set(shownAnswers(sample).map(answer => String(answer.good))).size > 1;
+}
+
 function select() {
-  chosen = samples.filter(s => (!family.value || s.family === family.value) && (!differing.checked || s.differ));
+  chosen = samples.filter(isChosen);
   at = 0;
   show();
+}
+
+// Show the samples that the address names, as the links in the tables do.
+function follow() {
+  const [section, query] = location.hash.split("?");
+  if (section !== "#samples") return;
+  const asked = new URLSearchParams(query);
+  family.value = asked.get("family");
+  decoder.value = asked.get("decoder");
+  differing.checked = false;
+  select();
+  title.scrollIntoView();
+  title.focus();
 }
 
 function step(by) {
@@ -31,7 +56,7 @@ function show() {
   if (!chosen.length) return;
   const sample = chosen[at], answers = make("div", "answers");
   view.append(make("p", "soft", `${sample.family}, ${sample.id}`), make("div", "prompt", sample.prompt));
-  sample.answers.forEach(answer => answers.append(card(answer)));
+  shownAnswers(sample).forEach(answer => answers.append(card(answer)));
   view.append(make("p", "soft", ""), answers);
 }
 
@@ -85,6 +110,7 @@ function branch(node) {
 }
 
 family.addEventListener("change", select);
+decoder.addEventListener("change", select);
 differing.addEventListener("change", select);
 document.getElementById("before").addEventListener("click", () => step(-1));
 document.getElementById("after").addEventListener("click", () => step(1));
@@ -93,4 +119,10 @@ document.addEventListener("keydown", event => {
   const free = !event.target.closest("select, input, .scroll, .tree") && !event.altKey && !event.ctrlKey && !event.metaKey;
   if (move && free) step(move);
 });
+addEventListener("hashchange", follow);
+document.addEventListener("click", event => {
+  const link = event.target.closest("a");
+  if (link && link.hash === location.hash) follow();  // a second click changes no address
+});
 select();
+follow();

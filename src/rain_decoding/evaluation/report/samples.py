@@ -9,6 +9,7 @@ from typing import Any
 from rain_decoding.decoding.trace import TracedNode, read_trace, replay
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.plan import EvaluationPlan
+from rain_decoding.evaluation.suites import Item
 from rain_decoding.evaluation.summary import holds, metrics
 from rain_decoding.measurement.records import Record
 
@@ -20,26 +21,38 @@ NODES = 300
 
 def shown_samples(records: Sequence[Record], plan: EvaluationPlan, folder: Path) -> list[dict[str, Any]]:
     """Prompts with all their answers, those first on which the decoders do not agree."""
-    by_item: dict[str, list[Record]] = {}
+    by_item: dict[str, list[Record]] = {
+        item.id: [] for item in plan.items
+    }  # without any, if a run was stopped
     for record in records:
-        by_item.setdefault(record["id"], []).append(record)
-    wanted = [(family.name, judge, metric) for family, judge, metric in metrics(plan)]
-    samples: list[dict[str, Any]] = []
-    for item in plan.items:
-        answers = by_item.get(item.id, [])  # none yet, where a run was stopped
-        own = [(judge, metric) for family, judge, metric in wanted if family == item.family]
-        differ = any(len({holds(r, judge, metric) for r in answers}) > 1 for judge, metric in own)
-        samples.append({"id": item.id, "family": item.family, "prompt": item.prompt, "differ": differ})
-    samples.sort(key=lambda sample: not sample["differ"])
-    for shown in samples[:SHOWN]:
-        shown["answers"] = [_answer(record, folder) for record in by_item.get(shown["id"], [])]
-    return samples[:SHOWN]
+        by_item[record["id"]].append(record)
+    asked = list(metrics(plan))
+
+    def good(record: Record) -> tuple[bool, ...]:
+        """For each of the family's metrics whether the answer has the wanted label."""
+        return tuple(
+            holds(record, judge, metric) for family, judge, metric in asked if family.name == record["family"]
+        )
+
+    def differ(item: Item) -> bool:
+        return len({good(record) for record in by_item[item.id]}) > 1
+
+    return [
+        {
+            "id": item.id,
+            "family": item.family,
+            "prompt": item.prompt,
+            "answers": [_answer(record, good(record), folder) for record in by_item[item.id]],
+        }
+        for item in sorted(plan.items, key=lambda item: not differ(item))[:SHOWN]
+    ]
 
 
-def _answer(record: Record, folder: Path) -> dict[str, Any]:
+def _answer(record: Record, good: Sequence[bool], folder: Path) -> dict[str, Any]:
     usage = record["usage"]
     return {
         **{name: record[name] for name in ("decoder", "seed", "answer", "finish_reason", "score", "labels")},
+        "good": good,
         "cost": f"{usage['search_tokens']} tokens, {usage['forward_passes']} passes, {usage['seconds']:.2f} s",
         "tree": tree(folder / record["trace"]) if record["trace"] else None,
     }
