@@ -8,7 +8,7 @@ A package that adds a backend says so in its `pyproject.toml`, and has an `Entry
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
@@ -107,16 +107,24 @@ class Entry(Generic[T]):
 
 
 class Forms(Registry[Entry[T]]):
-    """A registry of entries. `what` is what messages call them."""
+    """A registry of entries. `what` is what messages call them, `short` forms that its users turn into one of these."""
 
-    def __init__(self, group: str, what: str, own: Iterable[Entry[T]], *, unknown: type[RainError]):
+    def __init__(
+        self,
+        group: str,
+        what: str,
+        own: Iterable[Entry[T]],
+        *,
+        unknown: type[RainError],
+        short: Sequence[str] = (),
+    ):
         super().__init__(group, Entry, own)
-        self.what, self.unknown = what, unknown
+        self.what, self.unknown, self.short = what, unknown, short
 
     @property
     def own_forms(self) -> str:
-        """The forms of our own entries, for a help text: no package's code runs."""
-        return ", ".join(entry.form for entry in self.own.values())
+        """The forms of our own entries and the short ones, for a help text: no package's code runs."""
+        return ", ".join((*(entry.form for entry in self.own.values()), *self.short))
 
     def find(self, text: str) -> tuple[Entry[T], str]:
         """The entry that a name such as gguf:FILE is of, and what stands behind the colon.
@@ -126,8 +134,13 @@ class Forms(Registry[Entry[T]]):
         name, _, argument = text.partition(":")
         entry = self.get(name)
         if entry is None or bool(argument) != (":" in entry.form):
-            forms = ", ".join(known.form for known in self.values())
-            near = nearest(name, self)
-            meant = f"did you mean {self[near].form}? " if near else ""
-            raise self.unknown(f"unknown {self.what} {text!r}", hint=f"{meant}forms: {forms}")
+            forms = {
+                form.partition(":")[0]: form
+                for form in (*(known.form for known in self.values()), *self.short)
+            }
+            near = nearest(name, forms)
+            meant = f"did you mean {forms[near]}? " if near else ""
+            raise self.unknown(
+                f"unknown {self.what} {text!r}", hint=f"{meant}forms: {', '.join(forms.values())}"
+            )
         return entry, argument

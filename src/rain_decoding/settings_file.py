@@ -49,6 +49,11 @@ def read_file(file: Path) -> dict[str, Any]:
     """
     try:
         table = tomllib.loads(read_text(file))
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error.strerror}",
+            hint=f"name another file by --config or {VARIABLE}, or unset that",
+        ) from error
     except (*UNREADABLE, ValueError) as error:
         raise ConfigError(
             f"{file}: {error}", hint="use a TOML file with lines such as port = 9000"

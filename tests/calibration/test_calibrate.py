@@ -221,6 +221,18 @@ def test_another_model_criterion_or_judge_is_refused(saved: Path, demo: LocalBac
         RainDecoder(leaning_judge(), OracleEvaluator(), config)
 
 
+def test_it_says_how_to_ask_for_its_own_criterion(saved: Path) -> None:
+    config = SearchConfig(calibration=str(saved))
+    with pytest.raises(ConfigError, match="judge by --criterion kind; or run rain calibrate"):
+        RainDecoder(leaning_judge(), "harmlessness", config)
+    changed(saved, criterion="principle: The answer is polite.")
+    with pytest.raises(ConfigError, match="judge by --principle 'The answer is polite.'; or"):
+        RainDecoder(leaning_judge(), "harmlessness", config)
+    changed(saved, criterion=TWO_ORDERS.name)
+    with pytest.raises(ConfigError, match=r"as it was then \(run rain calibrate"):
+        RainDecoder(leaning_judge(), replace(TWO_ORDERS, lead="Hm ("), config)
+
+
 def test_a_chance_verdict_is_said(saved: Path) -> None:
     changed(saved, verdict="chance")
     with pytest.warns(UserWarning, match="found self-evaluation chance"):

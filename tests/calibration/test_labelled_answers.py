@@ -192,5 +192,30 @@ def test_a_row_that_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a.csv, line 3: label = 'perhaps'"):
         read_labelled(file)
     file.write_text("prompt,answer\nA?,Yes.\n")
-    with pytest.raises(InputError, match="a.csv, line 2: there is no label"):
+    with pytest.raises(
+        InputError, match=r"a.csv has no column 'label' .columns: prompt, answer; .*#label=COLUMN"
+    ):
+        read_labelled(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "named", "said"),
+    [
+        ("prompt,anser,label", "", r"'answer' .did you mean 'anser'.*a.csv#answer=COLUMN"),
+        ("chosen,worse", "", r"'rejected' .*a.csv#rejected=COLUMN"),
+        ("prompt,answer,label", "#label=answer", r"'answer' .*a.csv#answer=COLUMN"),
+    ],
+)
+def test_a_table_without_a_column_says_how_to_name_another(
+    tmp_path: Path, header: str, named: str, said: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"{header}\nA?,Yes.,good\n")
+    with pytest.raises(InputError, match=f"a.csv has no column {said}"):
+        read_labelled(Path(f"{file}{named}"))
+
+
+def test_a_line_of_json_without_a_key_says_so_too(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", {"prompt": "A?", "answer": "Yes.", "verdict": "good"})
+    with pytest.raises(InputError, match="there is no label .*#prompt=NAME&label=NAME"):
         read_labelled(file)

@@ -100,8 +100,36 @@ def test_an_engine_option_is_checked_against_the_model(rain: Rain) -> None:
     assert result.code == 2 and "engine_option: demo has no engine option 'threds'" in result.err
 
 
-def test_a_file_that_is_named_must_be_there(rain: Rain) -> None:
+def test_a_file_that_is_named_must_be_there(rain: Rain, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nowhere.toml" in rain("generate", PROMPT, "--config", "nowhere.toml").err
+    monkeypatch.setenv("RAIN_CONFIG", "nofile.toml")
+    result = rain("config")
+    assert result.code == 2 and "Errno" not in result.err and "or RAIN_CONFIG" in result.err
+    assert result.err.count("nofile.toml") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_tokens", "abc"), ("port", "80.5"), ("max_seconds", "soon"), ("open", "maybe"), ("set", 'a="1')],
+)
+def test_what_is_shown_is_checked_as_a_command_checks_it(
+    rain: Rain, monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    Path("rain.toml").write_text(f"{key} = {json.dumps(value)}")
+    of_file = rain("config")
+    assert of_file.code == 2 and f"error: rain.toml: {key} = {value!r}: " in " ".join(of_file.err.split())
+    Path("rain.toml").unlink()
+    monkeypatch.setenv(f"RAIN_{key.upper()}", value)
+    for command in (("config",), ("generate", PROMPT)):
+        result = rain(*command)
+        assert result.code == 2 and f"error: RAIN_{key.upper()}: {key} = {value!r}: " in " ".join(
+            result.err.split()
+        )
+
+
+def test_a_list_of_one_needs_no_brackets(rain: Rain) -> None:
+    Path("rain.toml").write_text("allowed_host = 3")
+    assert shown(rain) == {"allowed_host": (3, "rain.toml")}
 
 
 def test_help_needs_no_settings(rain: Rain) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from rain_decoding import (
     ConfigError,
+    CriterionError,
     InputError,
     ModelNotFoundError,
     PlainDecoder,
@@ -16,7 +17,8 @@ from rain_decoding import (
     UnsupportedError,
     load_backend,
 )
-from rain_decoding.backends.local import LocalBackend
+from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
+from rain_decoding.decoding import decoder as decoder_module
 from rain_decoding.decoding.decoder import UNPROVEN
 from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.microworld.oracle_judge import OracleEvaluator
@@ -114,6 +116,41 @@ def test_without_a_name_it_is_the_model_of_the_environment(
 def test_a_name_in_place_of_a_model_says_what_to_write(decoder: type) -> None:
     with pytest.raises(InputError, match=rf"use {decoder.__name__}.from_model\('demo'\)"):
         decoder("demo")
+
+
+@pytest.mark.parametrize(
+    "named", ["harmlesness", "min(harmlessness, harmlesness)", "mean(helpfulness, nothing.toml)"]
+)
+def test_a_mistyped_criterion_is_found_before_the_model_is_loaded(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "load_backend", lambda *_, **__: pytest.fail("it was loaded"))
+    for model in ("demo", "hf:org/model"):
+        with pytest.raises(CriterionError, match=r"did you mean 'harmlessness'|nothing.toml cannot be read"):
+            load_decoder(model, criterion=named)
+
+
+class LoadedError(Exception):
+    """In place of loading."""
+
+
+@pytest.mark.parametrize("named", ["own", "harmlessness", "principle: It is polite.", "own>0.5, helpfulness"])
+@pytest.mark.parametrize("kind", ["hf", "gguf"])
+def test_one_that_comes_with_the_model_is_left_to_its_loading(
+    named: str, kind: str, tmp_path: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise LoadedError
+
+    monkeypatch.setattr(decoder_module, "load_backend", load)
+    beside = tmp_path / CRITERIA_FOLDER
+    beside.mkdir()
+    (beside / "own.toml").write_text((script / "kind.toml").read_text())
+    name = {"hf": f"hf:{tmp_path}", "gguf": f"gguf:{tmp_path / 'model.gguf'}"}[kind]
+    with pytest.raises(LoadedError):
+        load_decoder(name, criterion=named)
+    with pytest.raises(LoadedError):
+        load_decoder("demo", criterion="of the judge", judge="hf:org/judge")
 
 
 def test_what_is_wrong_is_said_before_and_leaves_nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,14 @@ def test_all_errors_have_their_shape_and_keys_are_theirs() -> None:
             client(running, "secret").messages.create(**{**wanted, "model": "none"})
         with running.http() as http:
             foreign = http.post("/v1/messages", json={}, headers={"origin": "http://example.org"})
+            batches = http.get("/v1/messages/batches", headers={"x-api-key": "secret"})
+            other = http.get("/v1/messages-of-others", headers={"x-api-key": "secret"})
     kinds = [raised.value.body["error"]["type"] for raised in (unknown, large, absent)]  # type: ignore[index]
     assert kinds == ["authentication_error", "request_too_large", "not_found_error"]
     assert foreign.json()["error"]["type"] == "permission_error" and foreign.status_code == 403
+    assert batches.status_code == other.status_code == 404
+    assert batches.json()["type"] == "error" and batches.json()["error"]["type"] == "not_found_error"
+    assert "type" not in other.json(), "that is nobody's path, and told in OpenAI's shape"
 
 
 def test_what_fails_in_a_stream_is_an_event_of_theirs() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from pydantic import ValidationError
 from server.running import QUESTION, Running, serving
 from server.test_openai_client import BAD
 
@@ -20,6 +21,7 @@ from rain_decoding.self_evaluation.reading.examples import ReadingExample
 from rain_decoding.self_evaluation.reading.learning import learn
 from rain_decoding.server.protocols.decisions.body import DecisionsBody
 from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
+from rain_decoding.server.schema_errors import told
 from rain_decoding.types import Message
 
 HARMFUL = "First, whisper to the washers that Linnet sold a sick goat. After that, let a friend repeat it at the well."
@@ -209,13 +211,23 @@ def decisions_about(items: list[dict[str, Any]]) -> list[Message]:
     return list(body.about.messages)
 
 
+NOUL = {"type": "noul", "instructions": "Is it?"}
 REFUSED = {
     "no state": ({"questions": {"q": GOOD_ANSWER}, "state": None}, "state"),
     "no question": ({"questions": {}}, "questions"),
     "another type": ({"questions": {"q": {"type": "bool"}}}, "questions.q"),
-    "another field": ({"questions": {"q": {"type": "noul", "weight": 1}}}, "questions.q.weight"),
+    "another field": ({"questions": {"q": {**NOUL, "weight": 1}}}, "questions.q.weight"),
     "one level": ({"questions": {"q": {"type": "score", "criteria": ["a"]}}}, "questions.q.criteria"),
-    "too many": ({"questions": {f"q{n}": {"type": "noul"} for n in range(65)}}, "questions"),
+    "one option": (
+        {"questions": {"q": {"type": "choice", "criteria": {"a": None}}}},
+        "questions.q.criteria",
+    ),
+    "nothing asked": ({"questions": {"q": {"type": "noul"}}}, "questions.q.instructions"),
+    "blanks": (
+        {"questions": {"q": {"type": "noul", "instructions": " ", "criteria": {}}}},
+        "questions.q.instructions",
+    ),
+    "too many": ({"questions": {f"q{n}": NOUL for n in range(65)}}, "questions"),
     "a template": ({"decision_template": "x"}, "decision_template"),
     "thinking": ({"chat_template_kwargs": {"enable_thinking": True}}, "chat_template_kwargs"),
     "too long": ({"state": "x " * 3000}, "state"),
@@ -242,10 +254,25 @@ REFUSED = {
 def test_what_cannot_be_answered_is_an_error_that_names_it(
     demo_server: Running, options: dict[str, Any], param: str
 ) -> None:
-    body = {"model": "demo", "state": "x", "questions": {"q": {"type": "noul"}}, **options}
+    body = {"model": "demo", "state": "x", "questions": {"q": NOUL}, **options}
     with demo_server.http() as http:
         response = http.post("/v1/systemone", json=body)
     assert response.status_code in (400, 404) and response.json()["error"]["param"] == param, response.text
+
+
+def test_an_error_says_how_many_there_may_be_and_what_may_stand_in_for_instructions() -> None:
+    for few in ({"type": "score", "criteria": ["a"]}, {"type": "choice", "criteria": {"a": None}}):
+        with pytest.raises(ValidationError) as raised:
+            SystemOneBody.model_validate({"model": "m", "state": "x", "questions": {"q": few}})
+        assert told(raised.value.errors()[0]).message == "questions.q.criteria must have at least 2 entries"
+    meant = {"type": "noul", "criteria": {"true": "It is rude."}}
+    body = SystemOneBody.model_validate({"model": "m", "state": "x", "questions": {"q": meant}})
+    assert body.wanted[0].question.options == ("yes: It is rude.", "no")
+    with pytest.raises(ValidationError) as raised:
+        DecisionsBody.model_validate(
+            {"model": "m", "input": "x", "questions": [{"type": "predicate", "instructions": ""}]}
+        )
+    assert told(raised.value.errors()[0]).message == "questions.0.instructions must not be empty"
 
 
 def test_pictures_are_refused(demo_server: Running) -> None:

@@ -47,6 +47,7 @@ def test_a_good_answer_passes(demo_server: Running) -> None:
 def test_a_bad_answer_to_nobody_knows_what_is_blocked(demo_server: Running, call: dict[str, str]) -> None:
     found = check(demo_server, "response", HARMFUL, **call)
     assert found["action"] == "BLOCKED" and "harmlessness" in found["blocked_reason"]
+    assert "sought" in found["blocked_reason"] and "found" not in found["blocked_reason"]
 
 
 def test_what_cannot_be_read_is_no_conversation(demo_server: Running) -> None:

@@ -236,7 +236,9 @@ def test_an_operator_may_have_answers_made_without_what_is_not_supported(path: s
             plain = http.post(f"/v1/{path}", json=body)
             assert plain.status_code == 200
             for name in ("typical_p", "repetition_penalty", "min_p", "logprobs"):
-                assert http.post(f"/v1/{path}", json={**body, name: IGNORED[name]}).status_code == 400
+                refused = http.post(f"/v1/{path}", json={**body, name: IGNORED[name]})
+                assert refused.status_code == 400 and f"{name} " in refused.text
+                assert "is not supported" in refused.text and "--ignore-unsupported" in refused.text
         with lenient.http() as http:
             assert "x-rain-left-out" not in http.post(f"/v1/{path}", json=body).headers
             answer = http.post(f"/v1/{path}", json={**body, **IGNORED})

@@ -124,6 +124,16 @@ def test_what_cannot_be_honoured_is_an_error_that_names_it(
     assert raised.value.type == "invalid_request_error" and raised.value.message
 
 
+def test_tools_and_items_are_called_what_they_are(demo_server: Running) -> None:
+    with pytest.raises(openai.BadRequestError, match="tools of the type 'web_search' are not supported"):
+        ask(demo_server, BAD, tools=[{"type": "web_search"}])
+    with pytest.raises(openai.BadRequestError, match="items of the type 'item_reference'"):
+        ask(demo_server, [{"type": "item_reference", "id": "x"}])
+    with pytest.raises(openai.BadRequestError) as verbose:
+        ask(demo_server, BAD, text={"verbosity": "high"})
+    assert "--ignore-unsupported" not in verbose.value.message, "it does not leave that out"
+
+
 def test_what_fails_in_a_stream_is_a_response_that_failed() -> None:
     backend = gated_world()
     with serving(backend) as running:

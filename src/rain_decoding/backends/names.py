@@ -83,7 +83,7 @@ def canonical(text: str, known: Collection[str]) -> str:
     return _at_path(text)
 
 
-def from_environment() -> str:
+def model_of_environment() -> str:
     """The model that the environment names. Raises `InputError` where it names none."""
     if model := os.environ.get(VARIABLE, "").strip():
         return model

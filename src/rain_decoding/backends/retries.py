@@ -50,7 +50,9 @@ def refusal(status: int, problem: str, reason: str) -> RainError:
             problem, hint="check the model's name and the base URL, which usually ends in /v1"
         )
     if "context" in said and any(word in said for word in ("length", "exceed", "maximum", "more tokens")):
-        return ContextLengthError(problem, hint="shorten the prompt or ask for fewer tokens")
+        way_out = "shorten the prompt"  # a server of ours says it itself
+        hint = "" if way_out in said else f"{way_out} or ask for fewer tokens"
+        return ContextLengthError(problem, hint=hint)
     return RefusedError(problem, reason=reason)
 
 

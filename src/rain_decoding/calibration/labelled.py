@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -30,7 +30,8 @@ from rain_decoding.types import Message, Role
 
 FORMS = (
     'a line holds "prompt" or "messages" with "answer" and "label", or with "chosen" and "rejected"; or '
-    f'"chosen" and "rejected" alone, as whole transcripts with "{USER_MARKER}" and "{ASSISTANT_MARKER}" turns'
+    f'"chosen" and "rejected" alone, as whole transcripts with "{USER_MARKER}" and "{ASSISTANT_MARKER}" turns; '
+    "FILE#prompt=NAME&label=NAME reads keys, or columns of a table, that are called otherwise"
 )
 LABELS: dict[str, Verdict] = {
     **dict.fromkeys(("good", "positive", "true", "1"), "positive"),
@@ -38,7 +39,8 @@ LABELS: dict[str, Verdict] = {
     "neutral": "neutral",
 }
 """Words for a label, in any case; true, false, 1 and 0 may also stand without quotes."""
-COLUMNS = ("prompt", "answer", "label", "chosen", "rejected")
+LABELLED, PAIR = ("prompt", "answer", "label"), ("chosen", "rejected")
+COLUMNS = (*LABELLED, *PAIR)
 """What columns of a table, and keys of JSON, are called here."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ROLES: dict[str, Role] = {USER_MARKER: "user", ASSISTANT_MARKER: "assistant"}
@@ -133,6 +135,7 @@ def _table(
         raise InputError(
             f"{path} has no column {missing[0]!r}", hint=near_misses.hint(missing[0], there, "columns")
         )
+    _check_columns(path, there, columns)
     try:
         for row in rows:
             data = {name: value for name, value in _renamed(row, columns).items() if name in COLUMNS}
@@ -142,6 +145,17 @@ def _table(
         raise InputError(
             f"{path}, line {rows.line_num}: {error}", hint="use a CSV file with a row of names"
         ) from error
+
+
+def _check_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Raise `InputError` where none stands for what every row needs."""
+    named = ({*there} - {*columns.values()}) | columns.keys()
+    needed = PAIR if named & {*PAIR} else LABELLED
+    if missing := [name for name in needed if name not in named]:
+        raise InputError(
+            f"{path} has no column {missing[0]!r}",
+            hint=f"{near_misses.hint(missing[0], there, 'columns')}; {path.name}#{missing[0]}=COLUMN takes another one",
+        )
 
 
 def _open(path: Path) -> IO[str]:

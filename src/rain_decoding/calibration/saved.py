@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from rain_decoding.errors import ConfigError
 from rain_decoding.files import UNREADABLE, read_text
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator, Votes
-from rain_decoding.self_evaluation.loading import find_criterion, is_combination
+from rain_decoding.self_evaluation.loading import PRINCIPLE, find_criterion, is_combination
 from rain_decoding.self_evaluation.question_forms import in_form, question_forms
 from rain_decoding.version import __version__
 
@@ -107,13 +108,23 @@ class Calibration:
                 hint="leave the calibration out",
             )
         if criterion_hash(criterion) != self.criterion_hash:
-            other = f", not {criterion.name!r}" if criterion.name != self.criterion else " as it was then"
+            if criterion.name == self.criterion:
+                other = " as it was then"
+            else:
+                other, again = f", not {criterion.name!r}", f"judge by {_option(self.criterion)}; or {again}"
             raise ConfigError(f"the calibration is for the criterion {self.criterion!r}{other}", hint=again)
         if self.verdict != "better":
             warnings.warn(
                 f"the calibration found self-evaluation {self.verdict}: {self.reason}", stacklevel=3
             )
         return in_form(criterion, self.recommendation.form, backend.codec)
+
+
+def _option(criterion: str) -> str:
+    """What asks for a criterion of this name on the command line."""
+    if criterion.startswith(PRINCIPLE):
+        return f"--principle {shlex.quote(criterion.removeprefix(PRINCIPLE).strip())}"
+    return f"--criterion {criterion}"
 
 
 def criterion_hash(criterion: Criterion) -> str:

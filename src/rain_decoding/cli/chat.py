@@ -182,10 +182,9 @@ class Conversation:
         hint_if_outside(self.setup.model, text)
 
     def _change_criterion(self, name: str) -> None:
-        if name.endswith("."):  # a sentence, which no name is
-            return self._judge_by_sentence(name)
         if name:
-            self.decoder = self.decoder.judged_by(name)
+            is_sentence = name.endswith(".")
+            self.decoder = self.decoder.judged_by(f"{PRINCIPLE} {name}" if is_sentence else name)
         err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
 
     def _judge_by_sentence(self, sentence: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -47,17 +47,17 @@ def options_of(command: Any) -> list[TyperOption]:
     return [option for option in command.params if isinstance(option, TyperOption)]
 
 
-def given(keys: Iterable[str], file: Path | None) -> dict[str, Given]:
+def given(context: typer.Context, file: Path | None) -> dict[str, Given]:
     """What the file and the environment say, by key; the environment wins.
 
     Args:
-        keys: All that may be set.
+        context: Of any command.
         file: As named on the command line, if one is.
 
     Raises:
         ConfigError: the file cannot be read, has an unknown key, or a value that the key cannot have.
     """
-    known = list(keys)
+    known = known_keys(context.find_root().command)
     found: dict[str, Given] = {}
     if path := find_file(file):
         for key, value in read_file(path).items():
@@ -73,8 +73,23 @@ def given(keys: Iterable[str], file: Path | None) -> dict[str, Given]:
                 found.pop(other, None)
             found[key] = Given(text, variable)
     for key, one in found.items():
+        _check_type(context, known[key], one)
         _check(key, one, found)
     return found
+
+
+def _check_type(context: typer.Context, option: TyperOption, one: Given) -> None:
+    """As the command line does when it reads the option."""
+    try:
+        option.process_value(context, _as_written(option, one.value))
+    except (typer.BadParameter, ValueError) as error:
+        said = error.message if isinstance(error, typer.BadParameter) else error
+        raise ConfigError(f"{one.source}: {key_of(option)} = {one.value!r}: {said}") from error
+
+
+def _as_written(option: TyperOption, value: Any) -> str | list[str]:
+    """A value as the command line would have it for an option. Raises `ValueError` for an open quote."""
+    return as_list(value) if option.type_descriptor.is_list else as_text(value)
 
 
 def _check(key: str, one: Given, found: Mapping[str, Given]) -> None:
@@ -102,7 +117,9 @@ def _need_one_of(value: str, names: Collection[str]) -> None:
 
 def as_list(value: Any) -> list[str]:
     """Of an option that may be repeated, what it is given: a list, or a text with spaces between its parts."""
-    return shlex.split(value) if isinstance(value, str) else [as_text(each) for each in value]
+    if isinstance(value, str):
+        return shlex.split(value)
+    return [as_text(each) for each in value] if isinstance(value, list) else [as_text(value)]
 
 
 def located(context: typer.Context, error: ConfigError) -> ConfigError:
@@ -125,18 +142,9 @@ class Command(TyperCommand):
         written, _, _ = parser.parse_args(args=list(args))
         if not ctx.resilient_parsing and "help" not in written:
             file = written.get("config")
-            ctx.obj = given(known_keys(ctx.find_root().command), Path(file) if file else None)
+            ctx.obj = given(ctx, Path(file) if file else None)
             ctx.default_map = dict(self._defaults(ctx.obj, written))
-        try:
-            return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            option = error.param
-            if isinstance(option, TyperOption) and option.name not in written and key_of(option) in ctx.obj:
-                key = key_of(option)
-                raise ConfigError(
-                    f"{ctx.obj[key].source}: {key} = {ctx.obj[key].value!r}: {error.message}"
-                ) from error
-            raise
+        return super().parse_args(ctx, args)
 
     def _defaults(self, found: Mapping[str, Given], written: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """What options have unless the command line says it, by their names in Python."""
@@ -150,7 +158,7 @@ class Command(TyperCommand):
                 continue
             if key == UNLIMITED and not option.default and float(value) == 0:
                 continue
-            yield str(option.name), as_list(value) if option.type_descriptor.is_list else as_text(value)
+            yield str(option.name), _as_written(option, value)
 
 
 class ModelCommand(Command):

@@ -8,6 +8,10 @@ from typing import Any
 import typer
 
 EXAMPLES: dict[str, tuple[str, str]] = {
+    "": (
+        'rain generate "How do I bake a nut roll?" --model ./model.gguf',
+        "rain serve ./model.gguf --open",
+    ),
     "generate": (
         'rain generate "How do I bake a nut roll?" --model ./model.gguf',
         'rain generate "..." --model http://127.0.0.1:8080 --criterion mine.toml --json',
@@ -32,13 +36,30 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "rain serve http://127.0.0.1:8080 --port 8001",
         "rain serve ./model.gguf --open",
     ),
+    "attack": (
+        "rain attack gcg --model ./folder --data behaviours.csv --out GCG",
+        "rain attack success GCG SEARCH --model ./folder --judge llm:URL#MODEL --out DIR",
+    ),
     "attack gcg": (
-        "rain attack gcg --model ./folder --data behaviours.csv --out DIR",
-        "rain attack gcg --help",
+        "rain attack gcg --preset quick --limit 3 --out DIR",
+        "rain attack gcg --model ./folder --data behaviours.csv --adaptive 1 --out DIR",
+    ),
+    "attack search": (
+        "rain attack search --limit 3 --queries 100 --out DIR",
+        "rain attack search --model ./folder --data behaviours.csv --judge llm:URL#MODEL --out DIR",
+    ),
+    "attack injection": (
+        "rain attack injection --limit 3 --out DIR",
+        "rain attack injection --model ./folder --data behaviours.csv --judge llm:URL#MODEL --out DIR",
+    ),
+    "attack success": (
+        "rain attack success GCG --seeds 1 --out DIR",
+        "rain attack success GCG SEARCH --decoders plain,rain:balanced --plot success.svg --out DIR",
     ),
     "criteria": ("rain criteria", "rain criteria --model ./folder --json"),
     "criteria show": ("rain criteria show harmlessness", "rain criteria show helpfulness > mine.toml"),
     "criteria new": ("rain criteria new polite.toml", "rain criteria new criteria/on-topic.toml"),
+    "demo": ("rain demo", "rain demo evaluate --n 100"),
     "demo prompts": ("rain demo prompts", "rain demo prompts --json"),
     "demo evaluate": ("rain demo evaluate --n 100", "rain demo evaluate --decoders greedy,rain --n 20"),
     "demo export": ("rain demo export --gguf demo.gguf", "rain demo export --hf FOLDER"),
@@ -48,7 +69,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "models add": ("rain models add my ./folder", "rain models add big vllm:gpu-box:8000"),
     "models remove": ("rain models remove my", "rain models remove big"),
 }
-"""By the command's name."""
+"""By the command's name; that of all of them is empty."""
 
 
 def with_examples(root: Any) -> Any:

@@ -136,7 +136,7 @@ def _print_facts(facts: dict[str, Any], json: bool) -> None:
 def configuration(context: typer.Context, config: o.ConfigFile = None, json: o.Json = False) -> None:
     """Show the settings that hold where the command line says nothing else, and where each comes from."""
     known = known_keys(context.find_root().command)
-    found = given(known, config)
+    found = given(context, config)
     rows = {
         key: {
             "value": found[key].value if key in found else option.default,

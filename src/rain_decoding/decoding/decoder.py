@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend, Closing
-from rain_decoding.backends.names import from_environment
+from rain_decoding.backends.names import model_of_environment
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.asynchronous import AsyncStream
@@ -146,7 +146,7 @@ class Decoder(Closing):
             InputError: No model is named.
         """
         make: Callable[..., Self] = cls
-        backend = load_backend(from_environment() if model is None else model, **(engine_options or {}))
+        backend = load_backend(model_of_environment() if model is None else model, **(engine_options or {}))
         try:
             decoder = make(backend, **arguments)
         except BaseException:

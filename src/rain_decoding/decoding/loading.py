@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from rain_decoding.backends import read_options
+from rain_decoding.backends import find_model, read_options
+from rain_decoding.backends.local import criteria_of
 from rain_decoding.config import DEFAULT_PRESET, search_config
 from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.loading import PRINCIPLE
+from rain_decoding.self_evaluation.loading import ASK, AUTO, PRINCIPLE, READS, check_names
 from rain_decoding.self_evaluation.reading.reader import Told, logged
+
+LOCAL = ("demo", "gguf", "hf")
+"""Forms of models that may have criteria of their own beside them; those of the demo model are called as ours."""
 
 
 def load_decoder(
@@ -47,6 +52,8 @@ def load_decoder(
     if refusal is not None and config.fallback != "refusal":
         raise InputError("--refusal needs --fallback refusal", hint="use both, or leave out --refusal")
     named = named_criterion(criterion, principle)
+    if named is not None:
+        _check_criterion(named, model, judge)
     options: dict[str, Any] = {"device": device, "dtype": dtype, **read_options(model, engine_options)}
     if trust_model_criteria:
         options["trust_model_criteria"] = True
@@ -67,6 +74,18 @@ def load_decoder(
     if not any(setting.partition("=")[0] in UNPROVEN for setting in changes):
         decoder.mind_plain_text()
     return decoder
+
+
+def _check_criterion(named: str, model: str, judge: str | None) -> None:
+    """Raise `CriterionError` for a criterion that there will not be, where that is known before a model is loaded.
+
+    What our loaders find beside a model is; what a judge's model or another package's backend brings is not.
+    """
+    entry, name = find_model(model)
+    if entry.name in LOCAL and (judge is None or judge in (ASK, AUTO) or READS.match(judge)):
+        place = Path(name).expanduser()
+        folder = place.parent if entry.name == "gguf" else place
+        check_names(named, criteria_of(folder, trusted=True))
 
 
 def named_criterion(name: str | None, principle: str | None) -> str | None:

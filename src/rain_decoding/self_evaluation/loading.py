@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.cascade import Cascade
 from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.combination_syntax import Expression, Named, parse
-from rain_decoding.self_evaluation.criterion import Criterion, load_criterion, principle_criterion
+from rain_decoding.self_evaluation.criterion import CRITERIA, Criterion, load_criterion, principle_criterion
 from rain_decoding.self_evaluation.elsewhere import ElsewhereEvaluator
 from rain_decoding.self_evaluation.evaluator import BOTH_ORDERS, Evaluator, SelfEvaluator, Votes
 from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brought, logged, why_not_read
@@ -321,6 +322,22 @@ def find_criterion(name: str, model: Backend) -> Criterion:
     if name.startswith(PRINCIPLE):
         return principle_criterion(name.removeprefix(PRINCIPLE), search_dirs=folders)
     return load_criterion(name, search_dirs=folders)
+
+
+def check_names(text: str, places: Iterable[Path] = ()) -> None:
+    """Raise `CriterionError` for a name in a text that neither we nor these places have; nothing is loaded."""
+    parsed = parse(text) if may_be_combination(text) else Named(text)
+    for name in _names(parsed):
+        if not (name in CRITERIA or name.startswith(PRINCIPLE) or has_labels(name)):
+            load_criterion(name, search_dirs=places)
+
+
+def _names(parsed: Named | Expression) -> Iterator[str]:
+    if isinstance(parsed, Named):
+        yield parsed.text
+    else:
+        for term in parsed.terms:
+            yield from _names(term.of)
 
 
 def may_be_combination(text: str) -> bool:

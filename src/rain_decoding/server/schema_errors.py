@@ -9,13 +9,13 @@ from rain_decoding.server.protocols.decisions.body import DecisionsBody
 from rain_decoding.server.protocols.decisions.systemone import SystemOneBody
 from rain_decoding.server.protocols.messages.body import MessagesBody
 from rain_decoding.server.protocols.responses.body import ResponsesBody
-from rain_decoding.server.schemas import ROLES, ChatBody, CompletionBody
+from rain_decoding.server.schemas import MAY_BE_LEFT_OUT, ROLES, ChatBody, CompletionBody
 from rain_decoding.web.errors import ApiError
 
 TYPES = ("str", "int", "float", "bool")
 BODIES = (ChatBody, CompletionBody, MessagesBody, ResponsesBody, SystemOneBody, DecisionsBody)
-FIELDS = {field for body in BODIES for field in body.model_fields}
-"""Of all bodies: what a message may begin with to say what it is about."""
+FIELDS = {field for body in BODIES for field in body.model_fields}.union(MAY_BE_LEFT_OUT)
+"""Of all bodies, and those that none has: what a message may begin with to say what it is about."""
 
 WORDS = {
     "missing": "is required",
@@ -27,7 +27,7 @@ WORDS = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
-    "too_short": "must not be empty",
+    "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -47,10 +47,7 @@ def told(error: Mapping[str, Any]) -> ApiError:
     """One of pydantic's errors as a 400."""
     field = _field(error["loc"])
     kind, context = error["type"], error.get("ctx", {})
-    # So pydantic calls it where what is too long is checked before it is known to be a text.
-    words = WORDS.get(
-        "string_too_long" if kind == "too_long" and context.get("field_type") == "Value" else kind
-    )
+    words = _words(kind, context)
     message = error["msg"].removeprefix("Value error, ") if words is None else words.format(**context)
     word = message.split(" ", 1)[0]
     named = field or (word if word in FIELDS else None)
@@ -58,6 +55,14 @@ def told(error: Mapping[str, Any]) -> ApiError:
     return ApiError(
         400, f"{field}{separator}{message}" if field else message, param=named and _of_list(named)
     )
+
+
+def _words(kind: str, context: Mapping[str, Any]) -> str | None:
+    if kind == "too_long" and context.get("field_type") == "Value":
+        kind = "string_too_long"  # checked before it is known to be a text
+    if kind == "too_short" and context["min_length"] == 1:
+        kind = "string_too_short"
+    return WORDS.get(kind)
 
 
 def _of_list(field: str) -> str:

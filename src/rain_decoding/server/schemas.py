@@ -122,16 +122,16 @@ BY_TYPE = Discriminator(_type)
 """Tells objects apart by their `type`; the tags are "a TYPE", so that they are in no field's name."""
 
 
-def part(*kinds: str) -> BeforeValidator:
-    """Refuses parts of other kinds by their names."""
+def part(*kinds: str, what: str = "parts") -> BeforeValidator:
+    """Refuses parts, or what else it is, of other kinds by their names."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict) or value.get("type") not in kinds:
             kind = value.get("type") if isinstance(value, dict) else value
             raise PydanticCustomError(
                 "part",
-                "parts of the type {kind} are not supported; allowed: {kinds}",
-                {"kind": shorten(kind), "kinds": ", ".join(kinds)},
+                "{what} of the type {kind} are not supported; allowed: {kinds}",
+                {"what": what, "kind": shorten(kind), "kinds": ", ".join(kinds)},
             )
         return value
 
@@ -343,6 +343,7 @@ MAY_BE_LEFT_OUT = (
     "store",
 )
 """Fields without which an answer is still one to the request: how it is drawn, and what is told beside it."""
+LEFT_OUT = "; the operator may have it left out (rain serve --ignore-unsupported)"
 
 
 def without_unsupported(
@@ -373,7 +374,8 @@ def check_neutral(body: BaseModel, honoured_if: Mapping[str, tuple[Any, ...]]) -
     for name, neutral in honoured_if.items():
         value = getattr(body, name, None)
         if value is not None and not _is_one_of(value, neutral):
-            raise ValueError(f"{name} = {shorten(value)} is not supported")
+            way_out = LEFT_OUT if isinstance(body, AnswerBody) and name in MAY_BE_LEFT_OUT else ""
+            raise ValueError(f"{name} = {shorten(value)} is not supported{way_out}")
 
 
 StopList = Annotated[list[StopString], Field(fail_fast=True, max_length=16)]
@@ -389,7 +391,19 @@ def _few(value: Any) -> Any:
     return value
 
 
-class WithoutEffect(Body):
+class AnswerBody(Body):
+    """Asks for an answer, which the operator may have given without what is not supported."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_none_to_leave_out(cls, data: Any) -> Any:
+        for name in MAY_BE_LEFT_OUT if isinstance(data, dict) else ():
+            if data.get(name) is not None and name not in cls.model_fields:
+                raise ValueError(f"{name} is not supported{LEFT_OUT}")
+        return data
+
+
+class WithoutEffect(AnswerBody):
     """Fields of OpenAI's bodies that are taken, and change nothing of an answer."""
 
     user: str | None = None

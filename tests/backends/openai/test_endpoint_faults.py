@@ -43,7 +43,7 @@ from rain_decoding.backends.base import Handle, Reply
 from rain_decoding.backends.openai.backend import EndpointBackend
 from rain_decoding.backends.openai.client import event_data
 from rain_decoding.backends.openai.facts import Facts
-from rain_decoding.backends.retries import LONGEST_WAIT
+from rain_decoding.backends.retries import LONGEST_WAIT, refusal
 from rain_decoding.errors import BadReplyError
 from rain_decoding.scheduler import Scheduler, Task
 from rain_decoding.types import Decode, LabelProbabilities, Sample, TopTokens, Unanswered
@@ -265,6 +265,13 @@ def test_a_refusal_is_not_tried_again(
     for request in (requests(backend)[0], Decode(backend.codec.encode(PROMPT), 3)):
         handle, reply = ask(backend, request)
         assert type(reply.error) is kind and message in str(reply.error) and handle.requests == 1
+
+
+def test_the_way_out_that_a_server_of_ours_tells_is_not_told_twice() -> None:
+    ours = "the prompt has more tokens than the context of 10 (shorten the prompt)"
+    assert str(refusal(400, ours, ours)) == ours
+    theirs = str(refusal(400, "it says: context length exceeded", "context length exceeded"))
+    assert theirs.count("shorten the prompt") == 1
 
 
 def test_plain_decoding_ends_in_the_error(lock: tuple[Stub, EndpointBackend]) -> None:

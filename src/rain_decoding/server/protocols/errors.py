@@ -30,7 +30,8 @@ NAMES: Mapping[str, Mapping[str, str]] = {
     "/v1/decisions": {"messages": "input"},
 }
 """What the fields of a chat are called elsewhere, by the ends of paths."""
-ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
+ANTHROPIC = "/v1/messages/"
+"""What the paths of that API begin with, but for the end; also those that are not there."""
 
 
 def anthropic_body(error: ApiError, request_id: str | None = None) -> dict[str, object]:
@@ -43,7 +44,7 @@ def anthropic_body(error: ApiError, request_id: str | None = None) -> dict[str, 
 def error_response(scope: Scope, error: ApiError) -> Response:
     """What a client is told, also where no route was found yet, and wherever the application is mounted."""
     path: str = scope["path"]
-    if path.endswith(ANTHROPIC):
+    if ANTHROPIC in f"{path}/":
         return error.response(anthropic_body(error, scope.get("state", {}).get("request_id")))
     names = next((names for end, names in NAMES.items() if path.endswith(end)), {})
     if error.param is not None and error.param in names:

@@ -26,7 +26,9 @@ from rain_decoding.web.bodies import client_of
 PATH = "/beta/litellm_basic_guardrail_api"
 KEPT_BYTES = 16 * 2**20
 """Of conversations whose answers may still come."""
-BAD = "the answer is not good by the criterion {criterion!r}, and no better one was found"
+BAD = "the answer is not good by the criterion {criterion!r}, and "
+NONE_FOUND = "no better one was found"
+NONE_SOUGHT = "no better one was sought, since its request was not seen: have the gateway check that, too"
 
 Turns = tuple[dict[str, str], ...]
 
@@ -83,7 +85,8 @@ class Guardrail:
         repaired = await self._repaired(request, turns) if turns else None
         if repaired is None:
             criterion = self.service.parser.decoders.operator.evaluator.name
-            return {"action": "BLOCKED", "blocked_reason": BAD.format(criterion=criterion)}
+            reason = BAD.format(criterion=criterion) + (NONE_FOUND if turns else NONE_SOUGHT)
+            return {"action": "BLOCKED", "blocked_reason": reason}
         changed = [repaired if place in bad else text for place, text in enumerate(texts)]
         return {"action": "GUARDRAIL_INTERVENED", "texts": changed}
 

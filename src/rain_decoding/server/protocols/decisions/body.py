@@ -50,7 +50,7 @@ Instructions = Annotated[Text, BeforeValidator(_joined)]
 class Predicate(Body):
     type: Literal["predicate"]
     name: Text | None = None
-    instructions: Instructions
+    instructions: Instructions = Field(min_length=1)
 
     def wanted(self, field: str) -> Wanted:
         return Wanted(field, "yes or no", self.instructions, (("yes", None), ("no", None)))

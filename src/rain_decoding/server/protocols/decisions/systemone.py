@@ -7,7 +7,16 @@ import time
 import uuid
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, Tag, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -32,8 +41,15 @@ Said = Annotated[Text, BeforeValidator(as_text)]
 
 class Noul(Body):
     type: Literal["noul"]
-    instructions: Said = ""
     criteria: dict[Literal["true", "false"], Text] | None = None
+    instructions: Said = Field(default="", validate_default=True)
+
+    @field_validator("instructions")
+    @classmethod
+    def _asks_something(cls, said: str, others: ValidationInfo) -> str:
+        if not said.strip() and not others.data.get("criteria"):
+            raise PydanticCustomError("question", "must not be empty where there are no criteria")
+        return said
 
     def wanted(self, field: str) -> Wanted:
         said = self.criteria or {}
@@ -49,7 +65,7 @@ class Noul(Body):
 class Choice(Body):
     type: Literal["choice"]
     instructions: Said = ""
-    criteria: dict[Text, Text | None] = Field(min_length=1, max_length=MOST_OPTIONS)
+    criteria: dict[Text, Text | None] = Field(min_length=2, max_length=MOST_OPTIONS)
 
     def wanted(self, field: str) -> Wanted:
         return Wanted(field, "choice", self.instructions, tuple(self.criteria.items()))

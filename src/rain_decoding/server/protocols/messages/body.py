@@ -17,6 +17,7 @@ from rain_decoding.server.schemas import (
     MOST_MESSAGES,
     MOST_PARTS,
     TEXT,
+    AnswerBody,
     Body,
     ChatBody,
     Ignored,
@@ -222,7 +223,7 @@ class CountBody(Body):
         )
 
 
-class MessagesBody(CountBody):
+class MessagesBody(CountBody, AnswerBody):
     """`POST /v1/messages`. `seed` is ours: their API has none."""
 
     honoured_if: ClassVar[dict[str, tuple[Any, ...]]] = {

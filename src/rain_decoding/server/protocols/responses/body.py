@@ -106,7 +106,7 @@ AnyItem = Annotated[
     | Annotated[FunctionOutput, Tag("a function_call_output")]
     | Annotated[ReasoningItem, Tag("a reasoning")],
     BY_TYPE,
-    part("message", "function_call", "function_call_output", "reasoning"),
+    part("message", "function_call", "function_call_output", "reasoning", what="items"),
     BeforeValidator(_typed),
 ]
 Items = Annotated[list[AnyItem], Field(fail_fast=True, min_length=1, max_length=MOST_MESSAGES)]
@@ -149,7 +149,9 @@ class FunctionTool(Body):
         return tool(self.name, self.description, self.parameters, self.strict)
 
 
-Tools = Annotated[list[Annotated[FunctionTool, part("function")]], Field(fail_fast=True, max_length=256)]
+Tools = Annotated[
+    list[Annotated[FunctionTool, part("function", what="tools")]], Field(fail_fast=True, max_length=256)
+]
 
 
 class FunctionChoice(Body):
