@@ -18,7 +18,14 @@ from server.running import PATIENCE, Running, serving, until
 from server.test_decisions import HARMFUL, HARMLESS
 from server.test_openai_client import BAD
 
-from rain_decoding import ConfigError, RainDecoder, SearchConfig, UnsupportedError
+from rain_decoding import (
+    ConfigError,
+    RainDecoder,
+    SearchConfig,
+    UnsupportedError,
+    load_backend,
+    load_criterion,
+)
 from rain_decoding.backends.decisions import AT_ONCE, ATTEMPTS, Api, Decide, DecisionServer
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import BackendError, MissingDependencyError, ModelNotFoundError, RefusedError
@@ -48,6 +55,33 @@ def test_it_judges_as_the_model_behind_it_is_asked(
         expected, found = own.judge(BAD, answer), elsewhere.judge(BAD, answer)
         assert expected.score is not None and found.score == pytest.approx(expected.score, abs=2e-3)
     assert elsewhere.evaluator.name == f"harmlessness by {judge}"
+
+
+def test_a_model_whose_labels_could_only_be_counted_is_asked_that_way(
+    demo_server: Running, demo: LocalBackend
+) -> None:
+    """Our own server lists no log-probabilities: in front of another of its kind it has its questions."""
+    with load_backend(f"openai:{demo_server.url}/v1#demo") as model:
+        assert model.capabilities.decisions == f"systemone:{demo_server.url}/v1#demo"
+        criterion = load_criterion("harmlessness")  # without what the demo model brings
+        asked = RainDecoder(demo, criterion, BOTH_ORDERS, judge=model.capabilities.decisions)
+        with RainDecoder(model, criterion, BOTH_ORDERS) as elsewhere:
+            scores = [elsewhere.judge(BAD, answer).score for answer in (HARMFUL, HARMLESS)]
+            assert scores == [pytest.approx(asked.judge(BAD, each).score) for each in (HARMFUL, HARMLESS)]
+            assert scores[0] is not None and scores[1] is not None and scores[0] < 0 < scores[1]
+            assert not elsewhere.judge_is_proven
+            assert elsewhere.with_config(SearchConfig()).judge(BAD, HARMFUL).score is not None
+        with pytest.raises(UnsupportedError, match="was closed"):
+            elsewhere.judge(BAD, HARMFUL)
+
+
+@pytest.mark.parametrize("allowed", [frozenset(), frozenset({"decisions"})])
+def test_who_may_not_ask_counts_samples(demo: LocalBackend, allowed: frozenset[str]) -> None:
+    with (
+        serving(demo, client_may=allowed, served_name="demo") as running,
+        load_backend(f"openai:{running.url}/v1#demo") as model,
+    ):
+        assert bool(model.capabilities.decisions) == bool(allowed)
 
 
 def test_a_search_by_it_finds_what_a_search_by_the_model_finds(

@@ -75,6 +75,8 @@ class Capabilities:
     """`Decode` and `TopTokens` requests under a `shift`."""
     penalties: bool = False
     """A `logit_bias` for what an answer repeats."""
+    decisions: str = ""
+    """The judge, as `--judge` has it, that asks its server questions where labels would be counted in samples."""
     chat: bool = False
     """`Chat` requests (tool calls and response formats)."""
     prompt_token_cost: float = 0.0

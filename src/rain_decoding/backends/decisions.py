@@ -24,6 +24,7 @@ from rain_decoding.turns import Shared, in_turn
 from rain_decoding.types import Array, Message, Unanswered
 
 Api = Literal["systemone", "decisions"]
+APIS: tuple[Api, ...] = ("systemone", "decisions")
 ATTEMPTS = 4
 PAUSE = 0.5
 TIMEOUT = 120.0
@@ -130,16 +131,16 @@ class DecisionServer(Shared, Closing):
 
     def _decided(self, request: Decide) -> tuple[Array, int]:
         """As `_ask`, but an error where there is no answer."""
-        body = self._systemone(request) if self.api == "systemone" else self._decisions(request)
+        body = {"model": self.model, **body_of(self.api, request)}
         try:
-            response = Retrying(**policy(ATTEMPTS, PAUSE))(self._post, {"model": self.model, **body})
+            response = Retrying(**policy(ATTEMPTS, PAUSE))(self._post, body)
         except Transient as error:
             raise EndpointError(f"{self.name} does not answer: {without_secrets(str(error))}") from error
         if not response.is_success:
             raise self._refused(response.status_code, without_secrets(response.text[:300]))
         try:
             data = response.json()
-            return self._read(request, data), int(data["usage"]["input_tokens"])
+            return read_reply(self.api, request, data), int(data["usage"]["input_tokens"])
         except UNUSABLE as error:
             raise BadReplyError(f"{self.name}: the reply is no decision: {error!r}") from error
 
@@ -160,8 +161,10 @@ class DecisionServer(Shared, Closing):
             )
         return response
 
-    @staticmethod
-    def _systemone(request: Decide) -> dict[str, Any]:
+
+def body_of(api: Api, request: Decide) -> dict[str, Any]:
+    """What is posted for a request, but for the model's name."""
+    if api == "systemone":
         questions = {
             str(place): {
                 "type": "choice",
@@ -172,37 +175,28 @@ class DecisionServer(Shared, Closing):
         }
         state = [{"role": message.role, "content": message.content} for message in request.messages]
         return {"state": state, "instructions": request.instructions, "questions": questions}
+    choices = [[{"value": request.options[index]} for index in order] for order in request.orders]
+    return {
+        "input": "\n\n".join(filter(None, (request.instructions, request.text))),
+        "questions": [{"type": "choice", "instructions": "", "choices": each} for each in choices],
+    }
 
-    @staticmethod
-    def _decisions(request: Decide) -> dict[str, Any]:
-        questions = [
-            {
-                "type": "choice",
-                "instructions": "",
-                "choices": [{"value": request.options[index]} for index in order],
-            }
-            for order in request.orders
-        ]
-        return {
-            "input": "\n\n".join(filter(None, (request.instructions, request.text))),
-            "questions": questions,
-        }
 
-    def _read(self, request: Decide, data: Any) -> Array:
-        """The reply to the request. Raises one of `UNUSABLE` where it does not hold all its probabilities."""
-        rows = []
-        for place, _ in enumerate(request.orders):
-            if self.api == "systemone":
-                shares = data["answers"][str(place)]["probabilities"]
-                mass = data.get("diagnostics", {}).get(str(place), {}).get("label_mass", 1.0)
-            else:
-                listed = data["answers"][place]["probabilities"]
-                shares, mass = {entry["value"]: entry["probability"] for entry in listed}, 1.0
-            rows.append([float(mass), *(float(shares[option]) for option in request.options)])
-        found = np.array(rows)
-        if not ((found >= 0) & (found <= ROUNDED)).all():  # nor may one be NaN
-            raise ValueError(f"not all of {rows} are probabilities")
-        return np.minimum(found, 1.0)
+def read_reply(api: Api, request: Decide, data: Any) -> Array:
+    """The reply to the request. Raises one of `UNUSABLE` where it does not hold all its probabilities."""
+    rows = []
+    for place, _ in enumerate(request.orders):
+        if api == "systemone":
+            shares = data["answers"][str(place)]["probabilities"]
+            mass = data.get("diagnostics", {}).get(str(place), {}).get("label_mass", 1.0)
+        else:
+            listed = data["answers"][place]["probabilities"]
+            shares, mass = {entry["value"]: entry["probability"] for entry in listed}, 1.0
+        rows.append([float(mass), *(float(shares[option]) for option in request.options)])
+    found = np.array(rows)
+    if not ((found >= 0) & (found <= ROUNDED)).all():  # nor may one be NaN
+        raise ValueError(f"not all of {rows} are probabilities")
+    return np.minimum(found, 1.0)
 
 
 def _failed(error: RainError) -> Future[Any]:
@@ -212,12 +206,14 @@ def _failed(error: RainError) -> Future[Any]:
     return future
 
 
-def load_decision_server(api: Api, name: str) -> DecisionServer:
-    """The server of `URL#MODEL`. Raises `ConfigError` for a name of another form."""
-    url, separator, model = name.partition("#")
+def load_decision_server(name: str) -> DecisionServer:
+    """The server of `API:URL#MODEL`. Raises `ConfigError` for a name of another form."""
+    called, _, rest = name.partition(":")
+    api = next(api for api in APIS if api == called)
+    url, separator, model = rest.partition("#")
     if not separator or not model or not url.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{api}:{name} names no server and model",
+            f"{name} names no server and model",
             hint=f"use one such as {api}:http://127.0.0.1:8000#MODEL",
         )
     return DecisionServer(api, url, model)

@@ -541,7 +541,7 @@ class RainDecoder(Decoder):
         if not isinstance(self.criterion, (str, Criterion, NoneType)):
             judge = None  # it judges by itself
         elif self._is_usual_judge and config.strategy == "paper":
-            judge = ASK
+            judge = JudgeChoice(server=self._judge.server)
         other = RainDecoder(
             self.backend,
             self.criterion,

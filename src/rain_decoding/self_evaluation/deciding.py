@@ -25,6 +25,9 @@ class DecidingEvaluator:
     Raises `CriterionError` for a criterion without statements.
     """
 
+    proven = False
+    """Nobody has tried how well the server tells this apart."""
+
     def __init__(self, server: DecisionServer, criterion: Criterion, votes: Votes, min_label_mass: float):
         if not criterion.statements:
             raise CriterionError(

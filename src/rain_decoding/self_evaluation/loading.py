@@ -25,7 +25,7 @@ from rain_decoding.self_evaluation.reading.reader import Reader, Told, is_brough
 from rain_decoding.self_evaluation.self_check import check, is_checked
 
 if TYPE_CHECKING:
-    from rain_decoding.backends.decisions import Api, DecisionServer
+    from rain_decoding.backends.decisions import DecisionServer
 
 PRINCIPLE = "principle:"
 """What a criterion in one sentence begins with."""
@@ -82,11 +82,11 @@ class JudgeChoice:
         return (*(each for each in (self.asked, reading, self.server) if each is not None), *behind)
 
 
-DECISIONS: tuple[Api, ...] = ("systemone", "decisions")
+DECISIONS = ("systemone:", "decisions:")
 ASK, READ, AUTO = "ask", "read", "auto"
 JUDGE_FORMS = (
-    f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, {DECISIONS[0]}:URL#MODEL, "
-    f"{DECISIONS[1]}:URL#MODEL, or another model"
+    f"{ASK}, {READ}[:MODEL][#probe=FILE][+JUDGE], {AUTO}, {EVALUATORS.own_forms}, "
+    f"{', '.join(f'{form}URL#MODEL' for form in DECISIONS)}, or another model"
 )
 PROBE = "#probe="
 READS = re.compile(rf"{READ}(?=[:#+]|$)")
@@ -120,16 +120,17 @@ def choose_judge(
     if isinstance(judge, JudgeChoice):
         return judge
     if judge is None or judge == ASK:
-        return JudgeChoice()
+        return JudgeChoice(server=_server_of(backend))
     if judge == AUTO:
-        return JudgeChoice(reader=Reader(backend, prompt_format=prompt_format, told=told), choose=True)
+        reader = Reader(backend, prompt_format=prompt_format, told=told)
+        return JudgeChoice(reader=reader, choose=True, server=_server_of(backend))
     if not isinstance(judge, str):
-        return JudgeChoice(judge)
-    for api in DECISIONS:
-        if judge.startswith(f"{api}:"):
-            return JudgeChoice(server=_decision_server(api, judge.removeprefix(f"{api}:")))
+        return JudgeChoice(judge, server=_server_of(judge))
+    if judge.startswith(DECISIONS):
+        return JudgeChoice(server=_decision_server(judge))
     if not READS.match(judge):
-        return JudgeChoice(load_backend(judge))
+        other = load_backend(judge)
+        return JudgeChoice(other, server=_server_of(other))
     form = _reading_form(judge)
     probe = Path(form.probe) if form.probe else None
     if not form.model:
@@ -178,19 +179,29 @@ def _split_behind(judge: str) -> tuple[str, str]:
     """The judge that reads, and the one behind it; empty where there is none."""
     for found in BEHIND.finditer(judge):
         name = judge[found.end() :]
-        if name == ASK or has_labels(name) or name.partition(":")[0] in {*BACKENDS, *DECISIONS}:
+        if (
+            name == ASK
+            or has_labels(name)
+            or name.partition(":")[0] in BACKENDS
+            or name.startswith(DECISIONS)
+        ):
             return judge[: found.start()], name
     return judge, ""
 
 
-def _decision_server(api: Api, name: str) -> DecisionServer:
+def _server_of(backend: Backend) -> DecisionServer | None:
+    """Who answers questions with probabilities in its place, where its own labels could only be counted."""
+    return _decision_server(name) if (name := backend.capabilities.decisions) else None
+
+
+def _decision_server(name: str) -> DecisionServer:
     try:
         from rain_decoding.backends.decisions import load_decision_server
     except ImportError as error:
         raise MissingDependencyError(
             f"judges behind HTTP need {error.name}", hint=install("endpoint")
         ) from error
-    return load_decision_server(api, name)
+    return load_decision_server(name)
 
 
 def load_evaluator(
@@ -308,9 +319,7 @@ def is_proven(evaluator: Evaluator) -> bool:
             return all(is_proven(part.evaluator) for part in evaluator.parts)
         case ElsewhereEvaluator():
             return is_proven(evaluator.evaluator)
-        case SelfEvaluator():
-            return evaluator.proven
-    return True
+    return getattr(evaluator, "proven", True)
 
 
 def find_criterion(name: str, model: Backend) -> Criterion:

@@ -115,7 +115,10 @@ class EndpointBackend(Shared, Closing):
         self.name, self.endpoint = name, endpoint
         self.codec: Codec = endpoint.codec
         self.context_length = endpoint.facts.context_length
-        self.capabilities = Capabilities(chat=True)
+        facts = endpoint.facts
+        url = endpoint.client.replicas[0].url
+        decisions = f"{facts.decisions}:{url}#{facts.model}" if facts.decisions else ""
+        self.capabilities = Capabilities(chat=True, decisions=decisions)
         self.counters = counters
         self.criteria_dirs = tuple(criteria_dirs)
         self.dialogue_header = header_or_default(dialogue_header)

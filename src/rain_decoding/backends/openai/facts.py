@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rain_decoding.backends.decisions import Api
+
 ServerKind = Literal["vllm", "sglang", "llama-server", "ollama", "tgi", "unknown"]
 ChatRoute = Literal["none", "render", "prefill", "plain"]
 """How a chat model is asked: not at all; in text that the server renders by its template; by messages whose last one
@@ -43,6 +45,8 @@ class Facts:
     tokenizer: bool = False
     """Token ids of a text can be asked for."""
     labels: LabelRoute = "samples"
+    decisions: Api | None = None
+    """In which form it answers questions with probabilities, where labels would be counted in samples."""
     thinking_switch: bool = False
     """The template knows `enable_thinking`."""
     cached_tokens: bool = False
@@ -74,7 +78,7 @@ class Facts:
         server = "a server of a kind unknown here" if self.server == "unknown" else f"{self.server}{version}"
         return (
             f"{server}, model {self.model}, context of {self.context_length} tokens, {chat}, "
-            f"labels by {self.labels}"
+            f"labels by {self.decisions or self.labels}"
         )
 
     def lacks(self) -> list[str]:
@@ -83,7 +87,7 @@ class Facts:
             (True, "no hidden states: the model judges by being asked, it cannot be read"),
             (not self.seed, "no seeds: the same seed need not give the same text"),
             (
-                self.labels == "samples",
+                self.labels == "samples" and not self.decisions,
                 "no log-probabilities: the judge's labels are counted in samples, which costs requests",
             ),
             (not self.top_k, "no top_k: proposals are drawn as the server does by default"),

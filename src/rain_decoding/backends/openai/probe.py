@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from rain_decoding.backends.chat_template import CONTROL
+from rain_decoding.backends.decisions import APIS, UNUSABLE, Api, Decide, body_of, read_reply
 from rain_decoding.backends.openai.client import Client, Meter
 from rain_decoding.backends.openai.facts import DEFAULT_CONTEXT, Facts, LabelRoute, ServerKind
 from rain_decoding.backends.openai.tokenizer import Tokenizer
 from rain_decoding.backends.openai.wire import BadReply, Choice, read_choices, read_cost, read_scores
 from rain_decoding.errors import EndpointError, ModelNotFoundError, RainError, UnsupportedError
+from rain_decoding.types import Message
 
 PROMPT = "One, two, three, four,"
+QUESTION = Decide("", [Message("user", "a")], "a", ("It is a letter.", "It is a number."), ((0, 1),))
 LISTED = (64, 20, 5)
 """Numbers of most probable tokens to ask for, in this order. Some servers have a limit of 20, some of 5."""
 SAMPLES = (64, 8, 2)
@@ -57,6 +61,8 @@ class Probe:
         self._note(tokenizer=await self._answers(self._tokenizer().ids(PROMPT)))
         await self._chat()
         self._note(labels=await self._label_route())
+        if self.facts.labels == "samples":
+            self._note(decisions=await self._decision_api())
         if not self.facts.completions and self.facts.chat == "none":
             raise UnsupportedError(
                 f"{self.client.replicas[0].url} serves {self.facts.model} through neither completions nor chat",
@@ -222,6 +228,15 @@ class Probe:
         kept = allowed and any(first.text == f"token_id:{token}" for first in allowed[0].tokens[:1])
         return "allowed_token_ids" if kept else listed
 
+    async def _decision_api(self) -> Api | None:
+        """In which form it answers questions with probabilities, if it does."""
+        for api in APIS:
+            body = {"model": self.facts.model, **body_of(api, QUESTION)}
+            read = partial(_read_decision, api)
+            if await self._answers(self.client.post(api, body, read, meter=self.meter)):
+                return api
+        return None
+
     async def _answers(self, asked: Any) -> bool:
         try:
             return bool(await asked)
@@ -230,6 +245,13 @@ class Probe:
 
     def _tokenizer(self) -> Tokenizer:
         return Tokenizer(self.client, self.facts, self.meter)
+
+
+def _read_decision(api: Api, data: Any) -> bool:
+    try:
+        return bool(read_reply(api, QUESTION, data).size)
+    except UNUSABLE as error:
+        raise BadReply(f"the reply is no decision: {error!r}") from error
 
 
 def _context(card: dict[str, Any], details: dict[str, Any]) -> int | None:
