@@ -220,7 +220,10 @@ def test_hardly_a_token_is_forwarded_twice_where_text_is_good(
     completion = decoder.generate(BENIGN[0])
     assert completion.usage.rewinds == 0 and len(judged) >= 4
     generated = decoder.build_prompt(BENIGN[0]).tokens + completion.tokens[:-1]
-    needed = prefixes(generated).union(*map(prefixes, judged))
+    asked = set[Tokens]().union(*map(prefixes, judged))
+    # What is asked in front of the conversation shares nothing with it, see `Trie.set_apart`.
+    apart = prefixes(generated) & asked if placement == "criterion" else set()
+    needed = [*prefixes(generated) | asked, *apart]
     # The last token of a judged text may merge with what follows it in a longer one, so it is not relied on. With the
     # question behind the conversation, generation's own tokens are judged.
     again = completion.usage.self_evaluations - 1 if placement == "criterion" else 0

@@ -294,7 +294,9 @@ class RainSession(Session):
             "temperature": self.options.temperature,
             "top_k": self.options.top_k,
             "top_p": self.options.top_p,
-            "logit_bias": asdict(self.options.bias),
+            "logit_bias": self.options.bias.tokens,
+            "frequency_penalty": self.options.frequency_penalty,
+            "presence_penalty": self.options.presence_penalty,
             "messages": [asdict(message) for message in self.prompt.messages],
         }
         self.record(event)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from rain_decoding.backends.decisions import Api
+if TYPE_CHECKING:
+    from rain_decoding.backends.decisions import Api
 
 ServerKind = Literal["vllm", "sglang", "llama-server", "ollama", "tgi", "unknown"]
 ChatRoute = Literal["none", "render", "prefill", "plain"]
