@@ -31,6 +31,8 @@ class Facts:
     version: str = ""
     alias: str = ""
     """What the server calls the model besides, such as its file."""
+    others: tuple[str, ...] = ()
+    """Further models that it lists."""
     context_length: int = DEFAULT_CONTEXT
     completions: bool = True
     """`/v1/completions` continues a text as it stands."""
@@ -85,6 +87,10 @@ class Facts:
     def lacks(self) -> list[str]:
         """What it cannot do, and what follows."""
         missing = [
+            (
+                self.others,
+                f"{self.model} alone is used, and not {', '.join(self.others)}: name another by URL#NAME",
+            ),
             (True, "no hidden states: the model judges by being asked, it cannot be read"),
             (not self.seed, "no seeds: the same seed need not give the same text"),
             (

@@ -43,6 +43,7 @@ class Probe:
     meter: Meter
     model: str
     facts: Facts = field(init=False)
+    _others: tuple[str, ...] = ()
     _cached: bool = False
     """A reply said how much of its prompt was cached."""
 
@@ -50,7 +51,8 @@ class Probe:
         """All facts. Raises `EndpointError` where nobody answers, `ModelNotFoundError` for a wrong model."""
         card = await self._card()
         kind = await self._kind(card)
-        self.facts = Facts(self.model or str(card.get("id", "")), kind, alias=str(card.get("root") or ""))
+        named = self.model or str(card.get("id", ""))
+        self.facts = Facts(named, kind, alias=str(card.get("root") or ""), others=self._others)
         details = await self._get(VERSIONS[kind][0]) if kind in VERSIONS else {}
         self._note(
             version=str(details.get(VERSIONS[kind][1], "")) if kind in VERSIONS else "",
@@ -91,6 +93,7 @@ class Probe:
             return {}
         for card in listed:
             if not self.model or self.model in (card.get("id"), *(card.get("aliases") or ())):
+                self._others = tuple(str(other.get("id")) for other in listed if other is not card)
                 return card
         raise ModelNotFoundError(
             f"{self.client.replicas[0].url} does not serve the model {self.model!r}",
