@@ -77,7 +77,7 @@ def test_whoever_reads_a_key_refuses_it_and_says_where_it_is_from(
     url = "http://127.0.0.1:9/v1#m"
     for name, load in (
         ("RAIN_API_KEY", lambda: load_backend(f"openai:{url}")),
-        ("RAIN_API_KEY", lambda: load_decision_server("systemone", url)),
+        ("RAIN_API_KEY", lambda: load_decision_server(f"systemone:{url}")),
         ("OPENAI_API_KEY", lambda: load_judge(f"llm:{url}", ReplyCache(tmp_path / "replies"))),
     ):
         with monkeypatch.context() as patch:

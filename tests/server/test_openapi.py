@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # not while a server's thread parses as well: CPython's gh-106905
 from backends.openai.stub import served
 from decoder_worlds import lock_world
 from hypothesis import HealthCheck, Phase, given, settings
