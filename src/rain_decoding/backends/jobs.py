@@ -13,6 +13,7 @@ from rain_decoding.backends.directions import shifted
 from rain_decoding.backends.endings import holds_marker, why_ended
 from rain_decoding.search.randomness import uniforms
 from rain_decoding.types import (
+    UNBIASED,
     BackendRequest,
     Candidate,
     Chat,
@@ -93,7 +94,8 @@ class Generating:
         """The logits after the texts, steered and biased."""
         if self.steering is not None:
             logits = self.steering.scores(self.texts(), logits)
-        return sampling.biased(logits, self.request.logit_bias, self.answers())
+        bias = self.request.logit_bias
+        return logits if bias == UNBIASED else sampling.biased(logits, bias, self.answers())
 
     def ends(self, prefix: Tokens, tokens: Sequence[int]) -> bool:
         """Whether the last of the tokens after a prefix ends the text."""

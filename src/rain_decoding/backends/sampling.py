@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rain_decoding.types import UNBIASED, LogitBias, Tokens
+from rain_decoding.types import LogitBias, Tokens
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -23,8 +23,6 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 def biased(logits: np.ndarray, bias: LogitBias, answers: Sequence[Tokens]) -> np.ndarray:
     """Logits `[n, vocabulary]` behind as many answers so far, with the bias added."""
-    if bias == UNBIASED:
-        return logits
     logits = logits.copy()
     for token, value in bias.tokens:
         logits[:, token] += value

@@ -87,10 +87,10 @@ class Trie:
 
     def find(self, tokens: Tokens) -> Node:
         """The node of the longest prefix of `tokens` that is in the trie (a root for none)."""
-        shorter = (
-            () if tokens in self.roots else tokens[:-1]
-        )  # what is set apart does not go on from elsewhere
-        node = start = self._remembered(tokens) or self._remembered(shorter) or self._root_of(tokens)
+        found = self._remembered(tokens)
+        if found is None and tokens not in self.roots:  # what is set apart does not go on from elsewhere
+            found = self._remembered(tokens[:-1])
+        node = start = found or self._root_of(tokens)
         for token in tokens[node.depth :]:
             child = node.children.get(token)
             if child is None:

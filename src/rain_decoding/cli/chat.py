@@ -153,9 +153,11 @@ class Conversation:
             case "/new":
                 self.messages = list(self.opening)
             case "/criterion":
-                self._change_criterion(argument.strip())
+                name = argument.strip()
+                self._judge_by(f"{PRINCIPLE} {name}" if name.endswith(".") else name)
             case "/principle":
-                self._judge_by_sentence(argument.strip())
+                sentence = argument.strip()
+                self._judge_by(sentence and f"{PRINCIPLE} {sentence}")
             case "/help":
                 print_help()
             case "/trace":
@@ -181,15 +183,10 @@ class Conversation:
         hint_if_not_good(self.last, self.decoder)
         hint_if_outside(self.setup.model, text)
 
-    def _change_criterion(self, name: str) -> None:
-        if name:
-            is_sentence = name.endswith(".")
-            self.decoder = self.decoder.judged_by(f"{PRINCIPLE} {name}" if is_sentence else name)
-        err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
-
-    def _judge_by_sentence(self, sentence: str) -> None:
-        if sentence:
-            self.decoder = self.decoder.judged_by(f"{PRINCIPLE} {sentence}")
+    def _judge_by(self, criterion: str) -> None:
+        """Judge by another criterion, if one is named, and say which one judges."""
+        if criterion:
+            self.decoder = self.decoder.judged_by(criterion)
         err.print(f"[dim]criterion {escape(self.decoder.evaluator.name)}[/]")
 
     def _show_trace(self, file: str) -> None:

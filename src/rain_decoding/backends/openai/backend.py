@@ -114,8 +114,8 @@ class EndpointBackend(Shared, Closing):
     ):
         self.name, self.endpoint = name, endpoint
         self.codec: Codec = endpoint.codec
-        self.context_length = endpoint.facts.context_length
         facts = endpoint.facts
+        self.context_length = facts.context_length
         url = endpoint.client.replicas[0].url
         decisions = f"{facts.decisions}:{url}#{facts.model}" if facts.decisions else ""
         self.capabilities = Capabilities(chat=True, decisions=decisions)
