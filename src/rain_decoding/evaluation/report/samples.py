@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,7 @@ NODES = 300
 
 def shown_samples(records: Sequence[Record], plan: EvaluationPlan, folder: Path) -> list[dict[str, Any]]:
     """Prompts with all their answers, those first on which the decoders do not agree."""
-    by_item: dict[str, list[Record]] = {
-        item.id: [] for item in plan.items
-    }  # without any, if a run was stopped
+    by_item: defaultdict[str, list[Record]] = defaultdict(list)  # of some none, where a run was stopped
     for record in records:
         by_item[record["id"]].append(record)
     asked = list(metrics(plan))
