@@ -8,10 +8,11 @@ import subprocess
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from rain_decoding.backends.base import Reply
 from rain_decoding.backends.scripted import Rule, ScriptedBackend
 from rain_decoding.server.app import create_app
 from rain_decoding.server.config import ServerConfig
+from rain_decoding.server.models import Models
 from rain_decoding.server.run import Server
 from rain_decoding.server.service import Service
 
@@ -77,6 +79,12 @@ class Running:
     process: subprocess.Popen[str] | None = None
     server: Server | None = None
     thread: threading.Thread | None = None
+
+    @property
+    def models(self) -> Models:
+        """What a server in this process serves."""
+        assert self.server is not None
+        return self.server.models
 
     def stop(self) -> threading.Thread:
         """As a signal to stop; the thread ends when the server has."""
@@ -132,18 +140,21 @@ def serving(
     preset: str = "balanced",
     search: SearchConfig | None = None,
     tracer_provider: Any = None,
+    others: Mapping[str, Callable[[], RainDecoder]] = MappingProxyType({}),
     **config: Any,
 ) -> Iterator[Running]:
     """A server in a thread. Without a backend, on the model of `SCRIPT`."""
     decoder = RainDecoder(backend or gated_world(), criterion, search)
-    app = create_app(decoder, ServerConfig(**config), preset=preset, tracer_provider=tracer_provider)
+    app = create_app(
+        decoder, ServerConfig(**config), preset=preset, tracer_provider=tracer_provider, others=others
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     server = Server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        yield Running(url, app.state.service, server=server, thread=thread)
+        yield Running(url, app.state.models.first, server=server, thread=thread)
     finally:
         if isinstance(backend, GatedBackend):
             backend.gate.set()

@@ -52,7 +52,7 @@ DOCUMENT = "/openapi.json"
 
 def application(**config: Any) -> FastAPI:
     app = create_app(RainDecoder(gated_world(), CRITERION), ServerConfig(api_keys=(KEY,), **config))
-    app.state.service.worker.start()
+    app.state.models.first.worker.start()
     return app
 
 

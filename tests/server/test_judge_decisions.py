@@ -63,9 +63,7 @@ def test_a_model_whose_labels_could_only_be_counted_is_asked_that_way(
     """Our own server lists no log-probabilities: in front of another of its kind it has its questions."""
     with load_backend(f"openai:{demo_server.url}/v1#demo") as model:
         assert model.capabilities.decisions == f"systemone:{demo_server.url}/v1#demo"
-        assert (
-            "demo alone is used, and not demo:plain: name another by URL#NAME" in model.endpoint.facts.lacks()
-        )
+        assert model.others == (f"openai:{demo_server.url}/v1#demo:plain",)
         criterion = load_criterion("harmlessness")  # without what the demo model brings
         asked = RainDecoder(demo, criterion, BOTH_ORDERS, judge=model.capabilities.decisions)
         with RainDecoder(model, criterion, BOTH_ORDERS) as elsewhere:

@@ -29,7 +29,8 @@ class Served:
     """What `rain serve` would have served."""
 
     def __call__(self, app: Any, host: str, port: int, told: Any = None) -> None:
-        self.service, self.host, self.port = app.state.service, host, port
+        self.models, self.host, self.port = app.state.models, host, port
+        self.service = self.models.first
 
 
 @pytest.fixture
@@ -106,11 +107,11 @@ def test_clients_know_the_model_by_a_name_without_a_path(
     criterion = ["--criterion", script / "kind.toml"]
     scripted = f"scripted:{script / 'model.toml'}"
     assert rain("serve", scripted, *criterion).code == 0
-    assert served.service.parser.models == ["model"]
+    assert served.models.names == ["model"]
     monkeypatch.setenv("XDG_CONFIG_HOME", str(script / "config"))
     assert rain("models", "add", "kind", scripted).code == 0
     assert rain("serve", "kind", *criterion).code == 0
-    assert served.service.parser.models == ["kind"]
+    assert served.models.names == ["kind"]
     assert rain("serve", "kind", "--model", "demo").code == 2
 
 

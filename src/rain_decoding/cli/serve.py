@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rain_decoding.server.config import ServerConfig
+    from rain_decoding.server.models import Models
 
 MAX_CONNECTIONS = 1000
 """As in `web.protocol`, which needs the extra."""
@@ -160,7 +161,8 @@ def serve(
     _warn(chosen.host, chosen.server_config())
     with status(f"loading {chosen.model}"):
         app = application(chosen)
-    _say_what_is_there(app.state.service.parser.decoders.operator.backend)
+    _say_what_is_there(app.state.models.first.parser.decoders.operator.backend)
+    _say_what_else(app.state.models)
     run(app, chosen.host, chosen.port, told=_say_where if err.is_terminal else None)
 
 
@@ -189,6 +191,14 @@ def _say_what_is_there(backend: Any) -> None:
         _tell(f"found: {facts.described()}")
         for problem in facts.lacks():
             _tell(f"  {problem}" if err.is_terminal else problem)
+
+
+def _say_what_else(models: Models) -> None:
+    """Which further models are served."""
+    if further := models.further:
+        _tell(
+            f"also served, each loaded when first asked for: {', '.join(further)} (URL#NAME serves one alone)"
+        )
 
 
 def _say_where(name: str, url: str) -> None:

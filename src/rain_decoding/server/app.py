@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -23,9 +24,10 @@ from rain_decoding.errors import RainError
 from rain_decoding.self_evaluation.criterion import known_criteria
 from rain_decoding.server.config import PERMISSIONS, ServerConfig
 from rain_decoding.server.decoders import Decoders
-from rain_decoding.server.generation import generate
+from rain_decoding.server.generation import generate, unless_gone
 from rain_decoding.server.metrics import Metrics
 from rain_decoding.server.middleware import RequestRecord
+from rain_decoding.server.models import Models
 from rain_decoding.server.openapi import describe_bodies, request_body
 from rain_decoding.server.protocols.completions import ChatWriter, TextWriter
 from rain_decoding.server.protocols.decisions.body import DecisionsBody
@@ -45,6 +47,7 @@ from rain_decoding.server.schemas import ChatBody, CompletionBody, without_unsup
 from rain_decoding.server.service import Service
 from rain_decoding.server.telemetry import Tracing
 from rain_decoding.server.trace_page import PLAYGROUND
+from rain_decoding.server.traces import TraceStore
 from rain_decoding.server.worker import Worker
 from rain_decoding.version import __version__
 from rain_decoding.web.bodies import BodyLimit, json_body
@@ -80,45 +83,55 @@ def create_app(
     *,
     preset: str = DEFAULT_PRESET,
     tracer_provider: Any = None,
+    others: Mapping[str, Callable[[], RainDecoder]] = MappingProxyType({}),
 ) -> FastAPI:
-    """Make the server of one model.
+    """Make the server of a model.
 
     Args:
         decoder: Answers the requests. Once the server starts, the decoder's backend belongs to it alone.
-        config: Limits, permissions and keys; None: the defaults of `ServerConfig`.
+        config: Limits, of each model, permissions and keys; None: the defaults of `ServerConfig`.
         preset: Name of the decoder's preset, from which requests that choose another one differ.
         tracer_provider: A provider of OpenTelemetry, for a span per request; None: no spans.
+        others: Decoders of further models by the names that clients are to use, made, in a thread, when they are first
+            asked for; with the same preset.
 
     Returns:
         The ASGI application.
     """
     config = config or ServerConfig()
-    metrics = Metrics()
-    backend = decoder.backend
-    worker = Worker(
-        backend,
-        max_concurrent=config.max_concurrent,
-        room=config.room,
-        stuck_seconds=config.stuck_seconds,
-        observer=metrics,
-    )
-    metrics.watch(worker)
-    criteria = tuple(name for name in known_criteria(backend.criteria_dirs) if name != "principle")
-    parser = RequestParser(
-        config, Decoders(decoder, preset), config.served_name or public_name(backend.name), criteria
-    )
-    service = Service(config, parser, worker, metrics, PromptReader(config.room, config.stuck_seconds))
+    metrics, reader, traces = Metrics(), PromptReader(config.room, config.stuck_seconds), TraceStore()
 
+    def service(decoder: RainDecoder, name: str) -> Service:
+        backend = decoder.backend
+        worker = Worker(
+            backend,
+            max_concurrent=config.max_concurrent,
+            room=config.room,
+            stuck_seconds=config.stuck_seconds,
+            observer=metrics,
+        )
+        metrics.watch(worker)
+        criteria = tuple(known for known in known_criteria(backend.criteria_dirs) if known != "principle")
+        parser = RequestParser(config, Decoders(decoder, preset), name, criteria)
+        return Service(config, parser, worker, metrics, reader, traces)
+
+    models = Models(
+        service(decoder, config.served_name or public_name(decoder.backend.name)),
+        {
+            name: partial(lambda name, load: service(load(), name), name, load)
+            for name, load in others.items()
+        },
+    )
     app = FastAPI(
         title="rain serve",
         version=__version__,
-        lifespan=_lifespan(service),
+        lifespan=_lifespan(models),
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(KeyCheck(config.api_keys))],
     )
-    app.state.service = service
-    _add_endpoints(app, service)
+    app.state.models = models
+    _add_endpoints(app, models)
     if config.playground:
         app.include_router(page_router(PLAYGROUND, "/playground"))
     _add_errors(app)
@@ -134,85 +147,91 @@ def create_app(
     return app
 
 
-def _lifespan(service: Service) -> Any:
+def _lifespan(models: Models) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.worker.start()
-        watching = asyncio.create_task(_watch(service.worker))
+        models.first.worker.start()
+        watching = asyncio.create_task(_watch(models))
         yield
         watching.cancel()
-        await asyncio.to_thread(service.worker.stop)
+        await asyncio.gather(*(asyncio.to_thread(service.worker.stop) for service in models.services))
 
     return lifespan
 
 
-async def _watch(worker: Worker) -> None:
+async def _watch(models: Models) -> None:
     """Fail whoever waits for a backend that hangs, and see when it is back."""
     while True:
-        await asyncio.sleep(min(1.0, worker.stuck_seconds / 4))
-        if failed := await asyncio.to_thread(worker.watch):
-            log.error(
-                "the model does not respond", extra={"requests": [answer.request_id for answer in failed]}
-            )
+        await asyncio.sleep(min(1.0, models.first.config.stuck_seconds / 4))
+        for service in list(models.services):
+            if failed := await asyncio.to_thread(service.worker.watch):
+                requests = [answer.request_id for answer in failed]
+                log.error(
+                    "the model does not respond", extra={"model": service.parser.model, "requests": requests}
+                )
 
 
 def body_of(kind: type[BaseModel]) -> Any:
     """Reads the body of a request for an answer, without what the operator lets it do without."""
 
     def prepared(request: Request, content: dict[str, Any]) -> dict[str, Any]:
-        service = request.app.state.service
-        if not service.config.ignore_unsupported:
+        first = request.app.state.models.first
+        if not first.config.ignore_unsupported:
             return content
-        penalties = service.parser.decoders.operator.backend.capabilities.penalties
+        penalties = first.parser.decoders.operator.backend.capabilities.penalties
         content, request.state.left_out = without_unsupported(content, kind, penalties=penalties)
         return content
 
     return json_body(kind, prepared)
 
 
-def _add_endpoints(app: FastAPI, service: Service) -> None:
-    worker, parser = service.worker, service.parser
+def _add_endpoints(app: FastAPI, models: Models) -> None:
+    first = models.first
+    worker = first.worker
 
     @app.post("/v1/chat/completions", responses=ERRORS, openapi_extra=request_body(ChatBody))
     async def chat_completions(request: Request, body: Annotated[ChatBody, body_of(ChatBody)]) -> Response:
-        return await generate(service, request, body, ChatWriter, "chatcmpl-")
+        return await generate(models, request, body, ChatWriter, "chatcmpl-")
 
     @app.post("/v1/completions", responses=ERRORS, openapi_extra=request_body(CompletionBody))
     async def completions(
         request: Request, body: Annotated[CompletionBody, body_of(CompletionBody)]
     ) -> Response:
-        return await generate(service, request, body, TextWriter, "cmpl-")
+        return await generate(models, request, body, TextWriter, "cmpl-")
 
     @app.post("/v1/messages", responses=ERRORS, openapi_extra=request_body(MessagesBody))
     async def messages(request: Request, body: Annotated[MessagesBody, body_of(MessagesBody)]) -> Response:
-        return await generate(service, request, body.asked, MessagesWriter, "msg_")
+        return await generate(models, request, body.asked, MessagesWriter, "msg_")
 
     @app.post("/v1/messages/count_tokens", responses=ERRORS, openapi_extra=request_body(CountBody))
     async def count_tokens(
         request: Request, body: Annotated[CountBody, json_body(CountBody)]
     ) -> dict[str, int]:
+        service = await unless_gone(request, models.serving(body.model))
         prompt = await service.read_prompt(request, body.chat())
         return {"input_tokens": len(prompt.tokens)}
 
     @app.post("/v1/responses", responses=ERRORS, openapi_extra=request_body(ResponsesBody))
     async def responses(request: Request, body: Annotated[ResponsesBody, body_of(ResponsesBody)]) -> Response:
-        return await generate(service, request, body.asked, partial(ResponsesWriter, body), "resp_")
+        return await generate(models, request, body.asked, partial(ResponsesWriter, body), "resp_")
 
     @app.post("/v1/systemone", responses=ERRORS, openapi_extra=request_body(SystemOneBody))
     async def systemone(
         request: Request, body: Annotated[SystemOneBody, json_body(SystemOneBody)]
     ) -> Response:
-        decided = await decide(service, request, body.model, body.about, body.wanted)
+        service = await unless_gone(request, models.serving(body.model))
+        decided = await decide(service, request, body.about, body.wanted)
         return json_response(body.response(decided))
 
     @app.post("/v1/decisions", responses=ERRORS, openapi_extra=request_body(DecisionsBody))
     async def decisions(
         request: Request, body: Annotated[DecisionsBody, json_body(DecisionsBody)]
     ) -> Response:
-        decided = await decide(service, request, body.model, body.about, body.wanted)
+        service = await unless_gone(request, models.serving(body.model))
+        decided = await decide(service, request, body.about, body.wanted)
         return json_response(body.response(decided))
 
-    guardrail = Guardrail(service)
+    guardrail = Guardrail(first)
 
     @app.post(GUARDRAIL_PATH, responses=ERRORS, openapi_extra=request_body(GuardrailBody))
     async def check(
@@ -230,26 +249,26 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         return added
 
     def model_object(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": service.created, "owned_by": "rain-decoding"}
+        return {"id": name, "object": "model", "created": first.created, "owned_by": "rain-decoding"}
 
     @app.get("/v1/models/", include_in_schema=False)
     @app.get("/v1/models", responses=ERRORS)
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_object(name) for name in parser.models]}
+    async def listed() -> dict[str, Any]:
+        return {"object": "list", "data": [model_object(name) for name in models.names]}
 
     @app.get("/v1/models/{name:path}", responses=ERRORS)
     async def model(name: str) -> dict[str, Any]:
-        if name not in parser.models:
+        if name not in models.names:
             raise ApiError(404, f"the model {name!r} does not exist", code="model_not_found", param="model")
         return model_object(name)
 
     @app.get("/v1/rain/config", responses=ERRORS)
     async def rain_config() -> dict[str, Any]:
-        return describe(service)
+        return describe(first)
 
     @app.get("/v1/rain/traces/{trace_id}", responses=ERRORS)
     async def trace(trace_id: str, request: Request) -> Response:
-        lines = service.traces.get(trace_id, request.state.key)
+        lines = first.traces.get(trace_id, request.state.key)
         if lines is None:
             raise ApiError(404, "this trace does not exist, or is no longer kept", code="trace_not_found")
         return Response(lines, media_type="application/x-ndjson")
@@ -268,9 +287,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @health("/metrics")
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(
-            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
-        )
+        return PlainTextResponse(first.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def describe(service: Service) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from rain_decoding.server.answer import Answer
+from rain_decoding.server.models import Models
 from rain_decoding.server.schemas import ChatBody, CompletionBody
-from rain_decoding.server.service import Service
 from rain_decoding.server.worker import Released
 from rain_decoding.server.writer import Writer
 from rain_decoding.web.bodies import CLIENT_GONE
@@ -24,13 +24,17 @@ T = TypeVar("T")
 
 
 async def generate(
-    service: Service,
+    models: Models,
     request: Request,
     body: ChatBody | CompletionBody,
     written: Callable[[Answer], Writer],
     prefix: str,
 ) -> Response:
-    """Answer a request. `prefix` is what the response's id begins with. Raises `ApiError`."""
+    """Answer a request. `prefix` is what the response's id begins with.
+
+    Raises `ApiError`, and `RainError` where its model cannot be loaded.
+    """
+    service = await unless_gone(request, models.serving(body.model))
     exchange = await unless_gone(request, service.read(request, body))
     answer = Answer(service, request, body, prefix, exchange)
     try:

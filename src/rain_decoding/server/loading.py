@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from fastapi import FastAPI
 
+from rain_decoding.backends import find_model
+from rain_decoding.backends.names import public_name
+from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.loading import load_decoder
 from rain_decoding.server.app import create_app
 from rain_decoding.server.settings import ServeSettings
@@ -21,11 +25,27 @@ def _log_progress(done: int, of: int) -> None:
 
 
 def application(settings: ServeSettings) -> FastAPI:
-    """Load the model, and make the application that serves it. Raises `ConfigError` before it loads anything."""
+    """Load the model, and make the application that serves it, and what its server lists besides where none was named.
+
+    Raises `ConfigError` before it loads anything.
+    """
     config = settings.server_config()
     provider = otlp_provider() if settings.otel else None
-    decoder = load_decoder(
-        settings.model,
+    decoder = _decoder(settings, settings.model)
+    named = settings.served_name or "#" in find_model(settings.model)[1]
+    others = () if named else getattr(decoder.backend, "others", ())
+    return create_app(
+        decoder,
+        config,
+        preset=settings.preset,
+        tracer_provider=provider,
+        others={public_name(name): partial(_decoder, settings, name) for name in others},
+    )
+
+
+def _decoder(settings: ServeSettings, model: str) -> RainDecoder:
+    return load_decoder(
+        model,
         criterion=settings.criterion,
         principle=settings.principle,
         judge=settings.judge,
@@ -42,4 +62,3 @@ def application(settings: ServeSettings) -> FastAPI:
         trust_model_criteria=settings.trust_model_criteria,
         told=_log_progress,
     )
-    return create_app(decoder, config, preset=settings.preset, tracer_provider=provider)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from rain_decoding.server.worker import Observer, Worker
@@ -43,17 +45,24 @@ class Metrics(Observer):
             "completion_tokens": counter("completion_tokens", "Tokens of answers"),
             "search_tokens": counter("tokens_forwarded", "Tokens forwarded through the model"),
         }
+        self._workers: list[Worker] = []
+
+        def gauge(name: str, text: str, read: Callable[[Worker], int]) -> None:
+            value = Gauge(f"rain_{name}", text, registry=registry)
+            value.set_function(lambda: sum(map(read, self._workers)))
+
+        gauge("queue_length", "Answers waiting", lambda worker: worker.queued)
+        gauge("running", "Answers being searched", lambda worker: worker.running)
+        gauge(
+            "kv_slots",
+            "Tokens whose keys and values are cached",
+            lambda worker: worker.backend.counters.kv_slots,
+        )
+        gauge("stuck", "Models that do not respond", lambda worker: worker.stuck)
 
     def watch(self, worker: Worker) -> None:
-        """Read the gauges from this worker."""
-        gauges = {
-            "queue_length": ("Answers waiting", lambda: worker.queued),
-            "running": ("Answers being searched", lambda: worker.running),
-            "kv_slots": ("Tokens whose keys and values are cached", lambda: worker.backend.counters.kv_slots),
-            "stuck": ("1 while the model does not respond", lambda: worker.stuck),
-        }
-        for name, (text, read) in gauges.items():
-            Gauge(f"rain_{name}", text, registry=self.registry).set_function(read)
+        """Count this worker in the gauges."""
+        self._workers.append(worker)
 
     def released(self, tokens: int, text: str) -> None:
         self.commits.inc(tokens > 0)

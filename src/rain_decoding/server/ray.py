@@ -43,7 +43,7 @@ class Replica:
 
     def check_health(self) -> None:
         """Ray replaces a replica that raises again and again."""
-        if self.app.state.service.worker.stuck:
+        if self.app.state.models.first.worker.stuck:
             raise RuntimeError("the model does not respond")
 
 

@@ -70,7 +70,7 @@ class PromptReader:
 
     async def _read(self, work: Callable[[], T], future: asyncio.Future[T]) -> None:
         try:
-            prompt = await asyncio.wait_for(asyncio.wrap_future(_in_thread(work)), self.seconds)
+            prompt = await asyncio.wait_for(asyncio.wrap_future(in_thread(work)), self.seconds)
         except TimeoutError:  # what hangs keeps its thread, and nobody else
             _tell(future, late())
         except Exception as error:
@@ -80,7 +80,7 @@ class PromptReader:
                 future.set_result(prompt)
 
 
-def _in_thread(work: Callable[[], T]) -> Future[T]:
+def in_thread(work: Callable[[], T]) -> Future[T]:
     """What `work` comes to. Its thread does not keep the process from ending."""
     found: Future[T] = Future()
 

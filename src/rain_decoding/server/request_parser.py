@@ -48,18 +48,12 @@ class UnreadRequest:
 
 @dataclass(frozen=True)
 class RequestParser:
-    """Reads HTTP requests. `model` is the name that clients know."""
+    """Reads HTTP requests for one model. `model` is the name that clients know."""
 
     config: ServerConfig
     decoders: Decoders
     model: str
     criteria: tuple[str, ...]
-
-    @property
-    def models(self) -> list[str]:
-        """Names that a request may bear."""
-        plain = [self.model + PLAIN_SUFFIX] if "plain" in self.config.client_may else []
-        return [self.model, *plain]
 
     def parse(self, body: ChatBody | CompletionBody) -> list[UnreadRequest]:
         """The answers asked for: `n` per prompt, with seeds one apart. Raises `ApiError`."""
@@ -167,8 +161,6 @@ class RequestParser:
         plain = self._is_plain(body)
         if plain:
             self.permit("plain", "model")
-        else:
-            self.check_model(body.model)
         rain = body.rain
         for field in RainOptions.model_fields:
             if getattr(rain, field) not in (None, False):
@@ -183,16 +175,6 @@ class RequestParser:
             relaxed="relax" in self.config.client_may,
             prompt_format=None if isinstance(body, ChatBody) else "text",
         )
-
-    def check_model(self, name: str) -> None:
-        """Raise `ApiError` unless the model is called so, or any name is taken."""
-        if not self.config.any_model and name != self.model:
-            raise ApiError(
-                404,
-                f"the model {name!r} does not exist; use {self.model!r}",
-                param="model",
-                code="model_not_found",
-            )
 
     def check_criterion(self, name: str | None, field: str = "rain.criterion") -> None:
         """Raise `ApiError` unless it is the name of a criterion: a path would let a client read files."""

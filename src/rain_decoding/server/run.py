@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from rain_decoding.server.logs import log_as_json
-from rain_decoding.server.service import Service
+from rain_decoding.server.models import Models
 from rain_decoding.web.errors import unavailable
 from rain_decoding.web.protocol import Server as EndingServer
 from rain_decoding.web.protocol import uvicorn_config
@@ -29,16 +29,16 @@ class Server(EndingServer):
 
     def __init__(self, app: FastAPI, host: str, port: int, told: Told | None = None):
         self.told = told
-        self.service: Service = app.state.service
-        grace = self.service.config.grace_seconds
+        self.models: Models = app.state.models
+        config = self.models.first.config
         super().__init__(
             uvicorn_config(
                 app,
-                max_connections=self.service.config.max_connections,
+                max_connections=config.max_connections,
                 host=host,
                 port=port,
                 # Cancelled answers still tell their clients.
-                timeout_graceful_shutdown=int(grace) + 5,
+                timeout_graceful_shutdown=int(config.grace_seconds) + 5,
             )
         )
 
@@ -47,10 +47,11 @@ class Server(EndingServer):
         for server in self.servers:
             for listening in server.sockets:
                 host, port, *_ = listening.getsockname()
-                log.info("serving", extra={"model": self.service.parser.model, "host": host, "port": port})
+                model = self.models.first.parser.model
+                log.info("serving", extra={"model": model, "host": host, "port": port})
                 if self.told is not None:
                     shown = f"[{host}]" if ":" in host else host
-                    self.told(self.service.parser.model, f"http://{shown}:{port}")
+                    self.told(model, f"http://{shown}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._drain()
@@ -58,14 +59,18 @@ class Server(EndingServer):
 
     async def _drain(self) -> None:
         """Wait for what runs, and cancel what does not end in time. New requests are refused, not left unheard."""
-        worker, grace = self.service.worker, self.service.config.grace_seconds
-        worker.accepting = False
-        running = [answer.request_id for answer in worker.pending]
+        self.models.accepting = False
+        workers = [service.worker for service in self.models.services]
+        for worker in workers:
+            worker.accepting = False
+        grace = self.models.first.config.grace_seconds
+        running = [answer.request_id for worker in workers for answer in worker.pending]
         log.info("shutting down", extra={"finishing": running, "grace_seconds": grace})
         end = asyncio.get_running_loop().time() + grace
-        while worker.pending and not self.force_exit:
+        while any(worker.pending for worker in workers) and not self.force_exit:
             if asyncio.get_running_loop().time() >= end:
-                cancelled = worker.fail_all(unavailable("the server is shutting down", "shutting_down"))
+                late = unavailable("the server is shutting down", "shutting_down")
+                cancelled = [answer for worker in workers for answer in worker.fail_all(late)]
                 log.warning("cancelled", extra={"requests": [answer.request_id for answer in cancelled]})
                 return
             await asyncio.sleep(TICK)

@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Service:
-    """One server: who reads requests, who answers them, who counts."""
+    """One model of a server: who reads requests, who answers them, who counts."""
 
     config: ServerConfig
     parser: RequestParser
     worker: Worker
     metrics: Metrics
     reader: PromptReader
-    traces: TraceStore = field(default_factory=TraceStore)
+    traces: TraceStore
     created: int = field(default_factory=lambda: int(time.time()))
 
     async def read(self, request: Request, body: ChatBody | CompletionBody) -> Exchange:

@@ -149,6 +149,12 @@ class EndpointBackend(Shared, Closing):
         raise cannot_shift(self.name)
 
     @property
+    def others(self) -> tuple[str, ...]:
+        """Further models that its server lists, as `load_backend` takes them."""
+        address = self.name.partition("#")[0]
+        return tuple(f"{address}#{name}" for name in self.endpoint.facts.others)
+
+    @property
     def pending(self) -> int:
         asked = sum(len(work.handles) for work in self._working)
         return asked + sum(stream.consumer is not None for stream in self._streams) + len(self._ready)

@@ -87,10 +87,6 @@ class Facts:
     def lacks(self) -> list[str]:
         """What it cannot do, and what follows."""
         missing = [
-            (
-                self.others,
-                f"{self.model} alone is used, and not {', '.join(self.others)}: name another by URL#NAME",
-            ),
             (True, "no hidden states: the model judges by being asked, it cannot be read"),
             (not self.seed, "no seeds: the same seed need not give the same text"),
             (

@@ -74,11 +74,8 @@ class Decided:
     forwarded: int
 
 
-async def decide(
-    service: Service, request: Request, model: str, state: State, wanted: Sequence[Wanted]
-) -> Decided:
+async def decide(service: Service, request: Request, state: State, wanted: Sequence[Wanted]) -> Decided:
     """Answer the questions. Raises `ApiError`, and `RainError` for what cannot be asked."""
-    service.parser.check_model(model)
     size = len(state.said.encode()) + sum(len(repr(question).encode()) for question in wanted)
     service.parser.check_size(size, state.field)
     judges = [_judge(service, state, one) if one.is_judged else None for one in wanted]
