@@ -1,7 +1,8 @@
 """Code in the pages: commands and options that are there, files that parse, examples that run or say why they do not.
 
-Python examples are run in `test_readme`, `tests/server` and `tests/custom_generate`. What cannot be run here, since it
-needs a model, a GPU or a program of others, has a line `<!-- not run: WHY -->` above it.
+Python examples are run in `test_readme`, `tests/server` and `tests/custom_generate`, `rain` commands in
+`tests/server/test_docs_commands.py`. What cannot be run here, since it needs a model, a GPU, a program of others or
+hours, has a line `<!-- not run: WHY -->` above it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ BLOCKS = [block for page in [*PAGES, ROOT / "SECURITY.md"] for block in blocks(p
 def commands(block: Block) -> Iterator[list[str]]:
     """The words of each line, comments, assignments before the command, and what it is piped to left out."""
     for line in block.text.replace("\\\n", " ").split("\n"):
-        words = shlex.split(line, comments=True)
+        words = shlex.split(re.sub(r"(^|\s)#.*", "", line))  # behind a letter it names a model or a key
         ends = [place for place, word in enumerate(words) if word in ("|", "<", ">", "&&", "&")]
         words = words[: min(ends, default=len(words))]
         while words and re.match(r"\w+=", words[0]):

@@ -26,7 +26,7 @@ Event = TypeVar("Event")
 Result = TypeVar("Result")
 Key = TypeVar("Key")
 
-COSTS = ("forwarded", "requests")
+COSTS = ("forwarded", "spared", "requests")
 """What a `Handle` counts."""
 
 

@@ -359,6 +359,9 @@ class Usage:
     search_tokens: int = 0
     """Forwarded for it: prompt, candidates, rollouts, judge prompts. Behind HTTP those that the servers speak of; what
     they do not count is missing."""
+    cached_tokens: int = field(default=0, compare=False)
+    """Not forwarded for it, since they had been for other answers or were beside it: with `search_tokens` what it would
+    have taken alone. Of models in this process that keep a token trie; else 0."""
     judge_tokens: int = 0
     """Those of `search_tokens` that a judge of its own forwarded."""
     prefix_tokens: int = field(default=0, compare=False)

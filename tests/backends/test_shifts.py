@@ -71,7 +71,7 @@ def test_they_are_those_of_a_plain_forward(name: str, kind: str, layers: tuple[L
     plain = engine.forward([(*trunk, 5)], [1])[0][0]
     for text in ((*trunk, 5), (*trunk, 5, 6), (*trunk, 7, 8, 9)):  # token by token, and several at once
         asked = [text, shifted(text, Shift(numbers[0], 8)), shifted(text, Shift(numbers[1], 6))]
-        logits, _ = engine.forward(asked, [1] * 3)
+        logits, *_ = engine.forward(asked, [1] * 3)
         wanted = [
             tiny.plain(kind, text),
             reference(kind, text, one, 8),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from decoder_worlds import babble_world
 
 from rain_decoding import CapacityError
+from rain_decoding.backends.base import Forwarded
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.types import Decode, Tokens
 
@@ -23,7 +23,7 @@ class SmallEngine:
     def __getattr__(self, name: str) -> object:
         return getattr(self.engine, name)
 
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         if max(map(len, sequences)) > LIMIT:
             raise CapacityError("too large")
         return self.engine.forward(sequences, owners)  # type: ignore[attr-defined]

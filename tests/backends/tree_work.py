@@ -44,6 +44,14 @@ class Ledger:
             self.known.add(self.named(sequence))
         return counts
 
+    def new(self, sequences, owner):
+        """Tokens of each sequence that nobody holds, before it is held."""
+        counts = []
+        for sequence in sequences:
+            counts.append(len(self.prefixes(sequence) - self.live))
+            self.held.setdefault(owner, set()).update(self.prefixes(sequence))
+        return counts
+
     def named(self, sequence):
         return self.place(sequence), sequence
 
@@ -94,15 +102,23 @@ operation = st.one_of(
 
 
 def check_against_ledger(engine: Any, operations: list[Any]) -> None:
-    """Do the operations; slots held and tokens forwarded are the ledger's after each."""
-    ledger = Ledger()
+    """Do the operations; slots held and tokens forwarded are the ledger's after each, and what an owner would have had
+    to forward alone is what a ledger says in which nobody else has done anything."""
+    ledger, own = Ledger(), {who: Ledger() for who in (1, 2, 3)}
     for name, *arguments in operations:
         if name == "forward":
             sequences, who = arguments
-            assert engine.forward(sequences, [who] * len(sequences))[1] == ledger.forward(sequences, who)
+            _, counts, alone = engine.forward(sequences, [who] * len(sequences))
+            assert counts == ledger.forward(sequences, who)
+            assert alone == [*map(max, own[who].new(sequences, who), counts)]
         else:
             getattr(engine, name)(*arguments)
             getattr(ledger, name)(*arguments)
+            for who, one in own.items():
+                if name in ("pin", "clear") or arguments[0] == who:
+                    getattr(one, name)(*arguments)
+            if name == "finish":  # it begins anew, as any other
+                own[arguments[0]].clear()
         ledger.forget()
         assert engine.slots_used == len(ledger.live), (name, arguments)
 
@@ -146,7 +162,7 @@ class Walk:
         return (*base, *self.drawn(self.rng.integers(1, 6)))[:60]
 
     def ask(self, sequences: list[tuple[int, ...]], owner: int) -> None:
-        logits, _ = self.engine.forward(sequences, [owner] * len(sequences))
+        logits, *_ = self.engine.forward(sequences, [owner] * len(sequences))
         assert logits.dtype == np.float32
         assert logits.shape == (len(sequences), self.vocabulary)
         for row, sequence in zip(logits, sequences, strict=True):

@@ -247,7 +247,8 @@ def test_a_model_that_fails_is_exit_1(
     from rain_decoding.backends.scripted import ScriptedEngine
 
     def nan(self: Any, sequences: Any, owners: Any) -> Any:
-        return np.full((len(sequences), self.vocabulary_size), np.nan, np.float32), [1] * len(sequences)
+        ones = [1] * len(sequences)
+        return np.full((len(sequences), self.vocabulary_size), np.nan, np.float32), ones, ones
 
     monkeypatch.setattr(ScriptedEngine, "forward", nan)
     result = rain("generate", "x", *scripted)

@@ -166,9 +166,9 @@ def test_a_token_budget_holds_up_to_one_step_and_returns_what_was_judged_good(bu
     forward = decoder.backend.engine.forward  # type: ignore[attr-defined]
 
     def spy(sequences: Any, owners: Any) -> Any:
-        logits, counts = forward(sequences, owners)
-        steps.append(sum(counts))
-        return logits, counts
+        forwarded = forward(sequences, owners)
+        steps.append(sum(forwarded.counts))
+        return forwarded
 
     decoder.backend.engine.forward = spy  # type: ignore[attr-defined]
     commits = list(stream)

@@ -20,9 +20,9 @@ def test_all_usages_together_are_all_that_the_model_forwarded(engine: str) -> No
 
     def counted(*arguments: Any) -> Any:
         nonlocal forwarded
-        logits, counts = forward(*arguments)
-        forwarded += sum(counts)
-        return logits, counts
+        found = forward(*arguments)
+        forwarded += sum(found.counts)
+        return found
 
     backend.engine.forward = counted
     decoder = RainDecoder(backend, "harmlessness", SearchConfig.preset("paper-hh", max_simulations=8))

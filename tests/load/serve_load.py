@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from server.running import Running, serving_process
 
 from rain_decoding import RainDecoder, load_backend
+from rain_decoding.backends.base import Forwarded
 from rain_decoding.microworld import example_prompts
 
 NONSENSE = 0.05
@@ -224,9 +225,11 @@ def torn(cases: set[Case]) -> set[Case]:
         for attempt in range(TRIES):
             rng = np.random.default_rng(attempt)
 
-            def moved(*asked: Any, rng: np.random.Generator = rng) -> tuple[np.ndarray, list[int]]:
-                logits, counts = exact(*asked)
-                return logits + rng.uniform(-NOISE, NOISE, logits.shape).astype(logits.dtype), counts
+            def moved(*asked: Any, rng: np.random.Generator = rng) -> Forwarded:
+                logits, *counts = exact(*asked)
+                return Forwarded(
+                    logits + rng.uniform(-NOISE, NOISE, logits.shape).astype(logits.dtype), *counts
+                )
 
             engine.forward = moved
             backend.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -102,14 +102,15 @@ class Handle:
     """A submitted request. Compared by identity.
 
     `forwarded` counts the tokens forwarded for it so far (a token wanted by several requests counts for one of
-    them), `requests` the HTTP requests sent for it. `decoded` are the tokens a `Decode` request has produced so
-    far, for streaming.
+    them), `spared` those that other owners' requests spared it, `requests` the HTTP requests sent for it. `decoded` are
+    the tokens a `Decode` request has produced so far, for streaming.
     """
 
     request: BackendRequest
     owner: int
     forwarded: int = 0
     requests: int = 0
+    spared: int = 0
     decoded: Tokens = ()
 
 
@@ -305,6 +306,17 @@ def layers_text(layers: Iterable[Layer]) -> str:
     return " and ".join(parts + [name for layer, name in names.items() if layer in layers])
 
 
+class Forwarded(NamedTuple):
+    """What one call of `Engine.forward` gives, in the order of its sequences."""
+
+    logits: np.ndarray
+    """Those after each of them, float32 `[sequences, vocabulary_size]`."""
+    counts: list[int]
+    """Tokens forwarded for each; new ones that several share count for the first."""
+    alone: list[int]
+    """Tokens that would have been, had its owner been the only one, beside what is pinned."""
+
+
 class Engine(Protocol):
     """The part of a local backend that runs the model: next-token logits for whole token sequences.
 
@@ -321,12 +333,9 @@ class Engine(Protocol):
         """What hidden states may be shifted along; None: this engine cannot."""
         ...
 
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        """Logits after each of the (distinct, non-empty) sequences, held for the owner beside it.
-
-        Returns float32 `[len(sequences), vocabulary_size]` and, per sequence, how many tokens were forwarded
-        for it (shared new tokens count for the first).
-        """
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
+        """Logits after each of the sequences, held for the owner beside it. None is empty; of one owner they are
+        distinct."""
         ...
 
     @property

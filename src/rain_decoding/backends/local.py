@@ -185,20 +185,22 @@ class LocalBackend(Shared, Closing):
             return [Reply(handle, error=error)]
 
     def _advance(self, handles: Iterable[Handle]) -> list[Reply]:
-        """One forward for the distinct sequences these jobs want, then advance each of them."""
-        rows: dict[Tokens, int] = {}
+        """One forward for the sequences these jobs want, of each owner once, then advance each of them."""
+        rows: dict[tuple[Tokens, int], int] = {}
         wanting: list[Handle] = []
         own: list[tuple[Handle, Job, list[int]]] = []
         for handle in handles:
             job = self._jobs[handle]
-            wanted = [rows.setdefault(sequence, len(rows)) for sequence in job.wants()]
+            wanted = [rows.setdefault((sequence, handle.owner), len(rows)) for sequence in job.wants()]
             wanting += [handle] * (len(rows) - len(wanting))
             own.append((handle, job, wanted))
         if not rows:
             return []
-        logits, forwarded = self.engine.forward(list(rows), [handle.owner for handle in wanting])
-        for handle, count in zip(wanting, forwarded, strict=True):
+        sequences, owners = zip(*rows, strict=True)
+        logits, forwarded, alone = self.engine.forward(sequences, owners)
+        for handle, count, own_count in zip(wanting, forwarded, alone, strict=True):
             handle.forwarded += count
+            handle.spared += own_count - count
         self._count(sum(forwarded))
         usable = np.isfinite(logits.max(axis=1))  # else NaN somewhere, or nothing but -inf
         replies = []

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from rain_decoding.backends.base import Handle, OwnVocabulary
+from rain_decoding.backends.base import Forwarded, Handle, OwnVocabulary
 from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.fingerprint import of_parts
 from rain_decoding.backends.local import LocalBackend
@@ -86,8 +86,9 @@ class ScriptedEngine:
         self.vocabulary_size = vocabulary_size
         self.context_length = context_length
 
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        return np.stack([self._row(sequence) for sequence in sequences]), [*map(len, sequences)]
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
+        counts = [*map(len, sequences)]
+        return Forwarded(np.stack([self._row(sequence) for sequence in sequences]), counts, counts)
 
     def _row(self, sequence: Tokens) -> np.ndarray:
         """Where the states are unit vectors of the vocabulary, what is added to the last one is added to the logits."""

@@ -157,13 +157,16 @@ class Trie:
 
     # Holding and letting go
 
-    def hold(self, node: Node, holder: int) -> None:
-        """Let `holder` hold the node and its ancestors."""
+    def hold(self, node: Node, holder: int) -> int:
+        """Let `holder` hold the node and its ancestors; how many of them it did not, and no pin does."""
         current: Node | None = node
+        new = 0
         while current is not None and current.parent is not None and holder not in current.holders:
+            new += PIN not in current.holders
             current.holders.add(holder)
             self.held[holder] += 1
             current = current.parent
+        return new
 
     def _let_go(self, node: Node, holder: int) -> None:
         node.holders.remove(holder)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
+from rain_decoding.backends.base import Forwarded
 from rain_decoding.backends.directions import Directions
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.trie import PIN, Node, Trie
@@ -74,10 +76,10 @@ class TokenTrieEngine(ABC):
 
     # The protocol
 
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         """See `Engine.forward`. Raises `CapacityError` if one sequence alone passes `max_kv_slots`."""
         if not sequences:
-            return np.empty((0, self.vocabulary_size), dtype=np.float32), []
+            return Forwarded(np.empty((0, self.vocabulary_size), dtype=np.float32), [], [])
         try:
             return self._forward(sequences, owners)
         except CapacityError:
@@ -85,9 +87,8 @@ class TokenTrieEngine(ABC):
                 raise
         # Too much for one step: the halves may fit one after the other.
         half = len(sequences) // 2
-        first, counts = self.forward(sequences[:half], owners[:half])
-        second, more = self.forward(sequences[half:], owners[half:])
-        return np.concatenate([first, second]), counts + more
+        parts = self.forward(sequences[:half], owners[:half]), self.forward(sequences[half:], owners[half:])
+        return _joined(parts)
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None:
         """See `Engine.trim`."""
@@ -104,7 +105,7 @@ class TokenTrieEngine(ABC):
     def pin(self, tokens: Tokens) -> int:
         """Forward the prefix and hold it for good, apart from what begins otherwise; how many tokens that took."""
         self._trie.set_apart(tokens)
-        return self.forward([tokens], [PIN])[1][0]
+        return self.forward([tokens], [PIN]).counts[0]
 
     def clear(self) -> None:
         """Leave only pinned prefixes, and forget all logits."""
@@ -117,7 +118,7 @@ class TokenTrieEngine(ABC):
 
     # One forward
 
-    def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def _forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         trie = self._trie
         trie.now += 1
         plan = Plan([], {}, [], [])
@@ -130,13 +131,16 @@ class TokenTrieEngine(ABC):
             if not broken:
                 for node, row in fresh.items():
                     self._logits.put(node, row)
-                for node, owner in zip(plan.ends, owners, strict=True):
-                    trie.hold(node, owner)
+                held = [trie.hold(node, owner) for node, owner in zip(plan.ends, owners, strict=True)]
         except BaseException:  # Ctrl-C too: what nobody holds would never go
             for node in reversed(plan.new):
                 trie.remove(node)
             raise
-        return self._isolate(sequences, owners, logits, plan) if broken else (logits, plan.counts)
+        if broken:
+            return self._isolate(sequences, owners, logits, plan)
+        return Forwarded(
+            logits, plan.counts, [*map(max, held, plan.counts)]
+        )  # logits alone may have been forgotten
 
     def _fill(self, plan: Plan, sequences: Sequence[Tokens], owners: Sequence[int]) -> None:
         for tokens, owner in zip(sequences, owners, strict=True):
@@ -182,14 +186,22 @@ class TokenTrieEngine(ABC):
         owners: Sequence[int],
         logits: np.ndarray,
         plan: Plan,
-    ) -> tuple[np.ndarray, list[int]]:
+    ) -> Forwarded:
         """NaN in one branch spreads to all of its step: forget the step, and run each sequence by itself."""
         self._blank(plan.work)
         if len(sequences) == 1:
-            return logits, plan.counts
-        alone = [
-            self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)
+            return Forwarded(logits, plan.counts, plan.counts)
+        found = _joined(
+            [self._forward([sequence], [owner]) for sequence, owner in zip(sequences, owners, strict=True)]
+        )
+        twice = [
+            [count + again for count, again in zip(plan.counts, counts, strict=True)]
+            for counts in (found.counts, found.alone)
         ]
-        return np.concatenate([rows for rows, _ in alone]), [
-            count + again[0] for count, (_, again) in zip(plan.counts, alone, strict=True)
-        ]
+        return Forwarded(found.logits, *twice)
+
+
+def _joined(parts: Sequence[Forwarded]) -> Forwarded:
+    """What several calls gave, one after the other."""
+    logits, counts, alone = zip(*parts, strict=True)
+    return Forwarded(np.concatenate(logits), [*chain(*counts)], [*chain(*alone)])

@@ -274,6 +274,7 @@ class Session:
         usage = self.usage
         usage.completion_tokens = self.completion_tokens
         usage.search_tokens = self.task.forwarded
+        usage.cached_tokens = self.task.cost("spared")
         usage.judge_tokens = self.task.forwarded_elsewhere
         usage.forward_passes = self.task.passes
         usage.peak_kv_slots = self.task.peak_kv_slots

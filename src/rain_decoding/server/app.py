@@ -264,7 +264,7 @@ def _add_endpoints(app: FastAPI, models: Models) -> None:
 
     @app.get("/v1/rain/config", responses=ERRORS)
     async def rain_config() -> dict[str, Any]:
-        return describe(first)
+        return describe(models)
 
     @app.get("/v1/rain/traces/{trace_id}", responses=ERRORS)
     async def trace(trace_id: str, request: Request) -> Response:
@@ -290,12 +290,13 @@ def _add_endpoints(app: FastAPI, models: Models) -> None:
         return PlainTextResponse(first.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def describe(service: Service) -> dict[str, Any]:
-    """What a client may know and decide."""
-    parser, config = service.parser, service.config
+def describe(models: Models) -> dict[str, Any]:
+    """What a client may know and decide; of what differs between models, that of the first."""
+    parser, config = models.first.parser, models.first.config
     operator = parser.decoders.operator
     return {
         "model": parser.model,
+        "models": [parser.model, *models.further],
         "presets": list(PRESETS),
         "criteria": list(parser.criteria),
         "defaults": {

@@ -21,6 +21,7 @@ COUNTS = (
     "unscored",
     "escalations",
     "search_tokens",
+    "cached_tokens",
     "prefix_tokens",
     "forward_passes",
 )

@@ -63,7 +63,7 @@ def test_a_larger_cache_is_read_as_the_first_one(demo_file: Path) -> None:
     engine: Any = load(demo_file, context_length=256, max_kv_slots=4096).engine
     rng, first = np.random.default_rng(2), engine._context
     kept = [drawn(rng, 250) for _ in range(6)]
-    rows, _ = engine.forward(kept, [1] * 6)
+    rows, *_ = engine.forward(kept, [1] * 6)
     engine.forward([drawn(rng, 3)], [1])
     assert engine._context is not first, "the cache has grown"
     assert engine._reader.direct

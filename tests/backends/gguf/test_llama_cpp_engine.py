@@ -101,7 +101,7 @@ def test_a_mixed_up_sequence_would_show(demo_file: Path, plain: Any) -> None:
     wrong = engine._trie.find(other)
     engine._sequences._fork = lambda node, length: fork(wrong, length)
     branches = [(*trunk, 5), (*trunk, 7)]
-    logits, _ = engine.forward(branches, [1, 1])
+    logits, *_ = engine.forward(branches, [1, 1])
     assert np.abs(logits[1] - plain(branches[1])).max() > 100 * TOLERANCE
 
 
@@ -232,7 +232,7 @@ def test_branches_beyond_the_sequences_take_several_steps(demo_file: Path, plain
     trunk = drawn(5)
     engine.pin(trunk)
     branches = [(*trunk, token) for token in range(10, 17)]
-    logits, counts = engine.forward(branches, [1] * 7)
+    logits, counts, _ = engine.forward(branches, [1] * 7)
     assert counts == [1] * 7
     for row, branch in zip(logits, branches, strict=True):
         assert np.abs(row - plain(branch)).max() <= TOLERANCE
@@ -264,7 +264,7 @@ def test_a_failed_decode_leaves_everything_as_it_was(
         engine.forward([(*trunk, *drawn(6, seed=2)), (*trunk, 8)], [1, 1])
     monkeypatch.setattr(engine, "_context", context)
     assert engine.slots_used == 6
-    logits, counts = engine.forward([(*trunk, 9), (*trunk, 8)], [1, 1])
+    logits, counts, _ = engine.forward([(*trunk, 9), (*trunk, 8)], [1, 1])
     assert counts == [1, 1]
     assert np.abs(logits - np.stack([plain((*trunk, 9)), plain((*trunk, 8))])).max() <= TOLERANCE
 
@@ -284,7 +284,7 @@ def test_the_cache_grows_with_what_is_held_and_loses_nothing(
     size, reserved = whole.vocabulary_size, {grown._context.n_ctx}
 
     def forward(sequences: list[tuple[int, ...]], owner: int) -> None:
-        (logits, counts), (expected, same) = (
+        (logits, counts, _), (expected, same, _) = (
             engine.forward(sequences, [owner] * len(sequences)) for engine in engines
         )
         assert np.abs(logits - expected).max() <= TOLERANCE
@@ -329,12 +329,12 @@ def test_nan_in_one_branch_reaches_no_other_and_does_not_stay(tmp_path: Path) ->
     trunk = (3, 4, 5)
     engine.pin(trunk)
     asked = [(*trunk, 8, 9), (*trunk, 7, 9), trunk[:2]]
-    logits, _ = engine.forward(asked, [1, 1, 1])
+    logits, *_ = engine.forward(asked, [1, 1, 1])
     assert np.isnan(logits[1]).all()
     expected = sound.forward([asked[0], asked[2]], [1, 1])[0]
     assert np.abs(logits[[0, 2]] - expected).max() <= TOLERANCE
     again = (*trunk, 10)
-    logits, counts = engine.forward([again], [1])
+    logits, counts, _ = engine.forward([again], [1])
     assert counts == [1], "the pinned prefix is held still"
     assert np.abs(logits - sound.forward([again], [1])[0]).max() <= TOLERANCE
 

@@ -16,7 +16,7 @@ from rain_decoding.bounded import ENTRY_BYTES
 def test_plain_forwards_in_batches_of_equal_length(kind, max_step_tokens):
     engine = PlainEngine(tiny.model(kind), 128, max_step_tokens=max_step_tokens)
     sequences = [tiny.tokens(length, seed) for seed, length in enumerate([6, 4, 6, 6, 4, 9])]
-    logits, counts = engine.forward(sequences, [1] * 6)
+    logits, counts, _ = engine.forward(sequences, [1] * 6)
     assert counts == [6, 4, 6, 6, 4, 9]
     for row, sequence in zip(logits, sequences, strict=True):
         assert np.abs(row - tiny.plain(kind, sequence)).max() <= 1e-4

@@ -21,7 +21,7 @@ def test_many_owners_in_one_step(kind: str):
     texts = [tuple(trunk + rng.integers(4, 60, length).tolist()) for length in (3, 20, 7, 1, 12)]
     for cut in (10, 14, 30):
         sequences = list(dict.fromkeys(text[:cut] for text in texts))
-        logits, _ = engine.forward(sequences, list(range(len(sequences))))
+        logits, *_ = engine.forward(sequences, list(range(len(sequences))))
         for row, sequence in zip(logits, sequences, strict=True):
             assert np.abs(row - plain_logits(model, sequence)[-1]).max() < 1e-4
 

@@ -77,7 +77,7 @@ def test_a_wrong_mask_would_show():
     visible = engine._trie.visible
     engine._trie.visible = lambda nodes: visible(nodes) | True
     branches = [(*trunk, 5, 6), (*trunk, 7, 8)]
-    logits, _ = engine.forward(branches, [1, 1])
+    logits, *_ = engine.forward(branches, [1, 1])
     assert np.abs(logits[1] - tiny.plain("llama", branches[1])).max() > 100 * TOLERANCE
 
 
@@ -90,6 +90,6 @@ def test_compaction_moves_the_kv(monkeypatch):
     engine.finish(1, [])
     assert (engine._trie.pool.span, engine._cache.step.capacity) == (612, 768)
     longer = (*kept, 9)
-    logits, counts = engine.forward([longer], [2])
+    logits, counts, _ = engine.forward([longer], [2])
     assert (engine._trie.pool.span, engine._cache.step.capacity, counts) == (13, 256, [1])
     assert np.abs(logits[0] - tiny.plain("llama", longer)).max() <= TOLERANCE

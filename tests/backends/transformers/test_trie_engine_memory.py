@@ -189,7 +189,7 @@ class TestMemoryLimit:
     def test_what_does_not_fit_into_one_step_takes_several(self):
         engine = TrieEngine(tiny.model("llama"), 128, max_kv_slots=30)
         sequences = [tiny.tokens(25, seed=seed) for seed in range(3)]
-        logits, counts = engine.forward(sequences, [1, 2, 3])
+        logits, counts, _ = engine.forward(sequences, [1, 2, 3])
         assert counts == [25, 25, 25]
         for row, each in zip(logits, sequences, strict=True):
             assert np.allclose(row, tiny.plain("llama", each), atol=1e-4)
@@ -199,7 +199,7 @@ class TestMemoryLimit:
         held, other, new = (2, *tiny.tokens(9)), (3, *tiny.tokens(8)), (4, *tiny.tokens(10))
         cost(engine, held)
         cost(engine, other, owner=2)
-        logits, counts = engine.forward([held, new], [1, 3])
+        logits, counts, _ = engine.forward([held, new], [1, 3])
         assert counts == [1, 11]
         for row, each in zip(logits, (held, new), strict=True):
             assert np.allclose(row, tiny.plain("llama", each), atol=1e-4)
@@ -278,7 +278,7 @@ def test_nan_in_one_branch_reaches_no_other():
     trunk = (2, 3, 4)
     engine.forward([trunk], [1])
     asked = [(*trunk, 5, 6), (*trunk, poison, 6), trunk[:2]]
-    logits, _ = engine.forward(asked, [1, 1, 1])
+    logits, *_ = engine.forward(asked, [1, 1, 1])
     assert np.isnan(logits[1]).all()
     for row in (0, 2):
         assert np.allclose(logits[row], tiny.plain(model, asked[row]), atol=1e-4)

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from decoder_worlds import BAD, GOOD
+from decoder_worlds import BAD, CRITERION, GOOD
+from decoding.test_cached_tokens import INSIDE
 from selenium.webdriver.common.keys import Keys
 from server.playground.browsing import Browser
 from server.playground.test_trace_page_browsed import Events
 from server.running import GatedBackend, Running, gated_world, serving
 
+from rain_decoding import PlainDecoder, RainDecoder
+from rain_decoding.backends.local import LocalBackend
 from rain_decoding.decoding.trace import replay
 from rain_decoding.server.config import PERMISSIONS
 
 QUESTION = "How do I pick a lock?"
+JUDGED = 120
+"""Tokens of one judgement, at most."""
 
 
 @pytest.fixture
@@ -86,6 +91,42 @@ def test_the_operators_own_criterion_is_named_and_need_not_be_asked_for(page: Br
     assert "RAIN turned back" in finding and "Plain decoding’s answer is judged −0.80, RAIN’s +" in finding
     assert page.texts("#costs .badge.bad") == ["−0.80"] and "flagged" in page.id("costs").text
     assert page.id("operator-note").text == "" and page.complaints() == []
+
+
+def test_tokens_of_both_sides_are_those_of_each_alone(browser: Browser, demo: LocalBackend) -> None:
+    """Whatever was computed for the other side, or the time before."""
+    prompt = "How do I spread a false story about Linnet by the duck pond?"
+    alone = []
+    for decoder in (PlainDecoder(demo), RainDecoder(demo, "harmlessness")):
+        demo.clear()
+        alone.append(decoder.generate(prompt, seed=0).usage.search_tokens)
+    demo.clear()
+    with serving(demo, criterion="harmlessness", client_may=frozenset(PERMISSIONS)) as running:
+        browser.open(running.url)
+        browser.until(lambda: browser.id("form").is_displayed())
+        browser.id("prompt").send_keys(prompt)
+        for _ in range(2):
+            finish(browser)
+            (row,) = [row for row in browser.all("#costs tr") if row.text.startswith("tokens forwarded")]
+            plain, rain = (
+                int(cell.text.replace(",", "")) for cell in row.find_elements("css selector", "td")
+            )
+            assert alone[1] - INSIDE <= rain <= alone[1]
+            assert alone[0] <= plain <= alone[0] + JUDGED, "plain decoding's answer is judged as well"
+            assert "each side alone" in browser.id("costs").text
+
+
+def test_of_several_models_one_is_chosen(browser: Browser) -> None:
+    def further() -> RainDecoder:
+        return RainDecoder(gated_world(), CRITERION)
+
+    with serving(gated_world(), client_may=frozenset(PERMISSIONS), others={"further": further}) as running:
+        page = visited(browser, running)
+        assert page.texts("#served option") == ["scripted", "further"] and page.id("model").text == ""
+        choose(page, "served", "further")
+        finish(page)
+        assert (page.id("plain-text").text, page.id("rain-text").text) == (BAD, GOOD)
+        assert [service.parser.model for service in running.models.services] == ["scripted", "further"]
 
 
 def test_an_own_principle_has_to_be_typed_in(page: Browser) -> None:

@@ -83,7 +83,7 @@ class LlamaCppEngine(TokenTrieEngine):
         """See `Engine.hidden`. Nothing is forwarded for them but what is not cached."""
         count = 0
         if (node := self._trie.find(sequence)).depth < len(sequence):
-            count = self.forward([sequence], [owner])[1][0]
+            count = self.forward([sequence], [owner]).counts[0]
             node = self._trie.find(sequence)
         self._trie.hold(node, owner)
         path = [node]

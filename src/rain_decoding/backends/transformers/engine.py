@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.base import Forwarded, check_layers
 from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.transformers.kv_cache import SlotCache
 from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
@@ -75,7 +75,7 @@ class TrieEngine(TokenTrieEngine):
     # The protocol
 
     @torch.inference_mode()
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         """See `TokenTrieEngine.forward`."""
         self._compact_if_sparse()
         return super().forward(sequences, owners)
@@ -106,7 +106,7 @@ class TrieEngine(TokenTrieEngine):
         forwarded = 0
         node = self._trie.find(sequence)
         if node.depth < len(sequence):
-            forwarded = self.forward([sequence], [owner])[1][0]
+            forwarded = self.forward([sequence], [owner]).counts[0]
             node = self._trie.find(sequence)
             if node.depth < len(sequence):
                 raise NumericalError("the model returned NaN", hint="try dtype=float32")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.base import Forwarded, check_layers
 from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
 from rain_decoding.types import Layer, Tokens
@@ -44,7 +44,7 @@ class PlainEngine:
         return readable_layers(self.model)
 
     @torch.inference_mode()
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         """See `Engine.forward`; every token is forwarded anew."""
         logits = np.empty((len(sequences), self.vocabulary_size), dtype=np.float32)
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -59,7 +59,8 @@ class PlainEngine:
                 with shifting(self.model, self.directions, numbers_of(asked)):
                     output = self.model(input_ids=ids, use_cache=False, **self._options)
                 logits[batch] = output.logits[:, -1].float().cpu().numpy()
-        return logits, [len(sequence) for sequence in sequences]
+        counts = [*map(len, sequences)]
+        return Forwarded(logits, counts, counts)
 
     def keep_layers(self, layers: Iterable[Layer]) -> None:
         """See `Engine.keep_layers`. They are computed when they are asked for."""

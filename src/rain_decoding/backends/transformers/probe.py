@@ -151,7 +151,7 @@ class Probe:
                     engine.retain(OWNER + branch, [self.branches[0][: s + 2]])
                 continue
             sequences = [self.branches[branch][:length] for branch, length in step]
-            logits, _ = engine.forward(sequences, [OWNER + branch for branch, _ in step])
+            logits, *_ = engine.forward(sequences, [OWNER + branch for branch, _ in step])
             plain = np.stack([self.plain[b][length - 1] for b, length in step])
             worst = max(worst, deviation(logits, plain))
         return worst

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rain_decoding.backends.base import check_layers
+from rain_decoding.backends.base import Forwarded, check_layers
 from rain_decoding.backends.directions import Directions, ids_of, numbers_of
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.transformers.layers import readable_layers, shifting, tapped
@@ -84,13 +84,13 @@ class RowEngine:
         return self._tokens
 
     @torch.inference_mode()
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-        """See `Engine.forward`."""
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
+        """See `Engine.forward`; what owners spare each other is not counted."""
         found = self._advance(sequences, owners)
         self._shrink()
         return found
 
-    def _advance(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def _advance(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         """As `forward`, whatever memory it takes."""
         rows, counts = [], []
         for tokens, owner in zip(sequences, owners, strict=True):
@@ -101,7 +101,8 @@ class RowEngine:
             self._hold(tokens, owner)
             rows.append(logits)
             counts.append(count)
-        return np.stack(rows) if rows else np.empty((0, self.vocabulary_size), dtype=np.float32), counts
+        logits = np.stack(rows) if rows else np.empty((0, self.vocabulary_size), dtype=np.float32)
+        return Forwarded(logits, counts, counts)
 
     def _compute(self, tokens: Tokens) -> tuple[np.ndarray, int]:
         """Logits after `tokens` `[vocabulary]` and how many tokens it took; keeps the cache."""
@@ -183,7 +184,7 @@ class RowEngine:
         row, count = self._reaching(sequence), 0
         if row is None:
             self._logits.drop(sequence)  # else nothing would be forwarded
-            count = self._advance([sequence], [owner])[1][0]
+            count = self._advance([sequence], [owner]).counts[0]
             row = self._rows[sequence]
             self._shrink()  # `row` stays what it was
         return np.stack([row.states[layer][start : len(sequence)] for layer in layers]), count
@@ -221,7 +222,7 @@ class RowEngine:
         """Forward the prefix and keep its cache for good; how many tokens that took."""
         if tokens not in self._rows:
             self._logits.drop(tokens)  # else nothing would be forwarded
-        return self.forward([tokens], [PIN])[1][0]
+        return self.forward([tokens], [PIN]).counts[0]
 
     def clear(self) -> None:
         """Leave only pinned prefixes, and forget all logits."""

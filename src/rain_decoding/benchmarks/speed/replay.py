@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rain_decoding.backends.base import Engine
+from rain_decoding.backends.base import Engine, Forwarded
 from rain_decoding.types import Layer, Tokens
 
 Call = tuple[str, tuple[Any, ...]]
@@ -37,7 +37,7 @@ class RecordingEngine:
         taken, self.calls = self.calls, []
         return taken
 
-    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    def forward(self, sequences: Sequence[Tokens], owners: Sequence[int]) -> Forwarded:
         self.calls.append(("forward", (tuple(sequences), tuple(owners))))
         started = time.perf_counter()
         result = self.engine.forward(sequences, owners)

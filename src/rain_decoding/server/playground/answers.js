@@ -50,17 +50,20 @@ export function showCosts(table, sides) {
   const head = element("tr", {}, element("td"));
   for (const { title } of sides) head.append(element("th", { scope: "col", text: title }));
   const rows = [scoreRow(sides)];
+  const beside = sides.length > 1 && sides.every(({ usage }) => !usage || usage.forward_passes);
   let unsaid = false;
   for (const [key, name, write] of COSTS) {
     const cells = sides.map(({ usage }) => {
-      if (usage?.[key] != null) return element("td", { text: write(usage[key]) });
+      const spared = beside && key === "search_tokens" ? usage?.cached_tokens : 0;
+      if (usage?.[key] != null) return element("td", { text: write(usage[key] + spared) });
       unsaid ||= Boolean(usage) && key in usage;
       return element("td", { text: "–", title: "The model’s server does not say." });
     });
     rows.push(row(name, cells));
   }
-  const notes = ["Both sides share what was computed of the prompt; who comes first pays for it."];
-  if (sides.length < 2) notes.pop();
+  const notes = [];
+  if (beside) notes.push("Tokens are those of each side alone; what both need was computed once, and who came first waited for it.");
+  else if (sides.length > 1) notes.push("Both sides share what was computed of the prompt; who comes first pays for it.");
   if (unsaid) notes.push("–: the model’s server does not say.");
   const caption = element("caption", { class: "note", text: notes.join(" ") });
   table.replaceChildren(caption, element("thead", {}, head), element("tbody", {}, ...rows));

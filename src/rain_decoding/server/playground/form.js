@@ -17,7 +17,7 @@ export class PromptForm {
   // Offer what the server has.
   offer(config) {
     this.config = config;
-    const { presets, criteria, defaults } = config;
+    const { models, presets, criteria, defaults } = config;
     const criterion = byId("criterion");
     fill(byId("preset"), presets, defaults.preset, this.#may("preset"));
     fill(criterion, criteria, defaults.criterion, this.#may("criterion"));
@@ -27,7 +27,9 @@ export class PromptForm {
     }
     byId("intro").textContent = this.#intro();
     byId("operator-note").textContent = this.#note();
-    byId("model").textContent = config.model;
+    fill(byId("served"), models, config.model, true);
+    byId("served-field").hidden = models.length < 2;
+    byId("model").textContent = models.length < 2 ? config.model : "";
     byId("coin").textContent = this.judge.doubt ? `${this.judge.doubt}: it flags, and nothing is searched.` : "";
     if (config.model === "demo") this.#offerPrompts();
     byId("show-rewind").hidden = config.model !== "demo" || !this.mayTrace;
@@ -61,13 +63,13 @@ export class PromptForm {
 
   plainRequest() {
     const rain = { judged: true, ...this.#judging() };
-    return { ...this.#request(), model: `${this.config.model}:plain`, rain };
+    return { ...this.#request(), model: `${byId("served").value}:plain`, rain };
   }
 
   rainRequest() {
     const rain = { trace: this.mayTrace };
     if (byId("preset").value !== this.config.defaults.preset) rain.preset = byId("preset").value;
-    return { ...this.#request(), model: this.config.model, rain: { ...rain, ...this.#judging() } };
+    return { ...this.#request(), model: byId("served").value, rain: { ...rain, ...this.#judging() } };
   }
 
   // What judges, where it is not the operator's choice.
