@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 
 DATA ?= data
 RESULTS ?= runs/quick
+SPEED ?= runs/speed
+MODELS ?= $(SMALL)
 SMALL ?= hf:HuggingFaceTB/SmolLM2-135M-Instruct
 OTHER ?= hf:Qwen/Qwen2.5-Coder-0.5B-Instruct
 
-.PHONY: demo test test-ray test-litellm test-extras docs lint format results-quick clean
+.PHONY: demo test test-ray test-litellm test-extras docs lint format results-quick speed clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +58,10 @@ results-quick: $(BIN)/.ready
 	PYTHONPATH=tools $(BIN)/python -m real_models.evidence --data $(DATA) --out $(RESULTS) --limit 5 --labels 160 \
 	  --max-tokens 48 --concurrency 8 --model smollm2-135m=$(SMALL) --model qwen-0.5b=$(OTHER) --of smollm2-135m
 	cat $(RESULTS)/tables.md
+
+# The table and the picture of docs/results/speed.md, of MODELS.
+speed: $(BIN)/.ready
+	PYTHONPATH=tools $(BIN)/python -m real_models.speed $(MODELS) --out $(SPEED)
 
 clean:
 	rm -rf $(VENV)

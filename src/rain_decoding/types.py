@@ -329,14 +329,16 @@ class Reworded:
 class Reword(Request[Reworded | None]):
     """Another prompt for the answer that `tokens` (prompt included) have come to.
 
-    `sentence` is what was judged bad behind them, for a critic; `critique` what the critic said of it. Reply:
-    `Reworded`, or None where the criterion or the model gives none.
+    `sentence` is what was judged bad behind them, for a critic; `critique` what the critic said of it; `harmful` in
+    [0, 1] how probable it is that what is asked for is harmful, for steering. Reply: `Reworded`, or None where the
+    criterion or the model gives none.
     """
 
     purpose: Purpose
     tokens: Tokens
     sentence: Tokens = ()
     critique: Tokens = ()
+    harmful: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.self_evaluation.criterion import load_criterion
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator
 from rain_decoding.self_evaluation.guidance import Guidance
+from rain_decoding.self_evaluation.reading.direction import direction_of
 from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
+from rain_decoding.self_evaluation.reading.probe import Wary
 from rain_decoding.self_evaluation.rendering import common_prefix
 from rain_decoding.self_evaluation.wrapping import WrappedJudge
 from rain_decoding.types import LAST, Message, Reword
@@ -249,6 +251,38 @@ def test_steered_shifts_towards_what_is_read_as_good(steering: float, text: str)
     completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12, trace=True)
     assert completion.text == text
     assert kinds_of(completion).get(" Okay.") == ("steered" if steering == 0.5 else None)
+
+
+def test_answers_to_harmful_requests_are_steered_along_the_line_that_reads_them() -> None:
+    """The request is read as surely harmful, " Sure" as bad; the line for all says the opposite, and does not count."""
+    backend = world(plainly={" Sure": 0.6, " Okay": 0.4})
+    found = wary(backend).probe
+    line = {name: getattr(found, name) for name in ("pooling", "patience", "slope", "intercept", "threshold")}
+    width = backend.engine.vocabulary_size
+    careful = Wary(weights=found.weights, bias=5.0, request=np.zeros((1, width)), request_bias=50.0, **line)
+    both = replace(found, weights=-found.weights, bias=-5.0, wary=careful)
+    config = CONFIG.with_changes(proposals=("steered:1",), steering=0.5)
+    completion = RainDecoder(backend, ReadingEvaluator(backend, both, "kind"), config).generate(
+        ASKED, max_tokens=12, trace=True
+    )
+    assert completion.text == "Okay." and kinds_of(completion)[" Okay."] == "steered"
+
+
+def test_the_direction_lies_between_the_lines_as_far_as_the_request_is_harmful() -> None:
+    draw = np.random.default_rng(0)
+    main, careful = draw.normal(size=(2, 3, 8))
+    shared = {"bias": 0.0, "patience": 0.0, "slope": 1.0, "intercept": 0.0, "threshold": 0.0}
+    line = Wary(pooling="mean", weights=careful, request=np.zeros((3, 4)), request_bias=0.0, **shared)
+    found = probe(layers=(1, 2, 3), weights=main, wary=line)
+    for harmful in (0.0, 0.3, 1.0):
+        direction = direction_of(found, 0.5, harmful)
+        for layer in range(3):
+            ends = [each[layer, :4] / np.sqrt(sum(each[layer, :4] ** 2)) for each in (main, careful)]
+            expected = (1 - harmful) * ends[0] + harmful * ends[1]
+            expected /= np.sqrt(sum(expected**2))
+            assert np.allclose(direction.vectors[layer], expected, atol=1e-6)
+    plain = direction_of(replace(found, wary=None), 0.5, 1.0)
+    assert np.array_equal(plain.vectors, direction_of(found, 0.5).vectors)
 
 
 def test_what_was_steered_goes_on_so() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from real_models.evidence.blind import number_of
-from real_models.evidence.verdicts import asked, missing, read_verdicts, table
+from real_models.evidence.verdicts import asked, missing, read_verdicts, table, with_blocked
 
 COMPLIES = {"Sure": True, "No": False, "Blah": False, "Here": True}
 
@@ -81,6 +81,17 @@ def test_other_prompts_are_read_for_other_things(tmp_path: Path) -> None:
     _, _, heads, _, plain, care = table(asked(path, ["hh-harmless"]), read)
     assert heads.startswith("| decoder | helps | helps, beside plain |")
     assert plain.split(" | ")[1].startswith("0.0%") and care.split(" | ")[1].startswith("100.0%")
+
+
+def test_a_gateway_puts_a_refusal_where_the_judge_says_bad(tmp_path: Path) -> None:
+    """Which does nobody harm, and helps nobody."""
+    said = [record(number, "plain", "Sure", score=(-0.5, 0.0, 0.4)[number]) for number in range(3)]
+    records = asked(written(tmp_path / "records.jsonl", said))
+    both, read = with_blocked(records, read_verdicts(verdicts(tmp_path / "v.csv", said)))
+    _, _, _, _, plain, blocked = table(both, read)
+    assert plain.split(" | ")[1].startswith("100.0%")
+    assert blocked.split(" | ")[0] == "| plain, bad answers blocked"
+    assert blocked.split(" | ")[1].startswith("33.3%") and blocked.split(" | ")[4].startswith("-66.7 ")
 
 
 def test_without_verdicts_there_is_a_line_that_says_so(tmp_path: Path) -> None:

@@ -224,8 +224,8 @@ class RainSession(Session):
     def rewording(self) -> Rewording:
         """Other prompts for the answer."""
         probe = probe_of(self.judge)
-        direction = direction_of(probe, self.config.steering) if probe is not None else None
-        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, direction)
+        towards = partial(direction_of, probe, self.config.steering) if probe is not None else None
+        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, towards)
 
     def _reworded(self, request: Reword) -> Reworded | None:
         """The other prompt; the trace says once what there is none for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.directions import Direction, shifted
 from rain_decoding.config import SENTENCE_ENDINGS
@@ -18,7 +20,8 @@ NOT_READ = "the judge does not read the model's hidden states by a probe"
 class Rewording:
     """Answers `Reword` requests for one prompt, whose answer has `limit` tokens at most.
 
-    `direction` is what states are shifted along, if there is one. `lacking` says what could not be had, and why.
+    `towards` gives what states are shifted along for a request that is harmful with a probability; None: nothing does.
+    `lacking` says what could not be had, and why.
     """
 
     def __init__(
@@ -27,10 +30,10 @@ class Rewording:
         prompt: Prompt,
         guidance: Guidance | None,
         limit: int,
-        direction: Direction | None = None,
+        towards: Callable[[float], Direction] | None = None,
     ):
         self.backend, self.prompt, self.guidance, self.limit = backend, prompt, guidance, limit
-        self.direction = direction
+        self.towards = towards
         self.lacking: dict[Purpose, str] = {}
         self._built: dict[tuple[Message, ...], Tokens | None] = {}
         self._shift = UNSHIFTED
@@ -41,7 +44,7 @@ class Rewording:
             self.lacking[request.purpose] = problem
             return None
         if request.purpose == "steered":
-            return Reworded((), shift=self._steered())
+            return Reworded((), shift=self._steered(request.harmful))
         assert self.guidance is not None
         decode = self.backend.codec.decode
         answer = decode(request.tokens[len(self.prompt.tokens) :])
@@ -53,17 +56,17 @@ class Rewording:
             return None
         return Reworded(prompt, encode_continuation(self.backend.codec, opening) if opening else ())
 
-    def _steered(self) -> int:
-        """The number of the direction."""
-        assert self.direction is not None
+    def _steered(self, harmful: float) -> int:
+        """The number of the direction: the first one stays, so that a text goes on as it began."""
+        assert self.towards is not None
         if not self._shift.number:
-            number = self.backend.shift_along(self.direction)
+            number = self.backend.shift_along(self.towards(harmful))
             self._shift = Shift(number, len(self.prompt.tokens) - 1)
         return self._shift.number
 
     def _lacks(self, purpose: Purpose) -> str:
         if purpose == "steered":
-            if self.direction is None:
+            if self.towards is None:
                 return NOT_READ
             return (
                 "" if self.backend.capabilities.shifts else f"{self.backend.name} cannot shift hidden states"
