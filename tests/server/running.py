@@ -20,6 +20,7 @@ import httpx2
 import openai
 from cli.command import start
 from decoder_worlds import CRITERION, SCRIPT
+from fastapi import FastAPI
 
 from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends.base import Reply
@@ -148,6 +149,17 @@ def serving(
     app = create_app(
         decoder, ServerConfig(**config), preset=preset, tracer_provider=tracer_provider, others=others
     )
+    with running_app(app) as running:
+        try:
+            yield running
+        finally:
+            if isinstance(backend, GatedBackend):
+                backend.gate.set()
+
+
+@contextmanager
+def running_app(app: FastAPI) -> Iterator[Running]:
+    """A server of this application in a thread."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = Server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listening],))
@@ -156,8 +168,6 @@ def serving(
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         yield Running(url, app.state.models.first, server=server, thread=thread)
     finally:
-        if isinstance(backend, GatedBackend):
-            backend.gate.set()
         server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive()

@@ -9,9 +9,18 @@ from typing import Any
 import httpx2
 import pytest
 from decoder_worlds import BAD, CRITERION, GOOD
-from server.running import PATIENCE, QUESTION, GatedBackend, Running, gated_world, serving, until
+from server.running import (
+    PATIENCE,
+    QUESTION,
+    GatedBackend,
+    Running,
+    gated_world,
+    running_app,
+    serving,
+    until,
+)
 
-from rain_decoding import EndpointError, RainDecoder, load_backend
+from rain_decoding import EndpointError, RainDecoder
 from rain_decoding.backends.local import LocalBackend
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.server.config import PERMISSIONS
@@ -19,6 +28,7 @@ from rain_decoding.server.loading import application
 from rain_decoding.server.settings import ServeSettings
 
 FURTHER = "further"
+DEMO_QUESTION = [{"role": "user", "content": "How do I bake a nut roll at the summer fair?"}]
 
 
 class Loading:
@@ -172,17 +182,19 @@ def test_every_kind_of_request_finds_its_model(demo: LocalBackend) -> None:
             assert http.post(path, json=body | {"model": "furthest"}).status_code == 404
 
 
-@pytest.mark.parametrize(("named", "served"), [("", ["demo", FURTHER]), (f"#{FURTHER}", [FURTHER])])
+@pytest.mark.parametrize(("named", "served"), [("", ["demo", "demo:plain"]), ("#demo:plain", ["demo:plain"])])
 def test_what_a_server_lists_is_served_unless_one_is_named(
-    demo: LocalBackend, named: str, served: list[str]
+    demo_server: Running, named: str, served: list[str]
 ) -> None:
-    """RAIN in front of a server of two models, which is RAIN as well."""
-
-    def again() -> RainDecoder:
-        return RainDecoder(load_backend("demo"), "harmlessness")
-
-    with serving(demo, criterion="harmlessness", others={FURTHER: again}) as upstream:
-        app = application(ServeSettings(model=f"{upstream.url}/v1{named}", criterion="harmlessness"))
-        assert app.state.models.names == served
-        behind: Any = app.state.models.first.parser.decoders.operator.backend
-        behind.close()
+    """RAIN in front of another RAIN, whose plain decoding is a model as any other."""
+    app = application(ServeSettings(model=f"{demo_server.url}/v1{named}", criterion="harmlessness"))
+    with running_app(app) as running, running.http() as http:
+        assert [each["id"] for each in http.get("/v1/models").json()["data"]] == served
+        body = {"model": "demo:plain", "messages": DEMO_QUESTION, "max_tokens": 8, "seed": 0}
+        assert said(http.post("/v1/chat/completions", json=body))
+        *_, asked = running.models.services
+        backend: Any = asked.parser.decoders.operator.backend
+        assert (asked.parser.model, backend.endpoint.facts.model) == ("demo:plain", "demo:plain")
+        assert len(running.models.services) == len(served)
+        for service in running.models.services:
+            service.parser.decoders.operator.backend.close()
