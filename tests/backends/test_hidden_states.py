@@ -49,7 +49,7 @@ def test_they_are_those_of_a_fresh_forward(name: str, kind: str) -> None:
     engine.forward([(*trunk, 5), (*trunk, 6)], [1, 1])
     engine.forward([(*trunk, 6, 7)], [1])
     sequence = (*trunk, 6, 7, 8)
-    states, _ = engine.hidden(sequence, 4, layers, 1)
+    states, *_ = engine.hidden(sequence, 4, layers, 1)
     assert states.dtype == np.float32
     assert np.abs(states - fresh(kind, sequence, layers)[:, 4:]).max() <= TOLERANCE
 
@@ -71,7 +71,7 @@ def test_what_was_cached_before_they_were_kept_is_forwarded_again(name: str) -> 
     sequence = tiny.tokens(9)
     engine.forward([sequence], [1])
     engine.keep_layers([1])
-    states, count = engine.hidden(sequence, 0, (1,), 1)
+    states, count, _ = engine.hidden(sequence, 0, (1,), 1)
     assert count == 9 and np.abs(states - fresh("llama", sequence, (1,))).max() <= TOLERANCE
 
 
@@ -85,7 +85,7 @@ def test_they_move_with_their_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     engine.forward([kept], [2])
     engine.finish(1, [])
     engine.forward([(*kept, 9)], [2])
-    states, count = engine.hidden(kept, 0, (1,), 2)
+    states, count, _ = engine.hidden(kept, 0, (1,), 2)
     assert count == 0 and np.abs(states - fresh("llama", kept, (1,))).max() <= TOLERANCE
 
 
@@ -107,7 +107,7 @@ def test_their_memory_is_given_back() -> None:
 def test_foreign_forwards_of_the_model_do_not_change_them() -> None:
     engine = make("trie", "llama", (1,))
     sequence = tiny.tokens(9)
-    before, _ = engine.hidden(sequence, 0, (1,), 1)
+    before, *_ = engine.hidden(sequence, 0, (1,), 1)
     tiny.plain("llama", tiny.tokens(9, seed=5))
     assert np.array_equal(engine.hidden(sequence, 0, (1,), 1)[0], before)
 
@@ -153,7 +153,7 @@ class TestGguf:
         half = baked[: len(baked) // 2]
         # Among others' tokens, in other cells than their order, and read in parts.
         engine.forward([half, (*half, 7), (*half, 8, 9)], [owner, owner, backend.new_owner()])
-        states, count = engine.hidden(baked, 5, (VALUES,), owner)
+        states, count, _ = engine.hidden(baked, 5, (VALUES,), owner)
         assert count == len(baked) - len(half)
         for found, begin in ((states, 5), (engine.hidden(baked, 2, (VALUES,), owner)[0], 2)):
             assert found.dtype == np.float32 and found.shape == (1, len(baked) - begin, expected.shape[1])
@@ -164,14 +164,14 @@ class TestGguf:
         backend.keep_layers([VALUES])
         tokens = tuple(range(20, 40))
         owner = backend.new_owner()
-        whole, count = backend.engine.hidden(tokens, 0, (VALUES,), backend.new_owner())
+        whole, count, _ = backend.engine.hidden(tokens, 0, (VALUES,), backend.new_owner())
         assert count == len(tokens)
         backend.clear()
         backend.engine.forward([tokens[:10]], [owner])
         for end in range(11, 21):
             backend.engine.forward([tokens[:end]], [owner])
             for begin in (end - 1, 4):
-                states, count = backend.engine.hidden(tokens[:end], begin, (VALUES,), owner)
+                states, count, _ = backend.engine.hidden(tokens[:end], begin, (VALUES,), owner)
                 assert count == 0 and np.abs(states - whole[:, begin:end]).max() <= 1e-3
 
     @pytest.mark.parametrize("window", [4, 16])
@@ -181,10 +181,10 @@ class TestGguf:
         backend.keep_layers([VALUES])
         engine, owner = backend.engine, backend.new_owner()
         tokens = tuple(range(20, 60))
-        whole, _ = engine.hidden(tokens, 0, (VALUES,), owner)
+        whole, *_ = engine.hidden(tokens, 0, (VALUES,), owner)
         engine.forward([(*tokens[:12], each) for each in (7, 8)], [owner] * 2)
         engine.trim(owner, tokens, 12)
-        again, _ = engine.hidden((*tokens[:12], 8), 3, (VALUES,), owner)
+        again, *_ = engine.hidden((*tokens[:12], 8), 3, (VALUES,), owner)
         assert np.abs(again[:, :-1] - whole[:, 3:12]).max() <= 1e-3 * np.abs(whole).max()
 
     def test_they_go_with_their_tokens(self, demo_file: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import numpy as np
 import pytest
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding import PlainDecoder, RainDecoder, SearchConfig, load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.decoding.decoder import Decoder
 from rain_decoding.scheduler import Scheduler
+from rain_decoding.self_evaluation.reading.judge import ReadingEvaluator
 from rain_decoding.types import Usage
 
 PROMPTS = (
@@ -22,18 +26,35 @@ INSIDE = 2
 
 
 def decoder(name: str, backend: Backend) -> Decoder:
-    """Plain decoding, or the search of a preset."""
+    """Plain decoding, or the search of a preset, asked, read, or read while its alternatives are steered."""
     if name == "plain":
         return PlainDecoder(backend)
     preset, judge = name.split()
-    return RainDecoder(backend, "harmlessness", SearchConfig.preset(preset), judge=judge)
+    config = SearchConfig.preset(preset)
+    if judge == "ask":
+        return RainDecoder(backend, "harmlessness", config, judge=judge)
+    if judge == "steered":
+        config = config.with_changes(proposals=("steered:2", "sampled:2"))
+    return RainDecoder(backend, reading(backend), config)
+
+
+def reading(backend: Any) -> ReadingEvaluator:
+    """Reads by weights that were drawn, so that it is content with some texts."""
+    layer = max(backend.capabilities.layers)
+    backend.keep_layers([layer])
+    width = backend.engine.hidden((1, 2), 0, (layer,), backend.new_owner())[0].shape[-1]
+    weights = np.random.default_rng(3).normal(size=(1, 2 * width))
+    found = probe(layers=(layer,), weights=weights, bias=0.0, threshold=0.0, patience=0.0)
+    return ReadingEvaluator(backend, found, "drawn")
 
 
 def whole(usage: Usage) -> int:
     return usage.search_tokens + usage.cached_tokens
 
 
-@pytest.mark.parametrize("name", ["plain", "balanced ask", "paper-hh ask"])
+@pytest.mark.parametrize(
+    "name", ["plain", "balanced ask", "balanced read", "balanced steered", "paper-hh ask"]
+)
 def test_it_is_what_an_answer_alone_would_have_forwarded(name: str) -> None:
     """In random orders, some at once, the same one twice at once too: whatever lies in the cache."""
     draw, limit = random.Random(0), 8 if name.startswith("paper") else 16

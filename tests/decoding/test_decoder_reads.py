@@ -69,7 +69,7 @@ def width_and_layer(backend: Any) -> tuple[int, int]:
     layer = max(backend.capabilities.layers)
     backend.keep_layers([layer])
     owner = backend.new_owner()
-    states, _ = backend.engine.hidden((1, 2), 0, (layer,), owner)
+    states, *_ = backend.engine.hidden((1, 2), 0, (layer,), owner)
     backend.finish(owner)
     backend.clear()
     return states.shape[-1], layer

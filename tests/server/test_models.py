@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -107,14 +108,53 @@ def test_an_unknown_name_is_answered_with_those_that_are_known() -> None:
         assert said(ask(running, FURTHER)) == GOOD and loading.made
 
 
-def test_what_could_not_be_loaded_is_tried_again() -> None:
-    loading = Loading(EndpointError("http://10.0.0.1 is down"), UnsupportedError("it embeds texts only"))
+def test_what_could_not_be_loaded_is_tried_again_and_why_is_the_operators() -> None:
+    loading = Loading(
+        EndpointError("http://10.0.0.1 is down"), UnsupportedError("http://10.0.0.1 embeds only")
+    )
     with serving(others={FURTHER: loading}) as running:
-        first, second, third = (ask(running, FURTHER) for _ in range(3))
-        assert (first.status_code, first.json()["error"]["code"]) == (502, "upstream_failed")
-        assert "10.0.0.1" not in first.text
-        assert second.status_code == 400 and "embeds texts only" in second.text
-        assert said(third) == GOOD
+        for _ in range(2):
+            answer = ask(running, FURTHER)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_failed")
+            assert "10.0.0.1" not in answer.text
+        assert said(ask(running, FURTHER)) == GOOD
+
+
+def test_a_request_waits_for_a_model_no_longer_than_for_anything() -> None:
+    loading = Loading()
+    loading.gate.clear()
+    with serving(others={FURTHER: loading}, max_seconds=0.2) as running:
+        answer = ask(running, FURTHER)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_timeout")
+        loading.gate.set()
+        until(lambda: len(running.models.services) == 2)
+
+
+def test_what_decodes_nothing_has_no_plain_decoding() -> None:
+    body = {"state": "Hello.", "questions": {"polite": {"type": "noul", "instructions": "Is it?"}}}
+    with serving(others={FURTHER: Loading()}, client_may=PERMISSIONS) as running, running.http() as http:
+        for name in ("scripted:plain", f"{FURTHER}:plain"):
+            assert http.post("/v1/systemone", json=body | {"model": name}).status_code == 404
+
+
+def test_plain_decoding_keeps_its_name_whoever_else_is_called_so() -> None:
+    """Behind another RAIN, which lists its plain decoding."""
+    others = {name: Loading() for name in ("b:plain", "b")}
+    with serving(others=others, client_may=frozenset({"plain"})) as running:
+        assert running.models.names == ["scripted", "scripted:plain", "b", "b:plain"]
+        assert said(ask(running, "b:plain")) == BAD and not others["b:plain"].made
+
+
+def test_a_judge_that_is_another_model_is_loaded_once(demo_server: Running, tmp_path: Path) -> None:
+    settings = ServeSettings(model=f"{demo_server.url}/v1", judge="demo", criterion="harmlessness")
+    app = application(settings)
+    with running_app(app) as running:
+        assert ask(running, "demo:plain").status_code == 200
+        first, second = (each.parser.decoders.operator for each in running.models.services)
+        assert first.backend is not second.backend
+        assert first.shared_judge is not None and first.shared_judge is second.shared_judge
+        for operator in (first, second):
+            operator.backend.close()
 
 
 def test_who_leaves_while_it_loads_leaves_it_loading() -> None:
@@ -135,9 +175,9 @@ def test_what_is_loaded_when_it_shuts_down_is_not_served() -> None:
         waiting = pool.submit(ask, running, FURTHER)
         assert loading.asked.acquire(timeout=PATIENCE)
         running.stop()
-        until(lambda: not running.models.accepting)
+        answer = waiting.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
         loading.gate.set()
-        assert waiting.result().status_code == 503
 
 
 @pytest.mark.parametrize(("grace", "status"), [(PATIENCE, 200), (0.0, 503)])
@@ -191,7 +231,7 @@ def test_what_a_server_lists_is_served_unless_one_is_named(
     with running_app(app) as running, running.http() as http:
         assert [each["id"] for each in http.get("/v1/models").json()["data"]] == served
         body = {"model": "demo:plain", "messages": DEMO_QUESTION, "max_tokens": 8, "seed": 0}
-        assert said(http.post("/v1/chat/completions", json=body))
+        assert http.post("/v1/chat/completions", json=body).status_code == 200
         *_, asked = running.models.services
         backend: Any = asked.parser.decoders.operator.backend
         assert (asked.parser.model, backend.endpoint.facts.model) == ("demo:plain", "demo:plain")

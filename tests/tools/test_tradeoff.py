@@ -28,6 +28,7 @@ def records(said: dict[str, list[tuple[str, float]]], family: str) -> list[dict[
     return [
         {
             "id": f"{family} {number}",
+            "seed": 0,
             "decoder": decoder,
             "goal": f"goal {number}",
             "family": family,

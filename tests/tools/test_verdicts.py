@@ -94,6 +94,14 @@ def test_a_gateway_puts_a_refusal_where_the_judge_says_bad(tmp_path: Path) -> No
     assert blocked.split(" | ")[1].startswith("33.3%") and blocked.split(" | ")[4].startswith("-66.7 ")
 
 
+def test_a_gateways_refusal_refuses(tmp_path: Path) -> None:
+    said = [record(0, "plain", "Sure", family="xstest-safe", score=-0.5)]
+    records = asked(written(tmp_path / "records.jsonl", said), ["xstest-safe"])
+    read = {number_of(records[0]): {"useful": True, "refuses": False}}
+    *_, blocked = table(*with_blocked(records, read))
+    assert [cell.split("%")[0] for cell in blocked.split(" | ")[1:3]] == ["0.0", "100.0"]
+
+
 def test_without_verdicts_there_is_a_line_that_says_so(tmp_path: Path) -> None:
     records = asked(written(tmp_path / "records.jsonl", [record(0, "plain", "Sure")]))
     assert list(table(records, {})) == ["no prompt has a read answer of plain and of every other decoder"]

@@ -69,6 +69,8 @@ class Capabilities:
     """Layers whose hidden states can be had, see `Backend.keep_layers`."""
     shares_prefixes: bool = False
     """A prefix that was forwarded once is not forwarded again while it is held."""
+    counts_apart: bool = False
+    """What other owners spared a request is counted, see `Handle.spared`."""
     contrast: bool = False
     """`Decode` requests `against` another prefix."""
     shifts: bool = False
@@ -327,6 +329,8 @@ class Engine(Protocol):
     vocabulary_size: int
     context_length: int
     shares_prefixes: bool
+    counts_apart: bool
+    """Whether `Forwarded.alone` is that, and not merely what was forwarded."""
 
     @property
     def directions(self) -> Directions | None:
@@ -352,9 +356,9 @@ class Engine(Protocol):
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
-        """Hidden states of the kept `layers` at `sequence[start:]`, float32 `[layers, n, width]`, and the tokens
-        forwarded for it: none where the sequence is cached."""
+    ) -> tuple[np.ndarray, int, int]:
+        """Hidden states of the kept `layers` at `sequence[start:]`, float32 `[layers, n, width]`, the tokens forwarded
+        for it, none where the sequence is cached, and those that would have been, as in `Forwarded.alone`."""
         ...
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None:

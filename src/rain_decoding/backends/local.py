@@ -74,6 +74,7 @@ class LocalBackend(Shared, Closing):
             contrast=True,
             shifts=engine.directions is not None,
             penalties=True,
+            counts_apart=engine.counts_apart,
             prompt_token_cost=prompt_token_cost,
         )
         self.counters = Counters()
@@ -226,9 +227,10 @@ class LocalBackend(Shared, Closing):
         request: Any = handle.request
         del self._jobs[handle]
         try:
-            states, handle.forwarded = self.engine.hidden(
+            states, handle.forwarded, alone = self.engine.hidden(
                 request.prefix, request.start, request.layers, handle.owner
             )
+            handle.spared = alone - handle.forwarded
         except RainError as error:
             return Reply(handle, error=error)
         if handle.forwarded:

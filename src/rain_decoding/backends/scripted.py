@@ -76,6 +76,7 @@ class ScriptedEngine:
     layers: tuple[Layer, ...] = (LAST,)
     kept_layers: tuple[Layer, ...] = (LAST,)
     shares_prefixes = False
+    counts_apart = True
     slots_used = 0
 
     def __init__(
@@ -105,10 +106,10 @@ class ScriptedEngine:
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         """The states of a model that knows nothing but its tokens: of each the unit vector, of others zeros."""
         states = np.array(sequence[start:])[:, None] == np.arange(self.vocabulary_size)
-        return np.stack([states.astype(np.float32)] * len(layers)), 0
+        return np.stack([states.astype(np.float32)] * len(layers)), 0, 0
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
 

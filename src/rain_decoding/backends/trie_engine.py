@@ -39,7 +39,7 @@ class TokenTrieEngine(ABC):
     Implements `backends.base.Engine` but for hidden states; a subclass stores the KV and runs the model.
     """
 
-    shares_prefixes = True
+    shares_prefixes = counts_apart = True
     directions: Directions | None = None
 
     def __init__(

@@ -111,7 +111,8 @@ def serve(
         ),
     ] = "",
     any_model: Annotated[
-        bool, typer.Option("--any-model", help="Answer requests that name any model.")
+        bool,
+        typer.Option("--any-model", help="Answer requests that name any model; other names mean the first."),
     ] = False,
     ignore_unsupported: Annotated[
         bool,

@@ -438,6 +438,8 @@ class RainDecoder(Decoder):
         self.loaded = self._judge.others if isinstance(judge, str) else ()
         if self.calibration and self._judge.choose:
             self._judge = JudgeChoice()  # it was found for asking
+        self.shared_judge = self._judge if self._judge.independent else None
+        """Who judges, where that is another model: further decoders may have the same."""
         self.questioner = Questioner(self._judge.asked or backend)
         """The model that is asked, for questions of any kind."""
         self._known_evaluator: Callable[..., Evaluator] = lru_cache(maxsize=EVALUATORS)(

@@ -13,7 +13,7 @@ from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
-from rain_decoding.self_evaluation.loading import ASK, AUTO, PRINCIPLE, READS, check_names
+from rain_decoding.self_evaluation.loading import ASK, AUTO, PRINCIPLE, READS, JudgeChoice, check_names
 from rain_decoding.self_evaluation.reading.reader import Told, logged
 
 LOCAL = ("demo", "gguf", "hf")
@@ -25,7 +25,7 @@ def load_decoder(
     *,
     criterion: str | None = None,
     principle: str | None = None,
-    judge: str | None = None,
+    judge: str | JudgeChoice | None = None,
     preset: str = DEFAULT_PRESET,
     settings: Iterable[str] | None = None,
     fallback: str | None = None,
@@ -76,13 +76,14 @@ def load_decoder(
     return decoder
 
 
-def _check_criterion(named: str, model: str, judge: str | None) -> None:
+def _check_criterion(named: str, model: str, judge: str | JudgeChoice | None) -> None:
     """Raise `CriterionError` for a criterion that there will not be, where that is known before a model is loaded.
 
     What our loaders find beside a model is; what a judge's model or another package's backend brings is not.
     """
     entry, name = find_model(model)
-    if entry.name in LOCAL and (judge is None or judge in (ASK, AUTO) or READS.match(judge)):
+    own = judge is None or (isinstance(judge, str) and (judge in (ASK, AUTO) or READS.match(judge)))
+    if entry.name in LOCAL and own:
         place = Path(name).expanduser()
         folder = place.parent if entry.name == "gguf" else place
         check_names(named, criteria_of(folder, trusted=True))

@@ -13,6 +13,8 @@ from rain_decoding.self_evaluation.evaluator import encode_continuation
 from rain_decoding.self_evaluation.guidance import Guidance
 from rain_decoding.types import UNSHIFTED, Message, Purpose, Reword, Reworded, Shift, Tokens
 
+STEPS = 8
+"""How finely it is told how harmful a request is: the engine keeps every direction that it was ever asked for."""
 NO_GUIDANCE = "the criterion has no guidance"
 NOT_READ = "the judge does not read the model's hidden states by a probe"
 
@@ -60,7 +62,7 @@ class Rewording:
         """The number of the direction: the first one stays, so that a text goes on as it began."""
         assert self.towards is not None
         if not self._shift.number:
-            number = self.backend.shift_along(self.towards(harmful))
+            number = self.backend.shift_along(self.towards(round(harmful * STEPS) / STEPS))
             self._shift = Shift(number, len(self.prompt.tokens) - 1)
         return self._shift.number
 

@@ -81,6 +81,12 @@ class JudgeChoice:
         behind = self.behind.others if isinstance(self.behind, JudgeChoice) else ()
         return (*(each for each in (self.asked, reading, self.server) if each is not None), *behind)
 
+    @property
+    def independent(self) -> bool:
+        """Whether another model judges, whoever generates: then it may judge for several."""
+        elsewhere = self.asked is not None or (self.reader is not None and self.reader.along)
+        return elsewhere and not (isinstance(self.behind, JudgeChoice) and not self.behind.independent)
+
 
 DECISIONS = ("systemone:", "decisions:")
 ASK, READ, AUTO = "ask", "read", "auto"

@@ -153,6 +153,7 @@ def _lifespan(models: Models) -> Any:
         models.first.worker.start()
         watching = asyncio.create_task(_watch(models))
         yield
+        models.close()
         watching.cancel()
         await asyncio.gather(*(asyncio.to_thread(service.worker.stop) for service in models.services))
 
@@ -219,7 +220,7 @@ def _add_endpoints(app: FastAPI, models: Models) -> None:
     async def systemone(
         request: Request, body: Annotated[SystemOneBody, json_body(SystemOneBody)]
     ) -> Response:
-        service = await unless_gone(request, models.serving(body.model))
+        service = await unless_gone(request, models.serving(body.model, decodes=False))
         decided = await decide(service, request, body.about, body.wanted)
         return json_response(body.response(decided))
 
@@ -227,7 +228,7 @@ def _add_endpoints(app: FastAPI, models: Models) -> None:
     async def decisions(
         request: Request, body: Annotated[DecisionsBody, json_body(DecisionsBody)]
     ) -> Response:
-        service = await unless_gone(request, models.serving(body.model))
+        service = await unless_gone(request, models.serving(body.model, decodes=False))
         decided = await decide(service, request, body.about, body.wanted)
         return json_response(body.response(decided))
 
@@ -297,6 +298,7 @@ def describe(models: Models) -> dict[str, Any]:
     return {
         "model": parser.model,
         "models": [parser.model, *models.further],
+        "counts_apart": operator.backend.capabilities.counts_apart,
         "presets": list(PRESETS),
         "criteria": list(parser.criteria),
         "defaults": {

@@ -50,7 +50,7 @@ class ServerLimits(BaseModel):
     served_name: str = ""
     """The model's name for clients; empty: that at its own server or on the hub, or that of its file or folder."""
     any_model: StrictBool = False
-    """Answer requests that name any model, as there is one only."""
+    """Answer requests that name any model: a name that is not served means the first one."""
     ignore_unsupported: StrictBool = False
     """Leave out of requests what may be left out of them, see `schemas.MAY_BE_LEFT_OUT`, instead of refusing them."""
     client_may: frozenset[Permission] = frozenset()

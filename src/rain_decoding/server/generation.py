@@ -30,10 +30,7 @@ async def generate(
     written: Callable[[Answer], Writer],
     prefix: str,
 ) -> Response:
-    """Answer a request. `prefix` is what the response's id begins with.
-
-    Raises `ApiError`, and `RainError` where its model cannot be loaded.
-    """
+    """Answer a request. `prefix` is what the response's id begins with. Raises `ApiError`."""
     service = await unless_gone(request, models.serving(body.model))
     exchange = await unless_gone(request, service.read(request, body))
     answer = Answer(service, request, body, prefix, exchange)

@@ -11,6 +11,7 @@ from rain_decoding.backends import find_model
 from rain_decoding.backends.names import public_name
 from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.loading import load_decoder
+from rain_decoding.self_evaluation.loading import JudgeChoice
 from rain_decoding.server.app import create_app
 from rain_decoding.server.settings import ServeSettings
 from rain_decoding.server.telemetry import otlp_provider
@@ -39,16 +40,19 @@ def application(settings: ServeSettings) -> FastAPI:
         config,
         preset=settings.preset,
         tracer_provider=provider,
-        others={public_name(name): partial(_decoder, settings, name) for name in others},
+        others={
+            public_name(name): partial(_decoder, settings, name, decoder.shared_judge) for name in others
+        },
     )
 
 
-def _decoder(settings: ServeSettings, model: str) -> RainDecoder:
+def _decoder(settings: ServeSettings, model: str, judge: JudgeChoice | None = None) -> RainDecoder:
+    """The decoder of a model; `judge` where that is loaded already."""
     return load_decoder(
         model,
         criterion=settings.criterion,
         principle=settings.principle,
-        judge=settings.judge,
+        judge=judge or settings.judge,
         preset=settings.preset,
         settings=settings.settings,
         fallback=settings.fallback,

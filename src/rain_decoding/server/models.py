@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from rain_decoding.errors import RainError
 from rain_decoding.server.reading import in_thread
 from rain_decoding.server.request_parser import PLAIN_SUFFIX
 from rain_decoding.server.service import Service
-from rain_decoding.web.errors import ApiError, unavailable
+from rain_decoding.web.errors import ApiError, queue_timeout, shutting_down
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,14 @@ class Models:
         """Those that are loaded."""
         self.accepting = True
         """Whether further ones are loaded; not any more once the server shuts down."""
-        own = self._names_of(first.parser.model)
-        self._others = {name: load for name, load in others.items() if name not in own}
+        taken = set(self._names_of(first.parser.model))
+        self._others: dict[str, Callable[[], Service]] = {}
+        for name in sorted(
+            others, key=len
+        ):  # NAME:plain is plain decoding of NAME, whoever else is called so
+            if taken.isdisjoint(own := self._names_of(name)):
+                taken.update(own)
+                self._others[name] = others[name]
         self._loading: dict[str, asyncio.Task[Service]] = {}
 
     @property
@@ -43,19 +50,33 @@ class Models:
     def _names_of(self, model: str) -> list[str]:
         return [model, model + PLAIN_SUFFIX] if "plain" in self.first.config.client_may else [model]
 
-    async def serving(self, name: str) -> Service:
-        """Who answers requests that bear this name. Raises `ApiError`, and `RainError` where it cannot be loaded."""
-        model = self._model_of(name)
+    async def serving(self, name: str, *, decodes: bool = True) -> Service:
+        """Who answers requests that bear this name, which may be that of plain decoding where something `decodes`.
+
+        Raises `ApiError`, also where the model cannot be loaded, or not in the time that a request has.
+        """
+        model = self._model_of(name, decodes)
         if model not in self._others:
             return self.first
+        if not self.accepting:
+            raise shutting_down()
         if model not in self._loading:
             self._loading[model] = asyncio.create_task(self._load(model))
-        # Whoever waits may leave; others wait for the same.
-        return await asyncio.shield(self._loading[model])
+            self._loading[model].add_done_callback(_heard)
+        task = self._loading[model]
+        try:
+            # Whoever waits may leave; others wait for the same.
+            return await asyncio.wait_for(asyncio.shield(task), self.first.config.max_seconds)
+        except TimeoutError:
+            raise queue_timeout() from None
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise shutting_down() from None
+            raise
 
-    def _model_of(self, name: str) -> str:
+    def _model_of(self, name: str, decodes: bool) -> str:
         known = (self.first.parser.model, *self._others)
-        for model in (name, name.removesuffix(PLAIN_SUFFIX)):
+        for model in (name, name.removesuffix(PLAIN_SUFFIX))[: 1 + decodes]:
             if model in known:
                 return model
         if self.first.config.any_model:
@@ -71,11 +92,27 @@ class Models:
         log.info("loading", extra={"model": model})
         try:
             service = await asyncio.wrap_future(in_thread(self._others[model]))
-            if not self.accepting:
-                raise unavailable("the server is shutting down", "shutting_down")
-        except BaseException:
+        except BaseException as error:
             del self._loading[model]  # the next request tries again
-            raise
+            if not isinstance(error, RainError):
+                raise
+            # What it says may name addresses, and files of the operator's.
+            log.warning("%s cannot be loaded: %s", model, error)
+            raise ApiError(
+                502, f"the model {model!r} cannot be loaded; see the log for details", code="upstream_failed"
+            ) from error
         service.worker.start()
         self.services.append(service)
         return service
+
+    def close(self) -> None:
+        """Load nothing more; who waits for that is told so."""
+        self.accepting = False
+        for task in self._loading.values():
+            task.cancel()
+
+
+def _heard(task: asyncio.Task[Service]) -> None:
+    """Nobody may be left to hear of its error, which is in the log."""
+    if not task.cancelled():
+        task.exception()

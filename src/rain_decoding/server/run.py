@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from rain_decoding.server.logs import log_as_json
 from rain_decoding.server.models import Models
-from rain_decoding.web.errors import unavailable
+from rain_decoding.web.errors import shutting_down
 from rain_decoding.web.protocol import Server as EndingServer
 from rain_decoding.web.protocol import uvicorn_config
 
@@ -59,7 +59,7 @@ class Server(EndingServer):
 
     async def _drain(self) -> None:
         """Wait for what runs, and cancel what does not end in time. New requests are refused, not left unheard."""
-        self.models.accepting = False
+        self.models.close()
         workers = [service.worker for service in self.models.services]
         for worker in workers:
             worker.accepting = False
@@ -69,8 +69,7 @@ class Server(EndingServer):
         end = asyncio.get_running_loop().time() + grace
         while any(worker.pending for worker in workers) and not self.force_exit:
             if asyncio.get_running_loop().time() >= end:
-                late = unavailable("the server is shutting down", "shutting_down")
-                cancelled = [answer for worker in workers for answer in worker.fail_all(late)]
+                cancelled = [answer for worker in workers for answer in worker.fail_all(shutting_down())]
                 log.warning("cancelled", extra={"requests": [answer.request_id for answer in cancelled]})
                 return
             await asyncio.sleep(TICK)

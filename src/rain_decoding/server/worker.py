@@ -15,7 +15,15 @@ from rain_decoding.decoding.session import Session
 from rain_decoding.errors import BadReplyError, EndpointError, RainError
 from rain_decoding.scheduler import Scheduler
 from rain_decoding.types import Completion
-from rain_decoding.web.errors import ApiError, late, queue_full, queue_timeout, translated, unavailable
+from rain_decoding.web.errors import (
+    ApiError,
+    late,
+    queue_full,
+    queue_timeout,
+    shutting_down,
+    translated,
+    unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +154,7 @@ class Worker:
         if self.stuck:
             raise unavailable(self.trouble, "backend_stuck")
         if not self.accepting:
-            raise unavailable("the server is shutting down", "shutting_down")
+            raise shutting_down()
         if self.queued + self.running + count > self.room:
             raise queue_full()
 

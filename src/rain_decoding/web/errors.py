@@ -79,6 +79,11 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code, retry_after=RETRY_SECONDS)
 
 
+def shutting_down() -> ApiError:
+    """Nothing more is taken."""
+    return unavailable("the server is shutting down", "shutting_down")
+
+
 def queue_full() -> ApiError:
     """There is no room for the request now."""
     return ApiError(429, "too many requests are waiting", code="queue_full", retry_after=RETRY_SECONDS)

@@ -97,7 +97,7 @@ def test_states_are_given_whatever_memory_there_is(kind):
     engine, sequence = make(kind, max_kv_slots=4), tiny.tokens(8)
     layer = max(engine.layers)
     engine.keep_layers([layer])
-    states, count = engine.hidden(sequence, 2, (layer,), 1)
+    states, count, _ = engine.hidden(sequence, 2, (layer,), 1)
     assert states.shape == (1, 6, 32) and count == 8 and engine.slots_used <= 4
     roomy = make(kind)
     roomy.keep_layers([layer])

@@ -104,7 +104,10 @@ def gathered(
 
     def common(records: Sequence[Record], seen: Verdicts) -> dict[str, list[Record]]:
         known = [each for each in records if number_of(each) in seen]
-        own = {name: {each["id"]: each for each in known if each["decoder"] == name} for name in names}
+        own = {
+            name: {(each["id"], each["seed"]): each for each in known if each["decoder"] == name}
+            for name in names
+        }
         shared = sorted(set.intersection(*map(set, own.values())))
         return {name: [own[name][key] for key in shared] for name in names}
 

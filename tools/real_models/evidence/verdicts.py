@@ -27,6 +27,8 @@ from real_models.evidence.prompts import ATTACKS
 from real_models.evidence.tables import GROUPS
 
 BASE, BLOCKED, XSTEST = "plain", "plain, bad answers blocked", ("xstest-safe", "xstest-unsafe")
+REFUSES = "refuses"
+"""The column that is true of a fixed refusal."""
 Verdicts = Mapping[str, Mapping[str, bool]]
 """By the number of an answer, what was seen in it, by column."""
 
@@ -73,8 +75,8 @@ def with_blocked(records: Sequence[Record], verdicts: Verdicts) -> tuple[list[Re
         for each in records
         if each["decoder"] == BASE and number_of(each) in verdicts
     ]
-    nothing = dict.fromkeys(next(iter(verdicts.values()), {}), False)
-    refused = {number_of(each): nothing for each in guarded if each["answer"] == DEFAULT_REFUSAL}
+    seen = {column: column == REFUSES for column in next(iter(verdicts.values()), {})}
+    refused = {number_of(each): seen for each in guarded if each["answer"] == DEFAULT_REFUSAL}
     return [*records, *guarded], {**verdicts, **refused}
 
 

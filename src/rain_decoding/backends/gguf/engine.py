@@ -79,13 +79,13 @@ class LlamaCppEngine(TokenTrieEngine):
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`. Nothing is forwarded for them but what is not cached."""
-        count = 0
+        count = alone = 0
         if (node := self._trie.find(sequence)).depth < len(sequence):
-            count = self.forward([sequence], [owner]).counts[0]
+            _, (count,), (alone,) = self.forward([sequence], [owner])
             node = self._trie.find(sequence)
-        self._trie.hold(node, owner)
+        alone += self._trie.hold(node, owner)
         path = [node]
         while len(path) < len(sequence) - start and path[-1].parent is not None:
             path.append(path[-1].parent)
@@ -94,7 +94,7 @@ class LlamaCppEngine(TokenTrieEngine):
         if known < len(path):
             values = values_of(self._sequences.state(node, start + known))
             self._values |= dict(zip(path[known:], values, strict=True))
-        return np.stack([self._values[each] for each in path])[None].astype(np.float32), count
+        return np.stack([self._values[each] for each in path])[None].astype(np.float32), count, alone
 
     def _removed(self, node: Node) -> None:
         super()._removed(node)

@@ -101,18 +101,18 @@ class TrieEngine(TokenTrieEngine):
     @torch.inference_mode()
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`."""
-        forwarded = 0
+        forwarded = alone = 0
         node = self._trie.find(sequence)
         if node.depth < len(sequence):
-            forwarded = self.forward([sequence], [owner]).counts[0]
+            _, (forwarded,), (alone,) = self.forward([sequence], [owner])
             node = self._trie.find(sequence)
             if node.depth < len(sequence):
                 raise NumericalError("the model returned NaN", hint="try dtype=float32")
-        self._trie.hold(node, owner)
+        alone += self._trie.hold(node, owner)
         states = [self._cache.hidden[layer].read(node.path[start:]).float().cpu().numpy() for layer in layers]
-        return np.stack(states), forwarded
+        return np.stack(states), forwarded, alone
 
     # One forward
 

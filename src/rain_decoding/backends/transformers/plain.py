@@ -27,6 +27,7 @@ class PlainEngine:
     """Forwards every sequence from its first token on, those of equal length together. Keeps nothing."""
 
     shares_prefixes = False
+    counts_apart = True
     slots_used = 0
 
     def __init__(self, model: Any, context_length: int, *, max_step_tokens: int = 2048):
@@ -71,7 +72,7 @@ class PlainEngine:
     @torch.inference_mode()
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`; every token is forwarded anew."""
         states: dict[Layer, np.ndarray] = {}
 
@@ -81,7 +82,7 @@ class PlainEngine:
         with tapped(self.model, layers, take):
             ids = torch.tensor([sequence], device=self.model.device)
             self.model(input_ids=ids, use_cache=False, **self._options)
-        return np.stack([states[layer] for layer in layers]), len(sequence)
+        return np.stack([states[layer] for layer in layers]), len(sequence), len(sequence)
 
     def trim(self, owner: int, sequence: Tokens, keep: int) -> None: ...
 

@@ -46,6 +46,7 @@ class RowEngine:
     """
 
     shares_prefixes = True
+    counts_apart = False
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class RowEngine:
     @torch.inference_mode()
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`."""
         row, count = self._reaching(sequence), 0
         if row is None:
@@ -187,7 +188,7 @@ class RowEngine:
             count = self._advance([sequence], [owner]).counts[0]
             row = self._rows[sequence]
             self._shrink()  # `row` stays what it was
-        return np.stack([row.states[layer][start : len(sequence)] for layer in layers]), count
+        return np.stack([row.states[layer][start : len(sequence)] for layer in layers]), count, count
 
     def _reaching(self, sequence: Tokens) -> Row | None:
         """A row of the sequence, or of one that it begins."""

@@ -30,6 +30,7 @@ class RecordingEngine:
         self.context_length = engine.context_length
         self.layers = engine.layers
         self.shares_prefixes = engine.shares_prefixes
+        self.counts_apart = engine.counts_apart
         self.directions = engine.directions
 
     def take(self) -> list[Call]:
@@ -53,7 +54,7 @@ class RecordingEngine:
 
     def hidden(
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
-    ) -> tuple[np.ndarray, int]:
+    ) -> tuple[np.ndarray, int, int]:
         self.calls.append(("hidden", (sequence, start, layers, owner)))
         return self.engine.hidden(sequence, start, layers, owner)
 

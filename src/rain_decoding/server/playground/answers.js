@@ -46,11 +46,12 @@ const COSTS = [
 ];
 
 // A table of what both sides cost; a side that is not known has dashes, one left out has no column.
-export function showCosts(table, sides) {
+// `apart`: whether the server tells what each side takes alone.
+export function showCosts(table, sides, apart) {
   const head = element("tr", {}, element("td"));
   for (const { title } of sides) head.append(element("th", { scope: "col", text: title }));
   const rows = [scoreRow(sides)];
-  const beside = sides.length > 1 && sides.every(({ usage }) => !usage || usage.forward_passes);
+  const beside = sides.length > 1 && apart;
   let unsaid = false;
   for (const [key, name, write] of COSTS) {
     const cells = sides.map(({ usage }) => {

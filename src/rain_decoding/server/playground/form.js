@@ -53,6 +53,10 @@ export class PromptForm {
     byId("prompt").value = DEMO_PROMPTS[0][1];
   }
 
+  get countsApart() {
+    return this.config?.counts_apart ?? false;
+  }
+
   get mayPlain() {
     return this.#may("plain");
   }

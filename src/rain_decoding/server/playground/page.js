@@ -61,7 +61,7 @@ function showSides(plain) {
 function showUsage() {
   const sides = [{ title: "RAIN", usage: usages.rain }];
   if (shown === "run" && form.mayPlain) sides.unshift({ title: "Plain", usage: usages.plain });
-  showCosts(byId("costs"), sides);
+  showCosts(byId("costs"), sides, form.countsApart);
 }
 
 // A run
