@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,19 @@ from decoder_worlds import SCRIPT
 
 from rain_decoding import load_backend
 from rain_decoding.backends.local import LocalBackend
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What `rain serve` sets up in this process would write into the streams of a test that is over."""
+    known = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    kept = [(each, each.handlers[:], each.level, each.propagate) for each in (logging.root, *known)]
+    hooks = sys.excepthook, threading.excepthook
+    yield
+    sys.excepthook, threading.excepthook = hooks
+    for logger, handlers, level, propagate in kept:
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
