@@ -153,7 +153,7 @@ def test_an_upstream_that_hangs_trips_the_watchdog_until_it_answers(
 def test_an_answer_that_goes_on_is_not_stuck(upstream: Pair) -> None:
     """One request hangs; as long as others get on, none is failed."""
     stub, backend = upstream
-    with gateway(backend, stuck_seconds=1.0) as running:
+    with gateway(backend, stuck_seconds=3.0) as running:
         stub.faults.append(slow)
         leaving = post(running)
         until(lambda: len(stub.asked) == 1)
@@ -161,7 +161,7 @@ def test_an_answer_that_goes_on_is_not_stuck(upstream: Pair) -> None:
         worker = running.service.worker
         first = worker.pending[0]
         ended = threading.Event()
-        threading.Timer(2.0, ended.set).start()
+        threading.Timer(4.0, ended.set).start()
         while not ended.is_set():
             assert ask(running).choices[0].message.content == GOOD
         assert not first.cancelled
