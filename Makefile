@@ -55,7 +55,7 @@ format: $(BIN)/.ready
 
 # A small version of docs/results/real-models.md: SMALL answers, OTHER reads what it says. DATA: see that page.
 results-quick: $(BIN)/.ready
-	PYTHONPATH=tools $(BIN)/python -m real_models.evidence --data $(DATA) --out $(RESULTS) --limit 5 --labels 160 \
+	PYTHONPATH=tools $(BIN)/python -m real_models.evidence --data $(DATA) --out $(RESULTS) --limit 4 --labels 160 \
 	  --max-tokens 48 --concurrency 8 --model smollm2-135m=$(SMALL) --model qwen-0.5b=$(OTHER) --of smollm2-135m
 	cat $(RESULTS)/tables.md
 
