@@ -138,9 +138,8 @@ class TokenTrieEngine(ABC):
             raise
         if broken:
             return self._isolate(sequences, owners, logits, plan)
-        return Forwarded(
-            logits, plan.counts, [*map(max, held, plan.counts)]
-        )  # logits alone may have been forgotten
+        # What is held may have been forwarded again, where only its logits were forgotten.
+        return Forwarded(logits, plan.counts, [*map(max, held, plan.counts)])
 
     def _fill(self, plan: Plan, sequences: Sequence[Tokens], owners: Sequence[int]) -> None:
         for tokens, owner in zip(sequences, owners, strict=True):

@@ -196,7 +196,7 @@ def _say_what_is_there(backend: Any) -> None:
 
 def _say_what_else(models: Models) -> None:
     """Which further models are served."""
-    if further := models.further:
+    if further := models.models[1:]:
         _tell(
             f"also served, each loaded when first asked for: {', '.join(further)} (URL#NAME serves one alone)"
         )

@@ -115,12 +115,12 @@ def create_app(
         parser = RequestParser(config, Decoders(decoder, preset), name, criteria)
         return Service(config, parser, worker, metrics, reader, traces)
 
+    def further(name: str, load: Callable[[], RainDecoder]) -> Service:
+        return service(load(), name)
+
     models = Models(
         service(decoder, config.served_name or public_name(decoder.backend.name)),
-        {
-            name: partial(lambda name, load: service(load(), name), name, load)
-            for name, load in others.items()
-        },
+        {name: partial(further, name, load) for name, load in others.items()},
     )
     app = FastAPI(
         title="rain serve",
@@ -297,7 +297,7 @@ def describe(models: Models) -> dict[str, Any]:
     operator = parser.decoders.operator
     return {
         "model": parser.model,
-        "models": [parser.model, *models.further],
+        "models": models.models,
         "counts_apart": operator.backend.capabilities.counts_apart,
         "presets": list(PRESETS),
         "criteria": list(parser.criteria),

@@ -29,9 +29,8 @@ class Models:
         """Whether further ones are loaded; not any more once the server shuts down."""
         taken = set(self._names_of(first.parser.model))
         self._others: dict[str, Callable[[], Service]] = {}
-        for name in sorted(
-            others, key=len
-        ):  # NAME:plain is plain decoding of NAME, whoever else is called so
+        # The shorter first: NAME:plain is plain decoding of NAME, whoever else is called so.
+        for name in sorted(others, key=len):
             if taken.isdisjoint(own := self._names_of(name)):
                 taken.update(own)
                 self._others[name] = others[name]
@@ -40,12 +39,12 @@ class Models:
     @property
     def names(self) -> list[str]:
         """Names that a request may bear."""
-        return [name for model in (self.first.parser.model, *self._others) for name in self._names_of(model)]
+        return [name for model in self.models for name in self._names_of(model)]
 
     @property
-    def further(self) -> list[str]:
-        """The names of those beside the first, loaded or not."""
-        return list(self._others)
+    def models(self) -> list[str]:
+        """The models' own names, the first one's first, loaded or not."""
+        return [self.first.parser.model, *self._others]
 
     def _names_of(self, model: str) -> list[str]:
         return [model, model + PLAIN_SUFFIX] if "plain" in self.first.config.client_may else [model]
@@ -75,7 +74,7 @@ class Models:
             raise
 
     def _model_of(self, name: str, decodes: bool) -> str:
-        known = (self.first.parser.model, *self._others)
+        known = self.models
         for model in (name, name.removesuffix(PLAIN_SUFFIX))[: 1 + decodes]:
             if model in known:
                 return model

@@ -25,10 +25,10 @@ from rain_decoding.measurement.records import Record
 from rain_decoding.measurement.statistics import paired_difference, rate
 from real_models.evidence.blind import number_of
 from real_models.evidence.prompts import ATTACKS
-from real_models.evidence.verdicts import BASE, Verdicts, asked, read_verdicts
+from real_models.evidence.verdicts import BASE, BLOCKED, Verdicts, asked, read_verdicts
 
 RAIN = "rain:balanced"
-GUARDS = {"plain": "plain, bad answers blocked", "plain+principle": "the principle, bad answers blocked"}
+GUARDS = {BASE: BLOCKED, "plain+principle": "the principle, bad answers blocked"}
 """Decoders that refuse nothing by the judge, and what they are with a threshold."""
 SAFE = ("xstest-safe",)
 NEVER = -2.0
