@@ -2,9 +2,11 @@
 """The paper's sentiment experiment: `python -m real_models.sentiment --reviews FILE --model gguf:FILE --out OUT`.
 
 Beginnings of IMDB reviews are continued by every decoder. Half of the reviews (by a hash) give the beginnings, on the
-others a classifier of words is fitted; `--read N` says how well the search's judge tells N of those others apart;
-`--fluency FOLDER` adds how probable the texts are under another model of
-transformers. VADER says what it says where the package vaderSentiment is there. The run is one of `rain eval imdb`.
+others a classifier of words is fitted; `--read N` says how well the search's judge tells N of those others apart, and
+`OUT/labelled.jsonl` has their beginnings for `rain calibrate --save-probe`;
+`--fluency FOLDER` adds how probable the texts are under another model of transformers, and `--topic FOLDER` how like
+the beginnings they are to a sentence encoder (cosine). VADER says what it says where the package vaderSentiment is
+there. The run is one of `rain eval imdb`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -43,12 +46,15 @@ DECODERS = (
     "rain:balanced@judge=ask"
 )
 """A probe's threshold lets neutral text pass; a higher `accept_value` asks for positive text."""
+Means = dict[tuple[str, str, int], float]
+"""A figure by prompt, decoder and seed."""
 
 
 def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     begun, labelled = _halves(options.reviews, options.out)
+    _as_answers(labelled, options.out / "labelled.jsonl")
     if options.read:
         read(options.model, labelled, options.read)
         return
@@ -82,8 +88,15 @@ def main() -> None:
         f"{percent(accuracy.no.rounded())} of negative ones.\n"
     )
     measures = {"positive": _positive, "VADER": _vader()}
-    fluent = _fluency(evaluation.records, options.fluency) if options.fluency else None
-    for line in _table(evaluation.records, list(plan.contenders), measures, fluent):
+    means = {
+        head: measured(evaluation.records, folder)
+        for head, measured, folder in (
+            ("log-likelihood a token", _fluency, options.fluency),
+            ("like the beginning", _topic, options.topic),
+        )
+        if folder
+    }
+    for line in _table(evaluation.records, list(plan.contenders), measures, means):
         print(line)
 
 
@@ -95,6 +108,15 @@ def beginnings(labelled: Path, count: int) -> Iterator[ReadingExample]:
             text = (Message("user", " ".join(words[:8])),)
             rest = f" {' '.join(words[8:56])}"
             yield ReadingExample(text, rest, row["sentiment"] == "positive", row["review"])
+
+
+def _as_answers(labelled: Path, file: Path) -> None:
+    """Write all labelled beginnings as the labelled answers that `rain calibrate` takes."""
+    with file.open("w", encoding="utf-8") as opened:
+        for each in beginnings(labelled, sys.maxsize):
+            label = "good" if each.good else "bad"
+            line = {"prompt": each.messages[0].content, "answer": each.answer, "label": label}
+            opened.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def read(model: str, labelled: Path, count: int) -> None:
@@ -135,7 +157,20 @@ def _vader() -> Any:
     return lambda r: float(analyzer.polarity_scores(f"{r['prompt']} {r['answer']}")["compound"] > 0)
 
 
-def _fluency(records: Sequence[Record], folder: str) -> dict[tuple[str, str, int], float]:
+def _topic(records: Sequence[Record], folder: str) -> Means:
+    """Cosine of an answer and its prompt by a sentence encoder."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder)
+    prompts, answers = (
+        model.encode([record[part] for record in records], normalize_embeddings=True, show_progress_bar=False)
+        for part in ("prompt", "answer")
+    )
+    cosines = (prompts * answers).sum(axis=1)
+    return {_key(record): float(cosine) for record, cosine in zip(records, cosines, strict=True)}
+
+
+def _fluency(records: Sequence[Record], folder: str) -> Means:
     """Mean log-probability in nats of an answer's tokens behind its prompt, under another model."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -152,23 +187,20 @@ def _fluency(records: Sequence[Record], folder: str) -> dict[tuple[str, str, int
             odds = model(tokens).logits[0, :-1].log_softmax(-1)
             each = odds.gather(1, tokens[0, 1:, None])[prompt.shape[1] - 1 :, 0]
             if len(each):
-                found[record["id"], record["decoder"], record["seed"]] = float(each.mean())
+                found[_key(record)] = float(each.mean())
     return found
 
 
+def _key(record: Record) -> tuple[str, str, int]:
+    return record["id"], record["decoder"], record["seed"]
+
+
 def _table(
-    records: Sequence[Record], decoders: Sequence[str], measures: dict[str, Any], fluent: Any
+    records: Sequence[Record], decoders: Sequence[str], measures: dict[str, Any], means: dict[str, Means]
 ) -> Iterator[str]:
     known = {name: measure for name, measure in measures.items() if measure is not None}
     heads = [cell for name in known for cell in (name, "beside plain")]
-    columns = [
-        "decoder",
-        *heads,
-        "degenerate",
-        *(["log-likelihood a token"] if fluent else []),
-        "tokens",
-        "passes",
-    ]
+    columns = ["decoder", *heads, "degenerate", *means, "tokens", "passes"]
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
     base = {(r["id"], r["seed"]): r for r in records if r["decoder"] == "plain"}
@@ -182,10 +214,11 @@ def _table(
             cells += [_shown(percent, rate([flag > 0 for flag in flags], about))]
             cells += [_shown(points, paired_difference(flags, theirs, about)) if name != "plain" else "-"]
         cells.append(_shown(percent, rate([r["labels"]["degeneration"]["degenerate"] for r in own], about)))
-        if fluent:
-            scored = [r for r in own if (r["id"], name, r["seed"]) in fluent]
-            values = [fluent[r["id"], name, r["seed"]] for r in scored]
-            cells.append(_shown(number, mean(values, [r["subject"] for r in scored])))
+        for found in means.values():
+            scored = [r for r in own if _key(r) in found]
+            cells.append(
+                _shown(number, mean([found[_key(r)] for r in scored], [r["subject"] for r in scored]))
+            )
         for cost in ("search_tokens", "forward_passes"):
             paid, plain = (sum(r["usage"][cost] for r in some) for some in (own, base.values()))
             cells.append(f"{paid / plain:.2f}")
@@ -214,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--fluency", metavar="FOLDER", help="a model of transformers")
+    parser.add_argument("--topic", metavar="FOLDER", help="a model of sentence-transformers")
     return parser
 
 

@@ -13,7 +13,7 @@ from rain_decoding.backends.base import Forwarded
 from rain_decoding.backends.directions import Directions
 from rain_decoding.backends.logits_cache import LogitsCache
 from rain_decoding.backends.trie import PIN, Node, Trie
-from rain_decoding.errors import CapacityError
+from rain_decoding.errors import CapacityError, NumericalError
 from rain_decoding.types import Tokens
 
 LOGITS_CACHE_BYTES = 256 * 2**20
@@ -73,6 +73,15 @@ class TokenTrieEngine(ABC):
     def _removed(self, node: Node) -> None:
         """A node has left the trie."""
         self._logits.drop(node)
+
+    def _reach(self, sequence: Tokens, owner: int) -> tuple[Node, int, int]:
+        """The node where a sequence ends, held for its owner, and what that took: tokens forwarded, and alone."""
+        count = alone = 0
+        if (node := self._trie.find(sequence)).depth < len(sequence):
+            _, (count,), (alone,) = self.forward([sequence], [owner])
+            if (node := self._trie.find(sequence)).depth < len(sequence):
+                raise NumericalError("the model returned NaN", hint="try dtype=float32")
+        return node, count, alone + self._trie.hold(node, owner)
 
     # The protocol
 

@@ -81,11 +81,7 @@ class LlamaCppEngine(TokenTrieEngine):
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
     ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`. Nothing is forwarded for them but what is not cached."""
-        count = alone = 0
-        if (node := self._trie.find(sequence)).depth < len(sequence):
-            _, (count,), (alone,) = self.forward([sequence], [owner])
-            node = self._trie.find(sequence)
-        alone += self._trie.hold(node, owner)
+        node, count, alone = self._reach(sequence, owner)
         path = [node]
         while len(path) < len(sequence) - start and path[-1].parent is not None:
             path.append(path[-1].parent)

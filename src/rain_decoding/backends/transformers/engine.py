@@ -18,7 +18,7 @@ from rain_decoding.backends.transformers.masks import additive, attention_layers
 from rain_decoding.backends.transformers.segments import attending, batches, placeholder, split
 from rain_decoding.backends.trie import Node
 from rain_decoding.backends.trie_engine import LOGITS_CACHE_BYTES, Plan, TokenTrieEngine
-from rain_decoding.errors import CapacityError, NumericalError, UnsupportedError
+from rain_decoding.errors import CapacityError, UnsupportedError
 from rain_decoding.types import LAST, Layer, Tokens
 
 COMPACT_FROM = 1024
@@ -103,16 +103,9 @@ class TrieEngine(TokenTrieEngine):
         self, sequence: Tokens, start: int, layers: Sequence[Layer], owner: int
     ) -> tuple[np.ndarray, int, int]:
         """See `Engine.hidden`."""
-        forwarded = alone = 0
-        node = self._trie.find(sequence)
-        if node.depth < len(sequence):
-            _, (forwarded,), (alone,) = self.forward([sequence], [owner])
-            node = self._trie.find(sequence)
-            if node.depth < len(sequence):
-                raise NumericalError("the model returned NaN", hint="try dtype=float32")
-        alone += self._trie.hold(node, owner)
+        node, count, alone = self._reach(sequence, owner)
         states = [self._cache.hidden[layer].read(node.path[start:]).float().cpu().numpy() for layer in layers]
-        return np.stack(states), forwarded, alone
+        return np.stack(states), count, alone
 
     # One forward
 
