@@ -10,7 +10,9 @@ from rain_decoding.decoding.baselines import (
     RejectionDecoder,
     SelfRefineDecoder,
 )
-from rain_decoding.decoding.decoder import PlainDecoder, RainDecoder, Stream
+from rain_decoding.decoding.plain_decoder import PlainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
+from rain_decoding.decoding.stream import Stream
 from rain_decoding.errors import (
     BackendError,
     CapacityError,

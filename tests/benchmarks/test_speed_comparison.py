@@ -33,7 +33,7 @@ from rain_decoding.benchmarks.speed.report import fits
 from rain_decoding.benchmarks.speed.shards import Shards
 from rain_decoding.benchmarks.speed.turns import converse
 from rain_decoding.benchmarks.speed.unit import Unit
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.errors import ConfigError, InputError, UnsupportedError
 from rain_decoding.microworld.export import write_gguf
 from rain_decoding.self_evaluation.evaluator import SelfEvaluator

@@ -9,7 +9,7 @@ import pytest
 from cli.command import Rain
 from decoder_worlds import GOOD
 
-from rain_decoding.decoding.decoder import UNPROVEN
+from rain_decoding.decoding.rain_decoder import UNPROVEN
 from rain_decoding.decoding.trace import read_trace
 
 

@@ -19,8 +19,8 @@ from rain_decoding import (
 )
 from rain_decoding.backends.local import CRITERIA_FOLDER, LocalBackend
 from rain_decoding.decoding import decoder as decoder_module
-from rain_decoding.decoding.decoder import UNPROVEN
 from rain_decoding.decoding.loading import load_decoder
+from rain_decoding.decoding.rain_decoder import UNPROVEN
 from rain_decoding.microworld.oracle_judge import OracleEvaluator
 
 FAST = SearchConfig.preset("fast")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rain_decoding.backends import load_backend
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.microworld import Request, all_requests, label
 from rain_decoding.microworld.grammar import grammar
 

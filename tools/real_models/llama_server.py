@@ -29,7 +29,7 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.engine_speed import ANSWER, PROMPT, speed_of
 from rain_decoding.benchmarks.speed.llama_loop import LlamaLoop
 from rain_decoding.benchmarks.speed.prompts import everyday_prompts
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.prompting import Prompt, build_prompt
 from rain_decoding.types import Tokens

@@ -13,7 +13,7 @@ from rain_decoding.attacks.injection import injections
 from rain_decoding.attacks.progress import Attack
 from rain_decoding.attacks.victim import Victim
 from rain_decoding.backends.base import Backend
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import UnsupportedError
 from rain_decoding.evaluation import provenance
 from rain_decoding.evaluation.answering import Setting, decoders, model

@@ -17,7 +17,9 @@ import torch
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.config import DEFAULT_PRESET, search_config
-from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.measurement.statistics import rate
 from rain_decoding.microworld import Family, Label, Request, label, sample_requests
 from rain_decoding.prompting import PromptFormat

@@ -12,7 +12,7 @@ from rain_decoding.cli import options as o
 from rain_decoding.cli.output import as_object, cost_line, out, print_json, status
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.types import Completion
 
 

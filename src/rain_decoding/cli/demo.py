@@ -16,7 +16,7 @@ from rain_decoding.cli.output import INTERRUPTED, err, out, print_json, status
 from rain_decoding.cli.progress import counting
 from rain_decoding.cli.summary import print_summary
 from rain_decoding.config import DEFAULT_PRESET, search_config
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.types import Completion
 

@@ -14,7 +14,8 @@ from rain_decoding.cli.output import INTERRUPTED, as_object, cost_line, err, pri
 from rain_decoding.cli.waiting import waiting
 from rain_decoding.cli.world import hint_if_outside
 from rain_decoding.config import DEFAULT_PRESET
-from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder, Stream
+from rain_decoding.decoding.rain_decoder import UNPROVEN, RainDecoder
+from rain_decoding.decoding.stream import Stream
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import InputError
 from rain_decoding.types import Completion

@@ -14,8 +14,8 @@ from rain_decoding.backends import BACKENDS
 from rain_decoding.backends.base import Backend
 from rain_decoding.cli.output import err, status
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
-from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.loading import load_decoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.contenders import DECODERS, FORM_NOTE
 from rain_decoding.self_evaluation.embedding import EMBEDDERS

@@ -18,8 +18,9 @@ from rain_decoding.custom_generate.arguments import Row, check_arguments, rows_o
 from rain_decoding.custom_generate.logits_processor import RowLogitsProcessor
 from rain_decoding.custom_generate.models import backend_over
 from rain_decoding.custom_generate.reading import given_prompt, read_prompt, ready
-from rain_decoding.decoding.decoder import RainDecoder, Stream
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.decoding.session import Options
+from rain_decoding.decoding.stream import Stream
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import Prompt, stop_strings
 from rain_decoding.turns import TURN

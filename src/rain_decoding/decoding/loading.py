@@ -9,8 +9,8 @@ from typing import Any
 from rain_decoding.backends import find_model, read_options
 from rain_decoding.backends.local import criteria_of
 from rain_decoding.config import DEFAULT_PRESET, search_config
-from rain_decoding.decoding.decoder import UNPROVEN, RainDecoder
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL
+from rain_decoding.decoding.rain_decoder import UNPROVEN, RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import PromptFormat
 from rain_decoding.self_evaluation.loading import ASK, AUTO, PRINCIPLE, READS, JudgeChoice, check_names

@@ -79,6 +79,17 @@ class Options:
         if self.criterion is not None and self.principle is not None:
             raise InputError("criterion and principle exclude each other", hint="pass one of them")
 
+    @classmethod
+    def named(cls, options: Mapping[str, Any]) -> Options:
+        """The options by their names. Raises `InputError` for a name that is none."""
+        try:
+            return cls(**options)
+        except TypeError as error:
+            names = ", ".join(cls.__dataclass_fields__)
+            raise InputError(
+                str(error).replace("Options.__init__() ", ""), hint=f"options: {names}"
+            ) from error
+
     @property
     def bias(self) -> LogitBias:
         """`logit_bias` and the penalties as requests carry them."""

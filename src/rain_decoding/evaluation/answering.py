@@ -12,7 +12,8 @@ from typing import Any
 from rain_decoding import demo
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
-from rain_decoding.decoding.decoder import Decoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.decoding.trace import write_trace
 from rain_decoding.errors import ContextLengthError, RainError
 from rain_decoding.evaluation.contenders import Contender

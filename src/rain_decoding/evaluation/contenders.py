@@ -22,7 +22,9 @@ from rain_decoding.decoding.baselines import (
     SelfRefineDecoder,
 )
 from rain_decoding.decoding.baselines.guided import GuidedDecoder
-from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.plugins import Registry
 from rain_decoding.prompting import PromptFormat

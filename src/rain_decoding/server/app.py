@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from rain_decoding.backends.names import public_name
 from rain_decoding.config import DEFAULT_PRESET, PRESETS
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import RainError
 from rain_decoding.self_evaluation.criterion import known_criteria
 from rain_decoding.server.config import PERMISSIONS, ServerConfig

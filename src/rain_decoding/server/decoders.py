@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rain_decoding.config import SearchConfig
-from rain_decoding.decoding.decoder import Decoder, PlainDecoder, RainDecoder
+from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.prompting import Prompt, PromptFormat, build_prompt
 from rain_decoding.web.errors import ApiError
 

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from rain_decoding.backends import find_model
 from rain_decoding.backends.names import public_name
-from rain_decoding.decoding.decoder import RainDecoder
 from rain_decoding.decoding.loading import load_decoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.self_evaluation.loading import JudgeChoice
 from rain_decoding.server.app import create_app
 from rain_decoding.server.settings import ServeSettings

@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 from rain_decoding.config import PRESETS
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.decoding.session import Session
 from rain_decoding.decoding.tool_calls import as_read
 from rain_decoding.prompting import Prompt

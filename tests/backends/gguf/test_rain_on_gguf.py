@@ -12,7 +12,7 @@ from rain_decoding import RainDecoder, SearchConfig
 from rain_decoding.backends import load_backend
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.local import LocalBackend
-from rain_decoding.decoding.decoder import PlainDecoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.microworld import example_prompts
 from rain_decoding.types import Completion, Sample, TopTokens
 

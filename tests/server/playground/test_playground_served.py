@@ -15,7 +15,7 @@ from server.playground.browsing import Browser
 from server.playground.conftest import SENSITIVE
 
 from rain_decoding import SearchConfig
-from rain_decoding.decoding.decoder import UNPROVEN
+from rain_decoding.decoding.rain_decoder import UNPROVEN
 from rain_decoding.decoding.trace import read_trace, replay
 from rain_decoding.microworld import find_request
 

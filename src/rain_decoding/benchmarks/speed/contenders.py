@@ -14,7 +14,8 @@ from rain_decoding.backends.local import LocalBackend
 from rain_decoding.benchmarks.speed.forwards import Forwards, count_forwards, count_steps
 from rain_decoding.benchmarks.speed.judge import JUDGES, JudgeOptions
 from rain_decoding.config import PRESETS
-from rain_decoding.decoding.decoder import Decoder, PlainDecoder, PromptLike
+from rain_decoding.decoding.decoder import Decoder, PromptLike
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.decoding.text_stream import answer_text
 from rain_decoding.errors import InputError, UnsupportedError
 from rain_decoding.prompting import build_prompt

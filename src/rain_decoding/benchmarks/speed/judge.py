@@ -8,7 +8,7 @@ from rain_decoding.backends.base import Backend
 from rain_decoding.benchmarks.speed.drawn import DrawnEvaluator
 from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.baselines import CritiqueDecoder
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import ConfigError, InputError
 from rain_decoding.self_evaluation.criterion import Criterion, load_criterion
 from rain_decoding.self_evaluation.evaluator import Evaluator

@@ -26,7 +26,8 @@ from rain_decoding.benchmarks.speed.prompts import demo_prompts
 from rain_decoding.benchmarks.speed.replay import Call, RecordingEngine, replay
 from rain_decoding.benchmarks.speed.synthetic import SyntheticEngine, choices_for
 from rain_decoding.config import PRESETS, SearchConfig
-from rain_decoding.decoding.decoder import Decoder, PlainDecoder
+from rain_decoding.decoding.decoder import Decoder
+from rain_decoding.decoding.plain_decoder import PlainDecoder
 from rain_decoding.demo import CRITERIA_DIR, MODEL_DIR
 from rain_decoding.errors import InputError
 from rain_decoding.prompting import build_prompt

@@ -17,7 +17,7 @@ from typing import Any
 from rain_decoding.backends import load_backend
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.control_text import neutralised, without_control_tokens
-from rain_decoding.decoding.decoder import RainDecoder
+from rain_decoding.decoding.rain_decoder import RainDecoder
 from rain_decoding.errors import InputError
 from rain_decoding.evaluation.judges.base import Label, read_label
 from rain_decoding.evaluation.judges.forms import ENDING, FORMS, Form, read_form
