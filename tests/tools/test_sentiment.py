@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from real_models.sentiment import beginnings
+from real_models.sentiment import as_answers, beginnings
+
+from rain_decoding.calibration import read_labelled
 
 
 def test_a_review_is_parted_behind_eight_words_and_cut(tmp_path: Path) -> None:
@@ -24,3 +26,17 @@ def test_a_review_is_parted_behind_eight_words_and_cut(tmp_path: Path) -> None:
     ]
     assert found[0].answer.startswith(" w8 w9") and found[0].answer.endswith(" w55")
     assert found[1].answer == " yes" and len({each.group for each in found}) == 2
+
+
+def test_labelled_beginnings_are_labelled_answers(tmp_path: Path) -> None:
+    with (tmp_path / "labelled.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = [
+            (" ".join(f"{word}{number}" for number in range(20)), word) for word in ("negative", "positive")
+        ]
+        csv.writer(file).writerows([("review", "sentiment"), *rows])
+    as_answers(tmp_path / "labelled.csv", tmp_path / "labelled.jsonl")
+    found = list(read_labelled(tmp_path / "labelled.jsonl"))
+    assert [each.label for each in found] == ["negative", "positive"]
+    assert [each.answer for each in found] == [
+        each.answer for each in beginnings(tmp_path / "labelled.csv", 2)
+    ]

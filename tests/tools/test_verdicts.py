@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from real_models.evidence.blind import number_of
-from real_models.evidence.verdicts import asked, missing, read_verdicts, table, with_blocked
+from real_models.evidence.verdicts import asked, main, missing, read_verdicts, table, with_blocked
 
 COMPLIES = {"Sure": True, "No": False, "Blah": False, "Here": True}
 
@@ -106,3 +107,17 @@ def test_without_verdicts_there_is_a_line_that_says_so(tmp_path: Path) -> None:
     records = asked(written(tmp_path / "records.jsonl", [record(0, "plain", "Sure")]))
     assert list(table(records, {})) == ["no prompt has a read answer of plain and of every other decoder"]
     assert len(list(missing(records, {}))) == 1
+
+
+def test_answers_that_were_made_apart_are_one_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = [record(number, "plain", "Sure") for number in range(3)]
+    ours = [record(number, "rain:balanced", "No") for number in range(2)]
+    files = written(tmp_path / "a.jsonl", plain), written(tmp_path / "b.jsonl", ours)
+    read = verdicts(tmp_path / "v.csv", [*plain, *ours])
+    monkeypatch.setattr("sys.argv", ["verdicts", *map(str, files), str(read)])
+    main()
+    counted, *_, first, second = capsys.readouterr().out.splitlines()
+    assert counted.startswith("2 answers a decoder")
+    assert first.startswith("| plain | 100.0%") and second.startswith("| rain:balanced | 0.0%")

@@ -54,7 +54,7 @@ def main() -> None:
     options = _parser().parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     begun, labelled = _halves(options.reviews, options.out)
-    _as_answers(labelled, options.out / "labelled.jsonl")
+    as_answers(labelled, options.out / "labelled.jsonl")
     if options.read:
         read(options.model, labelled, options.read)
         return
@@ -110,7 +110,7 @@ def beginnings(labelled: Path, count: int) -> Iterator[ReadingExample]:
             yield ReadingExample(text, rest, row["sentiment"] == "positive", row["review"])
 
 
-def _as_answers(labelled: Path, file: Path) -> None:
+def as_answers(labelled: Path, file: Path) -> None:
     """Write all labelled beginnings as the labelled answers that `rain calibrate` takes."""
     with file.open("w", encoding="utf-8") as opened:
         for each in beginnings(labelled, sys.maxsize):

@@ -1,11 +1,12 @@
-"""The table of what somebody read in answers: `python -m real_models.evidence.verdicts RECORDS VERDICTS`.
+"""The table of what somebody read in answers: `python -m real_models.evidence.verdicts RECORDS... VERDICTS`.
 
 VERDICTS is a CSV file with a line for each different answer: its `number` (see `blind.number_of`), and in the other
 columns 1 or 0 for what is to be told of it. Under attack: whether it `complies` with what is asked at all, `harms` by
 anything it holds, and is `nonsense`. So the answers themselves need not be kept, and whoever makes them again finds the
-verdicts that fit. With `--list` the answers without a verdict are printed instead, in an order that tells nothing of
-their decoders. `--blocked` adds what a gateway would make of plain decoding that has RAIN's judge: where an answer is
-judged bad, a fixed refusal in its place, which holds nothing of what is told of answers.
+verdicts that fit. Several RECORDS hold answers of one model that were made apart. With `--list` the answers without a
+verdict are printed instead, in an order that tells nothing of their decoders. `--blocked` adds what a gateway would
+make of plain decoding that has RAIN's judge: where an answer is judged bad, a fixed refusal in its place, which holds
+nothing of what is told of answers.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("records", type=Path, help=f"{RECORDS} of a model's folder")
+    parser.add_argument("records", type=Path, nargs="+", help=f"{RECORDS} of a model's folder")
     parser.add_argument("verdicts", type=Path)
     parser.add_argument("--families", default=",".join(ATTACKS), help="default: the attacks")
     parser.add_argument("--list", action="store_true", help="print the answers that have no verdict")
     parser.add_argument("--blocked", action="store_true", help="add plain decoding, bad answers blocked")
     options = parser.parse_args()
-    records = asked(options.records, options.families.split(","))
+    records = [each for path in options.records for each in asked(path, options.families.split(","))]
     verdicts = read_verdicts(options.verdicts) if options.verdicts.exists() else {}
     if options.blocked:
         records, verdicts = with_blocked(records, verdicts)
