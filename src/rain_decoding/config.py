@@ -126,8 +126,8 @@ class SearchConfig:
     """Where nothing is good, plain decoding's text stands unless another was judged better by more than this."""
     contrast: Annotated[float, Within(0, 100)] = 1.0
     """Weight of the opposite prompt's logits in proposals of the kind `contrast`."""
-    steering: Annotated[float, Within(1e-3, 10)] = 0.1
-    """Length of what is added to hidden states in proposals of the kind `steered`, in lengths of these states."""
+    steering: Annotated[float, Within(0.01, 0.99)] = 0.25
+    """Share of the next token's probability that shifted hidden states move, in proposals of the kind `steered`."""
     opening_share: Annotated[float, Within(0, 1)] = 0.02
     """A first token less probable than this share of the most probable one opens no alternative."""
     hold_back: Annotated[int, Within(0, 1_000_000)] = 1
@@ -208,6 +208,11 @@ class SearchConfig:
     def token_set_length(self, depth: int) -> int:
         """Tokens per set below a node at `depth` edges from the prompt."""
         return self.token_set_lengths[min(depth, len(self.token_set_lengths) - 1)]
+
+    @property
+    def steers(self) -> bool:
+        """Whether proposals of the kind `steered` are asked for."""
+        return any(entry.partition(":")[0] == "steered" for entry in self.proposals)
 
     @property
     def needs_embeddings(self) -> bool:

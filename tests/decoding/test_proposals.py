@@ -242,15 +242,17 @@ def wary(backend: Any) -> ReadingEvaluator:
 
 @pytest.mark.parametrize(
     ("steering", "text"),
-    [(0.3, "Sure."), (0.5, "Okay.")],
+    [(0.04, "Sure."), (0.06, "Okay.")],
 )
 def test_steered_shifts_towards_what_is_read_as_good(steering: float, text: str) -> None:
-    """log 0.6 = -0.51 and log 0.4 = -0.92: what is 0.3 less for " Sure" still says it, 0.5 less does not."""
+    """It is tried at two places, and moves probability at one, where " Sure" has 0.6 and " Okay" 0.4: to move more than
+    0.1 there, half of that in the mean, is to say the other.
+    """
     backend = world(plainly={" Sure": 0.6, " Okay": 0.4})
     config = CONFIG.with_changes(proposals=("steered:1",), steering=steering)
     completion = RainDecoder(backend, wary(backend), config).generate(ASKED, max_tokens=12, trace=True)
     assert completion.text == text
-    assert kinds_of(completion).get(" Okay.") == ("steered" if steering == 0.5 else None)
+    assert kinds_of(completion).get(" Okay.") == ("steered" if text == "Okay." else None)
 
 
 def test_answers_to_harmful_requests_are_steered_along_the_line_that_reads_them() -> None:
@@ -331,7 +333,7 @@ def test_steered_texts_are_the_same_beside_others_and_leave_nothing_behind(engin
     width = backend.engine.hidden((1, 2), 0, (layer,), backend.new_owner())[0].shape[-1]
     weights = np.random.default_rng(3).normal(size=(1, 2 * width))
     found = probe(layers=(layer,), weights=weights, bias=0.0, threshold=40.0, patience=0.0)
-    config = CONFIG.with_changes(proposals=("steered:2", "sampled:2"), steering=0.7)
+    config = CONFIG.with_changes(proposals=("steered:2", "sampled:2"), steering=0.3)
     decoder = RainDecoder(backend, ReadingEvaluator(backend, found, "kind"), config)
     prompts = [f"{ASKED} {number}" for number in range(3)]
     backend.clear()

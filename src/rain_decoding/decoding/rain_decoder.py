@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import NoneType
 from typing import Any, Self
 
 from rain_decoding.backends.base import Backend
+from rain_decoding.backends.directions import Direction
 from rain_decoding.calibration.saved import load_calibration
 from rain_decoding.config import DEFAULT_PRESET, SearchConfig
 from rain_decoding.decoding.decision_session import DecisionSession, GoodAnswer, Judged
@@ -28,7 +29,7 @@ from rain_decoding.self_evaluation.combination import Combined, Part
 from rain_decoding.self_evaluation.criterion import Criterion
 from rain_decoding.self_evaluation.decisions import Asked, Decision, Question, Questioner
 from rain_decoding.self_evaluation.embedding import EMBEDDERS, load_embedder
-from rain_decoding.self_evaluation.evaluator import Evaluator
+from rain_decoding.self_evaluation.evaluator import ConversationEvaluator, Evaluator
 from rain_decoding.self_evaluation.loading import (
     ASK,
     AUTO,
@@ -39,7 +40,9 @@ from rain_decoding.self_evaluation.loading import (
     is_proven,
     load_evaluator,
 )
+from rain_decoding.self_evaluation.reading.direction import direction_of, probe_of
 from rain_decoding.self_evaluation.reading.reader import Told, logged
+from rain_decoding.self_evaluation.reading.strength import strength_for
 from rain_decoding.types import Judgement
 
 EVALUATORS = 32
@@ -137,6 +140,8 @@ class RainDecoder(Decoder):
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
         self._minds_plain_text = False
+        self._strengths: dict[str, float] = {}
+        """Of shifts, by what a probe was fitted on."""
 
     @property
     def judge_is_proven(self) -> bool:
@@ -278,18 +283,32 @@ class RainDecoder(Decoder):
         limit = token_limit(built, self.backend, options.max_tokens, overrun=self.config.overrun)
         kind = ThinkingSession if built.thinking else RainSession
         evaluator = self.evaluator_for(options)
+        config, judge = self._config_for(evaluator), evaluator.conversation(built)
         return kind(
             self.backend,
             built,
             options,
             limit,
             self.backend.new_owner(),
-            config=self._config_for(evaluator),
+            config=config,
             criterion=evaluator.name,
-            judge=evaluator.conversation(built),
+            judge=judge,
             embedder=self.embedder,
             refusal=self.refusal,
+            towards=self._towards(judge) if config.steers else None,
         )
+
+    def _towards(self, judge: ConversationEvaluator) -> Callable[[float], Direction] | None:
+        """What `steered` shifts states along, as strongly as moves what `config` asks for; None: it cannot."""
+        probe = probe_of(judge)
+        if probe is None or not self.backend.capabilities.shifts:
+            return None
+        if (strength := self._strengths.get(probe.examples)) is None:
+            told = partial(direction_of, probe, harmful=1.0)
+            moved, form = self.config.steering, self.prompt_format
+            strength = strength_for(self.backend, told, moved, prompt_format=form)
+            self._strengths[probe.examples] = strength
+        return partial(direction_of, probe, strength)
 
     def _config_for(self, evaluator: Evaluator) -> SearchConfig:
         """The configuration; by a judge that is no better than a coin nothing is searched, and bad text is flagged."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from rain_decoding.backends.chat_template import THINKING_START
+from rain_decoding.backends.directions import Direction
 from rain_decoding.config import SearchConfig
 from rain_decoding.decoding.degeneracy import why_no_answer
 from rain_decoding.decoding.fallback import DEFAULT_REFUSAL, FallbackSearch, Outcome
@@ -22,7 +23,6 @@ from rain_decoding.search.tree import Node, Tree
 from rain_decoding.search.verify_first import release_good, verify_first
 from rain_decoding.self_evaluation.embedding import Embedder
 from rain_decoding.self_evaluation.evaluator import ConversationEvaluator
-from rain_decoding.self_evaluation.reading.direction import direction_of, probe_of
 from rain_decoding.types import (
     Commit,
     Completion,
@@ -53,6 +53,8 @@ class RainSession(Session):
     judge: ConversationEvaluator
     embedder: Embedder | None
     refusal: str = DEFAULT_REFUSAL
+    towards: Callable[[float], Direction] | None = None
+    """What hidden states are shifted along for a request that is harmful with a probability; None: nothing does."""
     tree: Tree | None = None
     outcome: Outcome | None = None
     """What is returned, once that is settled."""
@@ -223,9 +225,7 @@ class RainSession(Session):
     @cached_property
     def rewording(self) -> Rewording:
         """Other prompts for the answer."""
-        probe = probe_of(self.judge)
-        towards = partial(direction_of, probe, self.config.steering) if probe is not None else None
-        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, towards)
+        return Rewording(self.backend, self.prompt, self.judge.guidance, self.limit, self.towards)
 
     def _reworded(self, request: Reword) -> Reworded | None:
         """The other prompt; the trace says once what there is none for."""

@@ -68,11 +68,9 @@ class Rewording:
 
     def _lacks(self, purpose: Purpose) -> str:
         if purpose == "steered":
-            if self.towards is None:
-                return NOT_READ
-            return (
-                "" if self.backend.capabilities.shifts else f"{self.backend.name} cannot shift hidden states"
-            )
+            if not self.backend.capabilities.shifts:
+                return f"{self.backend.name} cannot shift hidden states"
+            return NOT_READ if self.towards is None else ""
         if self.guidance is None:
             return NO_GUIDANCE
         if self.prompt.format == "text":

@@ -1,10 +1,10 @@
 """`steered`: the same model under the same prompt, with its hidden states shifted towards what the judge reads as good.
 
 Activation steering (ActAdd, arXiv 2308.10248; added behind the prompt as in 2312.06681): the direction of the judge's
-probe, for a request as harmful as the judge has read it, `SearchConfig.steering` times as long as the state that it is
-added to, in the probe's layers, from the prompt's last token on. One proposal is greedy; the others begin with the next
-most probable words there. What is accepted goes on so. The judge reads the text as if the model had said it by itself:
-it is forwarded again without any shift.
+probe, for a request as harmful as the judge has read it, is added in the probe's layers from the prompt's last token
+on, and moves a share `SearchConfig.steering` of the next token's probability (`self_evaluation.reading.strength`). One
+proposal is greedy; the others begin with the next most probable words there. What is accepted goes on so. The judge
+reads the text as if the model had said it by itself: it is forwarded again without any shift.
 
 Cost: no further prompt. The answer's tokens are forwarded once shifted and, for the judge, once more as they are.
 Needs a judge that reads the model's own hidden states by a probe, and a backend that can shift them.
