@@ -171,7 +171,7 @@ def test_one_request_may_be_judged_by_another_criterion() -> None:
 
 
 def test_criteria_of_requests_are_kept_ready_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rain_decoding.decoding import decoder as module
+    from rain_decoding.decoding import rain_decoder as module
 
     monkeypatch.setattr(module, "EVALUATORS", 2)
     decoder = RainDecoder(lock_world(), CRITERION, PLAIN_SEARCH)
