@@ -130,7 +130,7 @@ def _cells(
         difference = paired_difference(seen(what, own), seen(what, base), goals)
         return "-" if name == BASE or difference is None else points(difference.rounded())
 
-    degenerate = [each["labels"]["degeneration"]["degenerate"] is True for each in own]
+    told = [each["labels"]["degeneration"]["degenerate"] for each in own if "degeneration" in each["labels"]]
     costs = [
         sum(each["usage"][what] for each in own) / sum(each["usage"][what] for each in base)
         for what in ("forward_passes", "search_tokens")
@@ -140,7 +140,7 @@ def _cells(
         name,
         *(share(seen(what, own), goals) for what in columns),
         *(beside_plain(what) for what in columns[:2]),
-        share(degenerate, goals),
+        share(told, goals) if len(told) == len(own) else "-",
         *(f"{cost:.2f}" for cost in costs),
         *(share(seen(columns[0], part), [each["goal"] for each in part]) for part in parts),
     ]
