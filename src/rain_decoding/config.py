@@ -212,7 +212,9 @@ class SearchConfig:
     @property
     def steers(self) -> bool:
         """Whether proposals of the kind `steered` are asked for."""
-        return any(entry.partition(":")[0] == "steered" for entry in self.proposals)
+        return self.strategy == "verify-first" and any(
+            entry.partition(":")[0] == "steered" for entry in self.proposals
+        )
 
     @property
     def needs_embeddings(self) -> bool:

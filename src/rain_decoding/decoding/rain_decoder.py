@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Self
 
@@ -40,9 +40,9 @@ from rain_decoding.self_evaluation.loading import (
     is_proven,
     load_evaluator,
 )
-from rain_decoding.self_evaluation.reading.direction import direction_of, probe_of
+from rain_decoding.self_evaluation.reading.direction import probe_of
 from rain_decoding.self_evaluation.reading.reader import Told, logged
-from rain_decoding.self_evaluation.reading.strength import strength_for
+from rain_decoding.self_evaluation.reading.strength import steering
 from rain_decoding.types import Judgement
 
 EVALUATORS = 32
@@ -140,8 +140,10 @@ class RainDecoder(Decoder):
         self.embedder = load_embedder(embedding, backend) if self.config.needs_embeddings else None
         self.prompt_format, self.thinking = prompt_format, thinking
         self._minds_plain_text = False
-        self._strengths: dict[str, float] = {}
-        """Of shifts, by what a probe was fitted on."""
+        if self.search_config.steers:  # how strongly is found now, while no answer waits for it
+            conversation = self.evaluator.conversation(self.build_prompt("Hello"))
+            self._towards(conversation)
+            conversation.close()
 
     @property
     def judge_is_proven(self) -> bool:
@@ -303,12 +305,7 @@ class RainDecoder(Decoder):
         probe = probe_of(judge)
         if probe is None or not self.backend.capabilities.shifts:
             return None
-        if (strength := self._strengths.get(probe.examples)) is None:
-            told = partial(direction_of, probe, harmful=1.0)
-            moved, form = self.config.steering, self.prompt_format
-            strength = strength_for(self.backend, told, moved, prompt_format=form)
-            self._strengths[probe.examples] = strength
-        return partial(direction_of, probe, strength)
+        return steering(self.backend, probe, self.config.steering, prompt_format=self.prompt_format)
 
     def _config_for(self, evaluator: Evaluator) -> SearchConfig:
         """The configuration; by a judge that is no better than a coin nothing is searched, and bad text is flagged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +11,25 @@ import numpy as np
 import pytest
 import torch
 from self_evaluation import judges
+from self_evaluation.reading.synthetic import probe
 
 from rain_decoding.backends.directions import Direction
 from rain_decoding.backends.transformers import wrap
 from rain_decoding.backends.transformers.layers import decoder_layers
 from rain_decoding.prompting import build_prompt
+from rain_decoding.self_evaluation.reading import strength as module
 from rain_decoding.self_evaluation.reading.examples import everyday_requests
-from rain_decoding.self_evaluation.reading.strength import ANSWERS, EVERY, LENGTH, MOST, NEAR, strength_for
+from rain_decoding.self_evaluation.reading.probe import Wary
+from rain_decoding.self_evaluation.reading.strength import (
+    ANSWERS,
+    EVERY,
+    FIRST,
+    LENGTH,
+    MOST,
+    NEAR,
+    steering,
+    strength_for,
+)
 
 LAYER = 1
 
@@ -91,4 +104,59 @@ def test_as_much_moves_as_was_asked_for(loaded: tuple[Any, Any]) -> None:
 def test_what_moves_nothing_is_tried_no_further_than_there_is_sense(loaded: tuple[Any, Any]) -> None:
     model, backend = loaded
     nothing = np.zeros((1, model.config.hidden_size), dtype=np.float32)
-    assert 1.0 < strength_for(backend, lambda strength: Direction((LAYER,), nothing, strength), 0.25) <= MOST
+    tried: list[float] = []
+
+    def nowhere(strength: float) -> Direction:
+        tried.append(strength)
+        return Direction((LAYER,), nothing, strength)
+
+    assert strength_for(backend, nowhere, 0.25) in tried and max(tried) <= MOST
+
+
+def test_what_leaves_no_number_moves_all(loaded: tuple[Any, Any]) -> None:
+    """Where the strength that is tried first is far too much, a smaller one is found."""
+    model, backend = loaded
+
+    def wild(strength: float) -> Direction:
+        usual = towards(model, strength)
+        return usual if strength < FIRST else replace(usual, strength=float("nan"))
+
+    strength = strength_for(backend, wild, 0.01)
+    assert 0 < strength < FIRST and share(model, backend, towards(model, strength)) <= 0.011
+
+
+def test_only_what_lies_beyond_the_most_probable_is_not_seen(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, backend = loaded
+    monkeypatch.setattr(module, "TOP", 150)  # of 330, nearly as probable as each other
+    strength = strength_for(backend, lambda strength: towards(model, strength), 0.25)
+    assert 0.1 < share(model, backend, towards(model, strength)) < 0.5
+
+
+@pytest.mark.parametrize("wary", [False, True])
+def test_it_is_found_once_for_each_line(
+    loaded: tuple[Any, Any], wary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, backend = loaded
+    draw, width = np.random.default_rng(7), model.config.hidden_size
+    main, careful = draw.normal(size=(2, 1, 2 * width))
+    shared = {"bias": 0.0, "patience": 0.0, "slope": 1.0, "intercept": 0.0, "threshold": 0.0}
+    line = Wary(pooling="mean", weights=careful, request=np.zeros((1, width)), request_bias=0.0, **shared)
+    found = probe(layers=(LAYER,), weights=main, wary=line if wary else None)
+    along = steering(backend, found, 0.2)
+    for harmful in (0.0, 1.0):
+        assert abs(share(model, backend, along(harmful)) - 0.2) <= NEAR * 0.2 + 1e-3
+    ends = along(0.0).strength, along(1.0).strength
+    assert along(0.25).strength == pytest.approx(0.75 * ends[0] + 0.25 * ends[1])
+    assert (ends[0] != ends[1]) is wary
+    monkeypatch.setattr(module, "strength_for", None)  # a second time nothing is tried
+    assert steering(backend, found, 0.2)(1.0).strength == ends[1]
+
+
+def test_a_model_that_no_request_fits_into_is_tried_with_none(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, backend = loaded
+    monkeypatch.setattr(backend, "context_length", 2)
+    assert strength_for(backend, lambda strength: towards(model, strength), 0.25) == FIRST

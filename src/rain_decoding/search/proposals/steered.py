@@ -6,7 +6,8 @@ on, and moves a share `SearchConfig.steering` of the next token's probability (`
 proposal is greedy; the others begin with the next most probable words there. What is accepted goes on so. The judge
 reads the text as if the model had said it by itself: it is forwarded again without any shift.
 
-Cost: no further prompt. The answer's tokens are forwarded once shifted and, for the judge, once more as they are.
+Cost: no further prompt. The answer's tokens are forwarded once shifted and, for the judge, once more as they are. How
+strong the shift has to be is found once for a loaded model.
 Needs a judge that reads the model's own hidden states by a probe, and a backend that can shift them.
 """
 

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 from math import sqrt
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rain_decoding.backends.base import Backend
 from rain_decoding.backends.directions import Direction
-from rain_decoding.errors import ContextLengthError
+from rain_decoding.errors import NumericalError, RainError
 from rain_decoding.programs import Program, ask
 from rain_decoding.prompting import PromptFormat, build_prompt
 from rain_decoding.scheduler import results_of
+from rain_decoding.self_evaluation.reading.direction import direction_of
 from rain_decoding.self_evaluation.reading.examples import everyday_requests
+from rain_decoding.self_evaluation.reading.probe import Probe
 from rain_decoding.types import UNSHIFTED, Decode, Shift, Stop, Tokens, TopTokens
 
 ANSWERS, LENGTH, EVERY = 8, 16, 2
@@ -28,11 +32,40 @@ TOP = 512
 """Most probable tokens that are compared."""
 FIRST, LEAST, MOST = 0.02, 1e-6, 10.0
 """The strength that is tried first, and where the search for another one ends."""
-NEAR, TRIES = 0.05, 12
-"""It is found where the share is so close, relatively; and so often it is tried."""
+NEAR, TRIES, FARTHEST = 0.05, 12, 8.0
+"""It is found where the share is so close, relatively; so often it is tried, and at most so many times as strongly as
+before."""
 AT_ONCE = 16
 Place = tuple[Tokens, int]
 """What stands before a token that is looked at, and where the shift begins."""
+_found: WeakKeyDictionary[Backend, dict[Any, dict[float, float]]] = WeakKeyDictionary()
+"""Strengths by backend, what they are of, and the end of the line."""
+
+
+def steering(
+    backend: Backend, probe: Probe, moved: float, *, prompt_format: PromptFormat = "auto"
+) -> Callable[[float], Direction]:
+    """What states are shifted along for a request that is harmful with a probability, as strongly as moves `moved`.
+
+    See `strength_for`, which is asked for each of the probe's lines; between them strengths are in proportion. What was
+    found for a backend is known from then on.
+    """
+    ends = (0.0, 1.0) if probe.wary is not None else (0.0, 0.0)
+    lines = probe.weights.tobytes(), probe.wary.weights.tobytes() if probe.wary is not None else b""
+    known = _found.setdefault(backend, {})
+    key = (probe.layers, lines, moved, prompt_format)
+    if key not in known:
+        known[key] = {
+            end: strength_for(
+                backend,
+                lambda strength, end=end: direction_of(probe, strength, end),  # type: ignore[misc]
+                moved,
+                prompt_format=prompt_format,
+            )
+            for end in set(ends)
+        }
+    first, last = (known[key][end] for end in ends)
+    return lambda harmful: direction_of(probe, first + (last - first) * harmful, harmful)
 
 
 def strength_for(
@@ -45,23 +78,29 @@ def strength_for(
     """The strength whose direction moves a share `moved`, in (0, 1), of the next token's probability.
 
     That share is the total variation distance of the shifted and the plain distribution, a mean over places of plain
-    answers (without what lies beyond the `TOP` tokens). Where no strength moves so much, the largest that was tried.
+    answers (without what lies beyond the `TOP` tokens). Where none is found that does, the one that comes nearest of
+    those that were tried; where no request fits into the context, `FIRST`.
     """
-    places = list(_places(backend, prompt_format))
+    if not (places := list(_places(backend, prompt_format))):
+        return FIRST
     plain = _next(backend, places, 0)
     low, high, strength = LEAST, MOST, FIRST
-    for _ in range(TRIES):
+    tried: dict[float, float] = {}
+    for turn in range(TRIES):
         number = backend.shift_along(towards(strength))
-        share = float(
-            np.mean([_moved(*both) for both in zip(plain, _next(backend, places, number), strict=True)])
-        )
-        if abs(share - moved) <= NEAR * moved:
+        try:
+            shifted = _next(backend, places, number)
+            share = float(np.mean([_moved(*both) for both in zip(plain, shifted, strict=True)]))
+        except NumericalError:  # no number is left
+            share = 1.0
+        tried[strength] = abs(share - moved)
+        if tried[strength] <= NEAR * moved:
             break
         low, high = (strength, high) if share < moved else (low, strength)
-        # In proportion, as small shifts are; else the middle of what is left.
-        wanted = strength * moved / max(share, LEAST)
-        strength = wanted if low < wanted < high else sqrt(low * high)
-    return strength
+        # First in proportion, as small shifts are, then the middle of what is left. Rounded: the engine keeps them all.
+        wanted = strength * min(moved / max(share, LEAST), FARTHEST)
+        strength = float(f"{wanted if turn < TRIES // 3 and low < wanted < high else sqrt(low * high):.3g}")
+    return min(tried, key=tried.__getitem__)
 
 
 def _places(backend: Backend, prompt_format: PromptFormat) -> Iterator[Place]:
@@ -69,7 +108,7 @@ def _places(backend: Backend, prompt_format: PromptFormat) -> Iterator[Place]:
         for request in everyday_requests():
             try:
                 prompt = build_prompt(request, backend, prompt_format=prompt_format)
-            except ContextLengthError:
+            except RainError:  # too long, or a template that wants more than a request
                 continue
             yield 0, _in_an_answer(prompt.tokens, Stop(prompt.markers, len(prompt.tokens)))
 
