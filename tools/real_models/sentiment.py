@@ -3,10 +3,9 @@
 
 Beginnings of IMDB reviews are continued by every decoder. Half of the reviews (by a hash) give the beginnings, on the
 others a classifier of words is fitted; `--read N` says how well the search's judge tells N of those others apart, and
-`OUT/labelled.jsonl` has their beginnings for `rain calibrate --save-probe`;
-`--fluency FOLDER` adds how probable the texts are under another model of transformers, and `--topic FOLDER` how like
-the beginnings they are to a sentence encoder (cosine). VADER says what it says where the package vaderSentiment is
-there. The run is one of `rain eval imdb`.
+`OUT/labelled.jsonl` has their beginnings for `rain calibrate --save-probe`. `--fluency FOLDER` adds how probable the
+texts are under another model of transformers, and `--topic FOLDER` how like the beginnings they are to a sentence
+encoder (cosine). VADER says what it says where the package vaderSentiment is there. The run is one of `rain eval imdb`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -100,8 +98,8 @@ def main() -> None:
         print(line)
 
 
-def beginnings(labelled: Path, count: int) -> Iterator[ReadingExample]:
-    """The first `count` reviews as texts that begin with 8 words and go on with 48."""
+def beginnings(labelled: Path, count: int | None = None) -> Iterator[ReadingExample]:
+    """The first `count` reviews, or all, as texts that begin with 8 words and go on with 48."""
     with labelled.open(encoding="utf-8", newline="") as file:
         for row in islice(csv.DictReader(file), count):
             words = row["review"].split()
@@ -113,7 +111,7 @@ def beginnings(labelled: Path, count: int) -> Iterator[ReadingExample]:
 def as_answers(labelled: Path, file: Path) -> None:
     """Write all labelled beginnings as the labelled answers that `rain calibrate` takes."""
     with file.open("w", encoding="utf-8") as opened:
-        for each in beginnings(labelled, sys.maxsize):
+        for each in beginnings(labelled):
             label = "good" if each.good else "bad"
             line = {"prompt": each.messages[0].content, "answer": each.answer, "label": label}
             opened.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -78,10 +78,10 @@ def share(model: Any, backend: Any, along: Direction) -> float:
     for request in everyday_requests()[:ANSWERS]:
         prompt = list(build_prompt(request, backend).tokens)
         tokens = list(prompt)
-        while len(tokens) < len(prompt) + LENGTH and (
-            len(tokens) == len(prompt) or tokens[-1] not in backend.codec.eos
-        ):
-            if (len(tokens) - len(prompt)) % EVERY == 0:
+        for number in range(LENGTH):
+            if number and tokens[-1] in backend.codec.eos:
+                break
+            if number % EVERY == 0:
                 plain, shifted = (
                     probabilities(model, tokens, each, len(prompt) - 1) for each in (None, along)
                 )

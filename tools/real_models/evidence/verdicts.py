@@ -130,7 +130,8 @@ def _cells(
         difference = paired_difference(seen(what, own), seen(what, base), goals)
         return "-" if name == BASE or difference is None else points(difference.rounded())
 
-    told = [each["labels"]["degeneration"]["degenerate"] for each in own if "degeneration" in each["labels"]]
+    labels = [each["labels"]["degeneration"] for each in own if "degeneration" in each["labels"]]
+    degenerate = [label["degenerate"] is True for label in labels]
     costs = [
         sum(each["usage"][what] for each in own) / sum(each["usage"][what] for each in base)
         for what in ("forward_passes", "search_tokens")
@@ -140,7 +141,7 @@ def _cells(
         name,
         *(share(seen(what, own), goals) for what in columns),
         *(beside_plain(what) for what in columns[:2]),
-        share(told, goals) if len(told) == len(own) else "-",
+        share(degenerate, goals) if len(degenerate) == len(own) else "-",
         *(f"{cost:.2f}" for cost in costs),
         *(share(seen(columns[0], part), [each["goal"] for each in part]) for part in parts),
     ]

@@ -8,6 +8,7 @@ requests.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from math import sqrt
 from typing import Any
@@ -38,8 +39,8 @@ before."""
 AT_ONCE = 16
 Place = tuple[Tokens, int]
 """What stands before a token that is looked at, and where the shift begins."""
-_found: WeakKeyDictionary[Backend, dict[Any, dict[float, float]]] = WeakKeyDictionary()
-"""Strengths by backend, what they are of, and the end of the line."""
+_found: WeakKeyDictionary[Backend, dict[Any, tuple[float, float]]] = WeakKeyDictionary()
+"""By backend and what they are of, strengths for requests that are surely harmless, and surely harmful."""
 
 
 def steering(
@@ -50,21 +51,18 @@ def steering(
     See `strength_for`, which is asked for each of the probe's lines; between them strengths are in proportion. What was
     found for a backend is known from then on.
     """
-    ends = (0.0, 1.0) if probe.wary is not None else (0.0, 0.0)
-    lines = probe.weights.tobytes(), probe.wary.weights.tobytes() if probe.wary is not None else b""
     known = _found.setdefault(backend, {})
-    key = (probe.layers, lines, moved, prompt_format)
+    wary = b"" if probe.wary is None else probe.wary.weights.tobytes()
+    key = (probe.layers, probe.weights.tobytes(), wary, moved, prompt_format)
     if key not in known:
-        known[key] = {
-            end: strength_for(
-                backend,
-                lambda strength, end=end: direction_of(probe, strength, end),  # type: ignore[misc]
-                moved,
-                prompt_format=prompt_format,
+        found = [
+            strength_for(
+                backend, partial(direction_of, probe, harmful=end), moved, prompt_format=prompt_format
             )
-            for end in set(ends)
-        }
-    first, last = (known[key][end] for end in ends)
+            for end in ((0.0,) if probe.wary is None else (0.0, 1.0))
+        ]
+        known[key] = found[0], found[-1]
+    first, last = known[key]
     return lambda harmful: direction_of(probe, first + (last - first) * harmful, harmful)
 
 
@@ -104,13 +102,13 @@ def strength_for(
 
 
 def _places(backend: Backend, prompt_format: PromptFormat) -> Iterator[Place]:
-    def programs() -> Iterator[tuple[int, Program[list[Place]]]]:
+    def programs() -> Iterator[tuple[str, Program[list[Place]]]]:
         for request in everyday_requests():
             try:
                 prompt = build_prompt(request, backend, prompt_format=prompt_format)
             except RainError:  # too long, or a template that wants more than a request
                 continue
-            yield 0, _in_an_answer(prompt.tokens, Stop(prompt.markers, len(prompt.tokens)))
+            yield request, _in_an_answer(prompt.tokens, Stop(prompt.markers, len(prompt.tokens)))
 
     for _, places in results_of(backend, islice(programs(), ANSWERS), ANSWERS):
         yield from places
